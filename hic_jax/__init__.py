@@ -1,0 +1,39 @@
+"""hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
+
+from hic_jax import pcm
+from hic_jax.accounting import endurance, model_size
+from hic_jax.spec import HICSpec
+from hic_jax.transform import HICState, analog_labels, hic, hybrid_weights
+from hic_jax.weights import (
+    DAY,
+    HOUR,
+    MINUTE,
+    MONTH,
+    YEAR,
+    HybridWeight,
+    drift,
+    read,
+    read_params,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "MONTH",
+    "YEAR",
+    "HICSpec",
+    "HICState",
+    "HybridWeight",
+    "analog_labels",
+    "drift",
+    "endurance",
+    "hic",
+    "hybrid_weights",
+    "model_size",
+    "pcm",
+    "read",
+    "read_params",
+]

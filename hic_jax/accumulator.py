@@ -1,0 +1,53 @@
+"""The low-precision accumulator: integer LSBs in, carries out, nothing lost.
+
+Pure integer arithmetic on arrays; what holds the word is `hic_jax.pcm.binary`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def quantise(
+    lsbs: jax.Array, uniform: jax.Array | None, update_bits: int
+) -> tuple[jax.Array, jax.Array]:
+    """Rounds updates to whole LSBs and clips them to the update bus.
+
+    Args:
+      lsbs: float32 updates in LSBs. NaN asks for nothing.
+      uniform: draws from [0, 1) for stochastic rounding; None rounds to nearest even.
+      update_bits: width of the bus, two's complement.
+
+    Returns:
+      int32 LSBs that pass, and int32 LSBs that the bus cut off. Updates beyond the
+      range of int32 count as its end.
+    """
+    half = 2 ** (update_bits - 1)
+    # Of what the bus cuts off, at most 2^30 LSBs are counted: far beyond any carry.
+    lsbs = jnp.clip(jnp.nan_to_num(lsbs, nan=0.0), -(2.0**30), 2.0**30)
+    rounded = jnp.round(lsbs) if uniform is None else jnp.floor(lsbs + uniform)
+    wanted = rounded.astype(jnp.int32)
+    passed = jnp.clip(wanted, -half, half - 1)
+    return passed, wanted - passed
+
+
+def accumulate(
+    word: jax.Array, lsbs: jax.Array, bits: int
+) -> tuple[jax.Array, jax.Array]:
+    """Adds LSBs to the word; what leaves its range is carried in whole steps.
+
+    ``new_word + carry * 2^(bits-1) == word + lsbs``, always.
+
+    Args:
+      word: int8 in [-2^(bits-1), 2^(bits-1) - 1].
+      lsbs: int32.
+      bits: width of the word.
+
+    Returns:
+      The new word (int8) and the carry (int32): 0 while the sum stays in range, else
+      the sum over 2^(bits-1), towards zero.
+    """
+    half = 2 ** (bits - 1)
+    total = word.astype(jnp.int32) + lsbs
+    in_range = (total >= -half) & (total < half)
+    carry = jnp.where(in_range, 0, jnp.sign(total) * (jnp.abs(total) // half))
+    return (total - carry * half).astype(jnp.int8), carry

@@ -1,0 +1,217 @@
+"""Image-classification data sets as arrays in host memory."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from hic_jax.data import array_cache, preparation, prepared
+from hic_jax.data.errors import DataError
+
+_DIGITS_TEST_SIZE = 360
+_DIGITS_SPLIT_SEED = 0
+_CHUNK = 4096  # images counted at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled set of equally sized images.
+
+    Invariants, checked: images are uint8 of one (H, W, C) in both parts, labels are
+    int32 in [0, num_classes), and both parts hold at least one image. The arrays may
+    be read-only memory maps.
+    """
+
+    name: str
+    train_images: np.ndarray  # (N, H, W, C) uint8
+    train_labels: np.ndarray  # (N,) int32
+    test_images: np.ndarray  # (M, H, W, C) uint8
+    test_labels: np.ndarray  # (M,) int32
+    num_classes: int
+
+    def __post_init__(self):
+        for part in ("train", "test"):
+            images = getattr(self, f"{part}_images")
+            labels = getattr(self, f"{part}_labels")
+            if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+                raise DataError(
+                    f"{part}_images of {self.name!r}: must be a non-empty (N, H, W, C) "
+                    f"uint8 array, got {images.shape} {images.dtype}"
+                )
+            if labels.shape != images.shape[:1] or labels.dtype != np.int32:
+                raise DataError(
+                    f"{part}_labels of {self.name!r}: must be ({len(images)},) int32, "
+                    f"got {labels.shape} {labels.dtype}"
+                )
+            if labels.min() < 0 or labels.max() >= self.num_classes:
+                raise DataError(
+                    f"{part}_labels of {self.name!r}: must lie in "
+                    f"[0, {self.num_classes - 1}], got values in "
+                    f"[{labels.min()}, {labels.max()}]"
+                )
+        if self.test_images.shape[1:] != self.image_shape:
+            raise DataError(
+                f"--dataset={self.name!r}: training images are {self.image_shape}, "
+                f"test images {self.test_images.shape[1:]}; all must have one size"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.train_images.shape[1:]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(C,) float32: mean of the training pixels, on the 0..1 scale."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> np.ndarray:
+        """(C,) float32: standard deviation of the training pixels, 0..1 scale."""
+        return self._moments[1]
+
+    @functools.cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        # A histogram: exact counts, and no float copy of all images.
+        channels = self.image_shape[-1]
+        counts = np.zeros((channels, 256))
+        for start in range(0, len(self.train_images), _CHUNK):
+            pixels = self.train_images[start : start + _CHUNK].reshape(-1, channels)
+            for channel in range(channels):
+                counts[channel] += np.bincount(pixels[:, channel], minlength=256)
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        levels = np.arange(256) / 255
+        mean = shares @ levels
+        variance = (shares * (levels - mean[:, np.newaxis]) ** 2).sum(axis=1)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    download: bool = True,
+) -> Dataset:
+    """Loads a data set by name, without TensorFlow.
+
+    ``digits`` is scikit-learn's: 1,797 images of 8x8x1, 1,437 of them for training.
+    Every other name is an image-classification set of TensorFlow Datasets,
+    ``name[/config][:version]``, read from ``data_dir`` in array_record format. Its
+    splits 'train' and 'test' are taken ('validation' where there is no test).
+
+    A set that is not prepared under ``data_dir`` is downloaded and prepared there
+    first. tfds's own way needs TensorFlow for that; here the few functions of it that
+    the usual sets (cifar10, cifar100, mnist, fashion_mnist, kmnist, emnist,
+    svhn_cropped) ask for are stood in for, see ``hic_jax.data.preparation``. Sets
+    that need more of it have to be prepared once where TensorFlow is installed.
+
+    The first start decodes all images into ``.npy`` files under ``cache_dir``; later
+    starts map these into memory and do not even import tfds.
+
+    Args:
+      name: 'digits' or the TFDS name, for example 'cifar10'.
+      data_dir: folder of prepared TFDS sets; ``$TFDS_DATA_DIR`` or
+        ``~/tensorflow_datasets`` if None. It must exist if given.
+      cache_dir: folder for decoded images; ``hic_jax/datasets`` under
+        ``$XDG_CACHE_HOME`` or ``~/.cache`` if None.
+      download: whether a set that is not prepared may be downloaded.
+
+    Returns:
+      The data set; TFDS arrays are read-only memory maps.
+
+    Raises:
+      DataError: with the field, its value, and what is allowed.
+
+    Examples:
+      >>> digits = load("digits")
+      >>> digits.train_images.shape, digits.test_images.shape, digits.num_classes
+      ((1437, 8, 8, 1), (360, 8, 8, 1), 10)
+    """
+    if name == "digits":
+        return _load_digits()
+    reference = prepared.Reference.parse(name)
+    root = _resolve_data_dir(data_dir)
+    folder = prepared.find(root, reference)
+    if folder is None:
+        preparation.check_known(name, reference, root)
+        if not download:
+            raise DataError(
+                f"--dataset={name!r}: is not prepared under --data_dir={str(root)!r} "
+                "and downloading is switched off; allow it, or name the --data_dir "
+                "that holds the set"
+            )
+        logging.info("Preparing %s under %s.", name, root)
+        try:
+            preparation.download_and_prepare(name, root)
+        except DataError:
+            # Of two starts at once, the second finds the place taken.
+            if prepared.find(root, reference) is None:
+                raise
+        folder = prepared.find(root, reference)
+    if folder is None:
+        raise DataError(
+            f"--dataset={name!r}: was prepared, but is not under --data_dir="
+            f"{str(root)!r}; name its config as in 'emnist/balanced'"
+        )
+    return _load_prepared(name, reference, folder, cache_dir)
+
+
+def _resolve_data_dir(data_dir: str | os.PathLike | None) -> Path:
+    if data_dir is None:
+        default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        return Path(default).expanduser()
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"--data_dir={str(data_dir)!r}: must be an existing folder; prepared sets "
+            "are looked for, and downloaded sets put, in it"
+        )
+    return root
+
+
+def _load_prepared(
+    name: str,
+    reference: prepared.Reference,
+    folder: Path,
+    cache_dir: str | os.PathLike | None,
+) -> Dataset:
+    cache = Path(cache_dir).expanduser() if cache_dir else array_cache.default_dir()
+    key = f"{reference.name}-{folder.name}-{prepared.fingerprint(folder)}"
+    arrays, num_classes = array_cache.fetch(
+        cache / key, lambda target: prepared.decode(name, folder, target)
+    )
+    return Dataset(name=name, num_classes=num_classes, **arrays)
+
+
+def _load_digits() -> Dataset:
+    from sklearn import datasets as sklearn_datasets
+
+    bunch = sklearn_datasets.load_digits()
+    images = np.round(bunch.images[..., np.newaxis] * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int32)
+    test = _stratified_test_mask(labels, _DIGITS_TEST_SIZE, _DIGITS_SPLIT_SEED)
+    return Dataset(
+        name="digits",
+        train_images=images[~test],
+        train_labels=labels[~test],
+        test_images=images[test],
+        test_labels=labels[test],
+        num_classes=10,
+    )
+
+
+def _stratified_test_mask(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """(N,) bool, ``size`` of them True, each class within one of its share.
+
+    Evenly spaced picks from the examples in order of class, at random within a class.
+    """
+    # RandomState's stream is frozen, so the split is the same with every NumPy.
+    tie_break = np.random.RandomState(seed).permutation(len(labels))
+    by_class = np.lexsort((tie_break, labels))
+    picks = np.arange(size) * len(labels) // size
+    mask = np.zeros(len(labels), bool)
+    mask[by_class[picks]] = True
+    return mask

@@ -1,0 +1,9 @@
+"""The one error of this package."""
+
+
+class DataError(ValueError):
+    """A data set that cannot be had as asked for.
+
+    The message names the field (``--dataset``, ``--data_dir`` or ``cache_dir``), its
+    value, and what is allowed or what to do.
+    """

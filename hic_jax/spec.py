@@ -1,0 +1,85 @@
+"""`HICSpec`: everything that defines the hybrid hardware, in one frozen object."""
+
+import dataclasses
+
+from hic_jax import checks
+from hic_jax.pcm.binary import BinarySpec
+from hic_jax.pcm.multilevel import MultilevelSpec
+from hic_jax.pcm.presets import nandakumar_2018
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HICSpec:
+    r"""The hybrid in-memory computing architecture of arXiv:2102.05271.
+
+    A weight is :math:`W = (G^+ - G^-) / s`, with :math:`s = 2^{b_M - 1} \epsilon /
+    w_{max}` uS per unit of weight (not above ``g_max`` for ``w_max``), epsilon the
+    mean conductance of one SET pulse and :math:`w_{max} = \alpha\,\mathrm{std}(W)` at
+    initialisation. One LSB of the accumulator stands for :math:`\epsilon /
+    2^{b_L - 1}`.
+
+    The abstract of the paper gives no bit widths and no rules; the defaults below are
+    choices of this project, each with its reason.
+
+    Attributes:
+      multilevel: the multi-level devices (MSB).
+      binary: the binary devices (LSB).
+      multilevel_bits: nominal bits b_M of a pair, 2 to 8. Sets how much conductance
+        the initial weights use, and what `model_size` counts.
+      lsb_bits: bits b_L of the accumulator word, 2 to 8.
+      update_bits: width of the bus that brings updates to the accumulator, 2 to 16;
+        an update beyond it is clipped, and counted.
+      w_max_sigmas: alpha, the weight of full nominal range in standard deviations.
+      stochastic_rounding: whether updates are rounded to LSBs stochastically, so that
+        updates far below an LSB act in the mean; False rounds to nearest.
+      refresh_every: steps between looks for pairs to refresh; 0 never refreshes.
+      refresh_above: a pair is due when one device is above this conductance, uS ...
+      refresh_difference: ... and its difference is below this, uS, so that rewriting
+        it gains room.
+      refresh_pulses: SET pulses per device at the most when a difference is written.
+      refresh_verify: whether a rewrite reads after every pulse and stops at its
+        target, or fires a planned number of pulses blind.
+      seconds_per_step: hardware time of one training step, s.
+      track_wear: whether to count the pulses of every device.
+    """
+
+    multilevel: MultilevelSpec = dataclasses.field(default_factory=nandakumar_2018)
+    binary: BinarySpec = dataclasses.field(default_factory=BinarySpec)
+    multilevel_bits: int = 4
+    lsb_bits: int = 7
+    update_bits: int = 8
+    w_max_sigmas: float = 3.0
+    stochastic_rounding: bool = True
+    refresh_every: int = 10
+    refresh_above: float = 8.0
+    refresh_difference: float = 6.0
+    refresh_pulses: int = 20
+    refresh_verify: bool = False
+    seconds_per_step: float = 0.1
+    track_wear: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.multilevel, MultilevelSpec):
+            raise ValueError(f"multilevel={self.multilevel!r}: must be a MultilevelSpec")
+        if not isinstance(self.binary, BinarySpec):
+            raise ValueError(f"binary={self.binary!r}: must be a BinarySpec")
+        checks.integer("multilevel_bits", self.multilevel_bits, 2, 8)
+        checks.integer("lsb_bits", self.lsb_bits, 2, 8)
+        checks.integer("update_bits", self.update_bits, 2, 16)
+        checks.above("w_max_sigmas", self.w_max_sigmas, 0.0)
+        checks.integer("refresh_every", self.refresh_every, 0)
+        checks.at_least("refresh_above", self.refresh_above, 0.0)
+        checks.at_least("refresh_difference", self.refresh_difference, 0.0)
+        checks.integer("refresh_pulses", self.refresh_pulses, 1, 255)
+        checks.above("seconds_per_step", self.seconds_per_step, 0.0)
+
+    @property
+    def lsb(self) -> float:
+        """Conductance that one LSB of the accumulator stands for, uS."""
+        return self.multilevel.mean_step / 2 ** (self.lsb_bits - 1)
+
+    @property
+    def full_scale(self) -> float:
+        """Conductance of a weight of w_max, uS."""
+        steps = 2 ** (self.multilevel_bits - 1)
+        return min(steps * self.multilevel.mean_step, self.multilevel.g_max)

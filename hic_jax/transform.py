@@ -1,0 +1,281 @@
+"""`hic`: the optax transformation that turns weight updates into device writes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hic_jax import accumulator
+from hic_jax.packing import Layout, unpack_weights
+from hic_jax.pcm import binary, pair
+from hic_jax.spec import HICSpec
+from hic_jax.weights import HybridWeight, program, weight_scale
+
+
+@struct.dataclass
+class Events:
+    """What happened to all devices in the last update; () float32 each.
+
+    Nothing is dropped on the way from an update to the devices without a count here.
+
+    Attributes:
+      accepted_lsbs: absolute LSBs that reached the accumulators.
+      clipped_lsbs: absolute LSBs that the update bus cut off.
+      faulty_lsbs: absolute LSBs by which stuck binary cells changed words.
+      set_pulses: SET pulses that carries fired.
+      futile_pulses: (2,) those of them that met a device (G+, G-) at ``g_max``.
+      refreshed_pairs: pairs that were RESET and rewritten.
+      refresh_error: summed absolute change of their differences, uS: what blind,
+        noisy rewriting made of them.
+    """
+
+    accepted_lsbs: jax.Array
+    clipped_lsbs: jax.Array
+    faulty_lsbs: jax.Array
+    set_pulses: jax.Array
+    futile_pulses: jax.Array
+    refreshed_pairs: jax.Array
+    refresh_error: jax.Array
+
+    @classmethod
+    def none(cls) -> "Events":
+        """No event yet."""
+        zero = jnp.zeros((), jnp.float32)
+        return cls(zero, zero, zero, zero, jnp.zeros((2,), jnp.float32), zero, zero)
+
+
+@struct.dataclass
+class HICState:
+    """State of `hic`: the devices, a step count and a key.
+
+    Attributes:
+      weights: all tensors in one `HybridWeight` of flat arrays, (n,) and (2, n);
+        ``scale`` has one entry per tensor. `hybrid_weights` gives them one by one.
+      count: () int32, updates so far.
+      key: random key, the same throughout; each step folds in its count.
+      events: what the last update did.
+      layout: where each tensor lies, static.
+    """
+
+    weights: HybridWeight
+    count: jax.Array
+    key: jax.Array
+    events: Events
+    layout: Layout = struct.field(pytree_node=False)
+
+
+def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtraArgs:
+    """Holds the parameters it is given in hybrid PCM and updates the devices.
+
+    Put it last in a chain, after the rule that makes the update, and over the leaves
+    that are to be analog (`analog_labels` with `optax.partition`). It answers with the
+    difference between what the devices now read and ``params``, so that
+    `optax.apply_updates` leaves the device-read weights in ``params``. The devices in
+    the state are the truth; the float weights are a view of them.
+
+    One update, at hardware time t: round to LSBs, accumulate in the binary cells,
+    carry to SET pulses, refresh what is saturated, advance time, read with noise.
+
+    Args:
+      spec: the hardware.
+      key: a random key or an integer seed. Two transformations need two keys.
+
+    Returns:
+      An optax transformation, whose ``update`` needs ``params``.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, optax, hic_jax
+      >>> spec = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal())
+      >>> tx = optax.chain(optax.sgd(0.1), hic_jax.hic(spec, jax.random.key(0)))
+      >>> params = {"kernel": jax.random.normal(jax.random.key(1), (8, 8))}
+      >>> loss = lambda p: jnp.mean((p["kernel"] @ jnp.ones(8) - 1.0) ** 2)
+      >>> state = tx.init(params)
+      >>> for _ in range(200):
+      ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
+      ...     params = optax.apply_updates(params, updates)
+      >>> print(f"{loss(params):.2f}")
+      0.00
+    """
+    key = jax.random.key(key) if isinstance(key, int) else key
+
+    def init_fn(params):
+        layout = Layout.of(params)
+        leaves = jax.tree.leaves(params)
+        scales = [weight_scale(jnp.asarray(leaf), spec) for leaf in leaves]
+        target = layout.pack([jnp.asarray(x) * s for x, s in zip(leaves, scales)])
+        program_key, step_key = jax.random.split(key)
+        pairs, cells, word = program(program_key, target, spec)
+        return HICState(
+            weights=HybridWeight(
+                multilevel=pairs,
+                binary=cells,
+                accumulator=word,
+                scale=jnp.stack(scales) if scales else jnp.zeros((0,), jnp.float32),
+                time=jnp.zeros((), jnp.float32),
+                spec=spec,
+            ),
+            count=jnp.zeros((), jnp.int32),
+            key=step_key,
+            events=Events.none(),
+            layout=layout,
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        if params is None:
+            raise ValueError(optax.NO_PARAMS_MSG)
+        layout, scale = state.layout, state.weights.scale
+        leaves, treedef = jax.tree.flatten(updates)
+        step_key = jax.random.fold_in(state.key, state.count)
+        write_key, read_key = jax.random.split(step_key)
+
+        lsbs = layout.pack([u * (scale[i] / spec.lsb) for i, u in enumerate(leaves)])
+        count = state.count + 1
+        weights, events = _write(write_key, state.weights, lsbs, count)
+        weights = weights.replace(time=count * jnp.float32(spec.seconds_per_step))
+        conductance = pair.read(
+            read_key, weights.multilevel, weights.time, spec.multilevel
+        )
+        change = [
+            (g / scale[i] - p).astype(p.dtype)
+            for i, (g, p) in enumerate(
+                zip(layout.unpack(conductance), jax.tree.leaves(params), strict=True)
+            )
+        ]
+        state = state.replace(weights=weights, count=count, events=events)
+        return treedef.unflatten(change), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+# Compiled by itself, so that an eager `update` compiles its loops once and not each
+# time; inside a user's jit it is inlined as any call.
+@jax.jit
+def _write(
+    key: jax.Array, weights: HybridWeight, lsbs: jax.Array, count: jax.Array
+) -> tuple[HybridWeight, Events]:
+    """Quantise, accumulate, transfer, refresh: one step's writes to packed devices.
+
+    Args:
+      key: rounding, programming and refresh draws.
+      weights: packed devices.
+      lsbs: (n,) float32, wanted updates in LSBs.
+      count: () int32, number of this update, from 1.
+
+    Returns:
+      The devices after the writes, at the same time, and what happened.
+    """
+    spec, time = weights.spec, weights.time
+    round_key, set_key, refresh_key = jax.random.split(key, 3)
+
+    uniform = None
+    if spec.stochastic_rounding:
+        uniform = jax.random.uniform(round_key, lsbs.shape, jnp.float32)
+    passed, clipped = accumulator.quantise(lsbs, uniform, spec.update_bits)
+    word, carry = accumulator.accumulate(weights.accumulator, passed, spec.lsb_bits)
+    cells, held = binary.write(weights.binary, weights.accumulator, word, spec.lsb_bits)
+    pairs, futile = pair.set_pulses(
+        set_key, weights.multilevel, carry, time, spec.multilevel
+    )
+
+    def refresh(pairs):
+        due = refresh_due(pairs, spec)
+        new = pair.refresh(
+            refresh_key, pairs, due, time, spec.multilevel,
+            max_pulses=spec.refresh_pulses, verify=spec.refresh_verify,
+        )  # fmt: skip
+        error = pair.read(None, new, time, spec.multilevel)
+        error -= pair.read(None, pairs, time, spec.multilevel)
+        return new, _total(due), _total(jnp.where(due, error, 0.0))
+
+    def leave(pairs):
+        zero = jnp.zeros((), jnp.float32)
+        return pairs, zero, zero
+
+    refreshed = error = jnp.zeros((), jnp.float32)
+    if spec.refresh_every:
+        pairs, refreshed, error = jax.lax.cond(
+            count % spec.refresh_every == 0, refresh, leave, pairs
+        )
+    events = Events(
+        accepted_lsbs=_total(passed),
+        clipped_lsbs=_total(clipped),
+        faulty_lsbs=_total(held.astype(jnp.int32) - word),
+        set_pulses=_total(carry),
+        futile_pulses=jnp.sum(futile, axis=-1, dtype=jnp.float32),
+        refreshed_pairs=refreshed,
+        refresh_error=error,
+    )
+    weights = weights.replace(multilevel=pairs, binary=cells, accumulator=held)
+    return weights, events
+
+
+def refresh_due(pairs: pair.PairState, spec: HICSpec) -> jax.Array:
+    """Pairs near saturation that a rewrite would give room: (n,) bool."""
+    g = pairs.g
+    return (jnp.max(g, axis=0) > spec.refresh_above) & (
+        jnp.abs(g[0] - g[1]) < spec.refresh_difference
+    )
+
+
+def _total(x: jax.Array) -> jax.Array:
+    """Sum of absolute values, () float32."""
+    return jnp.sum(jnp.abs(x.astype(jnp.float32)))
+
+
+def hybrid_weights(opt_state: Any) -> Any:
+    """The `HybridWeight`s in an optimizer state, wherever `hic` sits in it.
+
+    Args:
+      opt_state: state of any optax transformation that contains `hic`, once or, for
+        different leaves, several times.
+
+    Returns:
+      A pytree of the structure of the parameters: a `HybridWeight` for every analog
+      leaf, `optax.MaskedNode()` for every digital one.
+
+    Raises:
+      ValueError: if there is no `hic` in it, or no leaf is analog.
+    """
+    states = [
+        s
+        for s in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, HICState))
+        if isinstance(s, HICState)
+    ]
+    states = [s for s in states if s.layout.shapes]
+    if not states:
+        raise ValueError(
+            "opt_state holds no analog weight: chain hic_jax.hic(...) into the "
+            "optimizer, over at least one leaf"
+        )
+    trees = [unpack_weights(s.weights, s.layout) for s in states]
+
+    def stop(x):
+        return isinstance(x, (HybridWeight, optax.MaskedNode))
+
+    def first_analog(*nodes):
+        return next((n for n in nodes if isinstance(n, HybridWeight)), nodes[0])
+
+    return jax.tree.map(first_analog, *trees, is_leaf=stop)
+
+
+def analog_labels(params: Any) -> Any:
+    """Labels for `optax.partition`: which leaves PCM crossbars hold.
+
+    Kernels are analog: leaves of two or more dimensions, except embedding tables
+    (looked up, not multiplied). Biases and normalisation parameters are digital.
+
+    Args:
+      params: a model's parameters (flax Linen, nnx state, any pytree).
+
+    Returns:
+      The same tree with "analog" or "digital" for each leaf.
+    """
+
+    def label(path, leaf):
+        lookup = any("embedding" in str(entry).lower() for entry in path[-2:])
+        return "analog" if jnp.ndim(leaf) >= 2 and not lookup else "digital"
+
+    return jax.tree_util.tree_map_with_path(label, params)

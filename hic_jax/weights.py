@@ -1,0 +1,199 @@
+"""`HybridWeight`: a tensor of weights held by hybrid PCM, and how it is read and aged.
+
+A weight tensor is programmed once and then only changed by the transformation
+(`hic_jax.transform`); `read` and `drift` never change their argument.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hic_jax import checks
+from hic_jax.pcm import binary, pair
+from hic_jax.spec import HICSpec
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+MONTH, YEAR = 30 * DAY, 365 * DAY
+
+
+@struct.dataclass
+class HybridWeight:
+    """Weights in (multi-level PCM, binary PCM, accumulator word) form.
+
+    The following holds, for a weight tensor of shape S:
+      * weight = (G+ - G-) / scale, with G drifted to ``time``; the multi-level pairs
+        alone are the weight, the word below them never counts in a read.
+      * -2^(lsb_bits - 1) <= accumulator < 2^(lsb_bits - 1)
+      * the device arrays are authoritative: float weights are a view of them.
+
+    Attributes:
+      multilevel: pairs of multi-level devices, shape S.
+      binary: wear and faults of the binary cells, shape S.
+      accumulator: S int8, the word that the binary cells hold, LSBs.
+      scale: () float32, uS per unit of weight. (One per tensor: packed weights hold
+        as many as there are tensors.)
+      time: () float32, s, hardware time now; devices were made at 0.
+      spec: the hardware, static.
+    """
+
+    multilevel: pair.PairState
+    binary: binary.BinaryState
+    accumulator: jax.Array
+    scale: jax.Array
+    time: jax.Array
+    spec: HICSpec = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight tensor."""
+        return self.accumulator.shape
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.accumulator.size
+
+
+def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:
+    """Conductance per unit of weight for a tensor, from its initial values.
+
+    Args:
+      weight: initial weights. Where they do not vary (a zero kernel, a scalar), the
+        standard deviation of an untrained layer, 1/sqrt(fan-in), stands in.
+      spec: the hardware.
+
+    Returns:
+      () float32, uS per unit of weight.
+    """
+    weight = weight.astype(jnp.float32)
+    fan_in = max(1, weight.size // max(1, weight.shape[-1])) if weight.ndim else 1
+    std = jnp.std(weight) if weight.size else jnp.float32(0.0)
+    std = jnp.where(std > 0, std, fan_in**-0.5)
+    return spec.full_scale / (spec.w_max_sigmas * std)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def program(key: jax.Array, conductance: jax.Array, spec: HICSpec) -> tuple:
+    """Makes devices and writes signed conductances onto their pairs, at time 0.
+
+    Args:
+      key: device variation and programming noise.
+      conductance: S float32, wanted G+ - G-, uS.
+      spec: the hardware.
+
+    Returns:
+      The fields (multilevel, binary, accumulator) of a `HybridWeight`.
+    """
+    make_key, write_key, cell_key = jax.random.split(key, 3)
+    pairs = pair.init(
+        make_key, conductance.shape, spec.multilevel, track_wear=spec.track_wear
+    )
+    pairs = pair.write_difference(
+        write_key,
+        pairs,
+        conductance,
+        jnp.float32(0.0),
+        spec.multilevel,
+        max_pulses=spec.refresh_pulses,
+        verify=spec.refresh_verify,
+    )
+    cells, word = binary.init(
+        cell_key,
+        conductance.shape,
+        spec.lsb_bits,
+        spec.binary,
+        track_wear=spec.track_wear,
+    )
+    return pairs, cells, word
+
+
+def is_hybrid(x: Any) -> bool:
+    """Whether ``x`` is a `HybridWeight` (to stop a tree traversal there)."""
+    return isinstance(x, HybridWeight)
+
+
+def read(weights: Any, *, key: jax.Array | None = None) -> Any:
+    """Reads the weights from the multi-level pairs, drifted to their time.
+
+    Args:
+      weights: a `HybridWeight`, or any pytree of them.
+      key: draws the read noise; without one the read is exact.
+
+    Returns:
+      The same tree with float32 weights in place of the `HybridWeight`s.
+    """
+    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
+
+    def read_one(i: int, w: HybridWeight) -> jax.Array:
+        tensor_key = None if key is None else jax.random.fold_in(key, i)
+        return pair.read(tensor_key, w.multilevel, w.time, w.spec.multilevel) / w.scale
+
+    return treedef.unflatten([read_one(i, w) for i, w in enumerate(leaves)])
+
+
+def drift(
+    weights: Any, seconds: jax.Array | float, key: jax.Array | None = None
+) -> Any:
+    """Ages the devices: what the hardware is ``seconds`` later, if nothing is written.
+
+    A pure function: it jits, vmaps over times and chips, never changes its argument,
+    and ``drift(drift(w, a), b) == drift(w, a + b)``.
+
+    Args:
+      weights: a `HybridWeight`, or any pytree of them.
+      seconds: s, not negative.
+      key: makes another chip of the same conductances: each device's own drift
+        exponent is drawn from it. The same key is the same chip, at whatever time.
+        Without a key the devices keep the exponents that they have.
+
+    Returns:
+      The same tree of `HybridWeight`s, ``seconds`` older.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, hic_jax
+      >>> tx = hic_jax.hic(hic_jax.HICSpec(), jax.random.key(0))
+      >>> state = tx.init({"kernel": jnp.ones((3, 3)).at[0].set(-1.0)})
+      >>> weights = hic_jax.hybrid_weights(state)
+      >>> aged = hic_jax.drift(weights, seconds=hic_jax.YEAR)
+      >>> ratio = hic_jax.read(aged)["kernel"] / hic_jax.read(weights)["kernel"]
+      >>> print(f"{ratio[0, 0]:.3f}")  # (1 year / 38.6 s) ** -0.04
+      0.580
+    """
+    if isinstance(seconds, (int, float)):
+        checks.at_least("seconds", seconds, 0.0)
+    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
+
+    def age(i: int, w: HybridWeight) -> HybridWeight:
+        pairs = w.multilevel
+        if key is not None and w.spec.multilevel.drift_nu_std:
+            nu = pair.multilevel.draw_nu(
+                jax.random.fold_in(key, i), pairs.g.shape, w.spec.multilevel
+            )
+            pairs = pairs.replace(nu=nu)
+        return w.replace(multilevel=pairs, time=w.time + seconds)
+
+    return treedef.unflatten([age(i, w) for i, w in enumerate(leaves)])
+
+
+def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> Any:
+    """Parameters of a model whose analog leaves are what the devices hold now.
+
+    Args:
+      params: the model's parameters.
+      weights: `hybrid_weights(opt_state)` of the same structure, with `MaskedNode`
+        where a leaf is digital.
+      key: draws the read noise; without one the read is exact.
+
+    Returns:
+      ``params`` with its analog leaves replaced, dtypes kept.
+    """
+    return jax.tree.map(
+        lambda w, p: p if isinstance(w, optax.MaskedNode) else w.astype(p.dtype),
+        read(weights, key=key),
+        params,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )
