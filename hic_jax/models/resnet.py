@@ -1,0 +1,115 @@
+"""CIFAR ResNets of depth 6n + 2 with a width multiplier (He et al. 2016, section 4.2)."""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hic_jax import checks
+
+# Channels of the three stages at width 1. "hic" has, with 1x1 projections at the two
+# stage changes, the 361,722 weights (kernels and the final bias) that the authors state
+# for their ResNet-32 (Joshi et al., Nat. Commun. 11:2473, 2020).
+CHANNEL_PLANS: dict[str, tuple[int, int, int]] = {
+    "hic": (16, 28, 56),
+    "textbook": (16, 32, 64),
+}
+
+
+def stage_channels(plan: str, width: float) -> tuple[int, ...]:
+    """Channels of the three stages.
+
+    Args:
+      plan: of `CHANNEL_PLANS`.
+      width: multiplier, rounded to whole channels stage by stage.
+
+    Raises:
+      ValueError: if the plan does not exist or a stage is left without a channel.
+    """
+    checks.one_of("channel_plan", plan, CHANNEL_PLANS)
+    checks.above("width", width, 0.0)
+    channels = tuple(round(width * c) for c in CHANNEL_PLANS[plan])
+    if min(channels) < 1:
+        least = 0.5 / min(CHANNEL_PLANS[plan])
+        raise ValueError(
+            f"width={width!r}: leaves a stage of {CHANNEL_PLANS[plan]} channels without "
+            f"any; must be above {least:g}"
+        )
+    return channels
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected where the shape changes.
+
+    Attributes:
+      channels: output channels.
+      stride: of the first convolution and of the projection.
+      norm: makes a normalisation layer.
+    """
+
+    channels: int
+    stride: int
+    norm: type[nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, h, w, c) to (batch, h / stride, w / stride, channels)."""
+        conv = functools.partial(nn.Conv, use_bias=False)
+        strides = (self.stride, self.stride)
+        y = conv(self.channels, (3, 3), strides, name="conv1")(x)
+        y = nn.relu(self.norm(name="norm1")(y))
+        y = conv(self.channels, (3, 3), name="conv2")(y)
+        y = self.norm(name="norm2")(y)
+        if x.shape != y.shape:
+            x = conv(self.channels, (1, 1), strides, name="projection")(x)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Three stages of residual blocks, global average pooling, one dense layer.
+
+    Attributes:
+      depth: 6n + 2, n blocks a stage.
+      channels: of the three stages, see `stage_channels`.
+      num_classes: outputs.
+      batchnorm_momentum: share of the old running statistics that one batch keeps.
+    """
+
+    depth: int
+    channels: Sequence[int]
+    num_classes: int
+    batchnorm_momentum: float = 0.9
+
+    def __post_init__(self):
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise ValueError(f"depth={self.depth!r}: must be 6n + 2: 8, 14, 20, 32, 56")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Class logits.
+
+        Args:
+          images: (batch, h, w, c) float32.
+          train: whether BatchNorm uses the batch (and updates its running statistics)
+            or the running statistics.
+
+        Returns:
+          (batch, num_classes) float32.
+        """
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=self.batchnorm_momentum,
+        )
+        x = nn.Conv(self.channels[0], (3, 3), use_bias=False, name="stem")(images)
+        x = nn.relu(norm(name="stem_norm")(x))
+        for stage, channels in enumerate(self.channels):
+            for block in range((self.depth - 2) // 6):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = Block(channels, stride, norm, name=name)(x)
+        x = jnp.mean(x, axis=(1, 2))
+        return nn.Dense(self.num_classes, name="head")(x)

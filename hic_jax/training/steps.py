@@ -1,0 +1,236 @@
+"""One training step, an evaluation, and how many of them run at once."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hic_jax import data
+from hic_jax.transform import HICState, hybrid_weights
+from hic_jax.weights import read_params
+
+
+@struct.dataclass
+class TrainState:
+    """All that training changes.
+
+    Attributes:
+      step: () int32, updates so far.
+      params: parameters of the model; analog leaves as the devices were last read.
+      batch_stats: running statistics of BatchNorm.
+      opt_state: state of the optax transformation, device state included.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+@struct.dataclass
+class Arrays:
+    """A data split on the device.
+
+    Attributes:
+      images: (n, h, w, c) uint8.
+      labels: (n,) int32.
+      mean: (c,) float32, per channel of the training images on the 0..1 scale.
+      std: (c,) float32, likewise.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mean: jax.Array
+    std: jax.Array
+
+
+def arrays(dataset: data.Dataset, split: str) -> Arrays:
+    """Puts one split ("train" or "test") of a data set on the default device."""
+    images, labels = {
+        "train": (dataset.train_images, dataset.train_labels),
+        "test": (dataset.test_images, dataset.test_labels),
+    }[split]
+    return Arrays(*map(jnp.asarray, (images, labels, dataset.mean, dataset.std)))
+
+
+def init_state(
+    key: jax.Array,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """Initial parameters, programmed onto devices where the transformation has any."""
+
+    @jax.jit
+    def init(key):
+        variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+        params = variables["params"]
+        opt_state = tx.init(params)
+        if find_hic(opt_state) is not None:
+            # Devices are programmed with noise: train from what they hold.
+            params = read_params(params, hybrid_weights(opt_state))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=opt_state,
+        )
+
+    return init(key)
+
+
+def find_hic(opt_state: Any) -> HICState | None:
+    """The state of `hic_jax.hic` inside an optimizer state; None if it has none."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, HICState))
+    return next((leaf for leaf in leaves if isinstance(leaf, HICState)), None)
+
+
+StepFn = Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, dict]]
+
+
+def make_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    augmentation: str,
+    label_smoothing: float,
+) -> StepFn:
+    """A pure training step, the same for every algorithm.
+
+    Args:
+      model: called with ``(images, train=)``, BatchNorm in "batch_stats".
+      tx: makes the updates.
+      key: augmentation draws; each step folds in its number.
+      augmentation: of `hic_jax.data.POLICIES`.
+      label_smoothing: share of the target that is spread over all classes.
+
+    Returns:
+      ``step(state, train_arrays, indices)``, which trains on the images of those
+      indices and returns the new state and a dict of () float32 metrics.
+    """
+
+    def step(state, train, indices):
+        images = train.images[indices]
+        labels = train.labels[indices]
+        images = data.augment(
+            jax.random.fold_in(key, state.step), images, augmentation
+        )
+        images = data.normalise(images, train.mean, train.std)
+
+        def loss_fn(params):
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            targets = optax.smooth_labels(
+                jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing
+            )
+            loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+            return loss, (logits, updated.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        metrics = {
+            "loss": loss,
+            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
+            **_device_events(opt_state),
+        }
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    return step
+
+
+def _device_events(opt_state: Any) -> dict[str, jax.Array]:
+    hic_state = find_hic(opt_state)
+    if hic_state is None:
+        return {}
+    return {name: jnp.sum(x) for name, x in vars(hic_state.events).items()}
+
+
+def make_runner(
+    step: StepFn, *, scan: bool | None = None
+) -> Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, dict]]:
+    """Runs many steps: a scan where there is an accelerator, a loop on the CPU.
+
+    XLA runs the gradient of a convolution inside `lax.scan` 30 times slower on the CPU
+    (jax-ml/jax#12868); on GPU and TPU a scan spares the dispatch of every step.
+
+    Args:
+      step: from `make_step`.
+      scan: overrides the choice by platform.
+
+    Returns:
+      ``run(state, train_arrays, indices)`` for (k, batch) indices: the state after k
+      steps and the metrics, each (k,). The state given is consumed (donated).
+    """
+    if scan is None:
+        scan = jax.default_backend() != "cpu"
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def run_scan(state, train, indices):
+        return jax.lax.scan(lambda s, i: step(s, train, i), state, indices)
+
+    one_step = jax.jit(step, donate_argnums=0)
+
+    def run_loop(state, train, indices):
+        rows = []
+        for batch in indices:
+            state, metrics = one_step(state, train, batch)
+            rows.append(metrics)
+        return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
+
+    return run_scan if scan else run_loop
+
+
+@functools.partial(jax.jit, static_argnames=("size", "batch_size"))
+def epoch_order(key: jax.Array, size: int, batch_size: int) -> jax.Array:
+    """A random order of a data set: (steps, batch_size) indices, the rest dropped."""
+    steps = size // batch_size
+    order = jax.random.permutation(key, size)[: steps * batch_size]
+    return order.reshape(steps, batch_size)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _count_correct(model, variables, split, indices, valid):
+    images = data.normalise(split.images[indices], split.mean, split.std)
+    logits = model.apply(variables, images, train=False)
+    return jnp.sum((jnp.argmax(logits, axis=-1) == split.labels[indices]) & valid)
+
+
+def accuracy(
+    model: nn.Module,
+    params: Any,
+    batch_stats: Any,
+    split: Arrays,
+    *,
+    batch_size: int = 500,
+) -> float:
+    """Share of correct answers on a whole split, BatchNorm on running statistics."""
+    size = split.labels.shape[0]
+    batch_size = min(batch_size, size)
+    variables = {"params": params, "batch_stats": batch_stats}
+    correct = []
+    for start in range(0, size, batch_size):
+        position = start + jnp.arange(batch_size)
+        correct.append(
+            _count_correct(
+                model, variables, split, jnp.minimum(position, size - 1), position < size
+            )
+        )
+    return float(sum(int(c) for c in jax.device_get(correct)) / size)
