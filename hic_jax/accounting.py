@@ -94,7 +94,9 @@ def device_pulses(weights: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     multilevel, cells = [], []
     for w in tensors:
         if w.multilevel.set_pulses is None:
-            raise ValueError("track_wear=False: the pulses of the devices are not known")
+            raise ValueError(
+                "track_wear=False: the pulses of the devices are not known"
+            )
         sets = w.multilevel.set_pulses
         resets = jnp.broadcast_to(w.multilevel.resets, sets.shape)
         multilevel.append((np.ravel(sets), np.ravel(resets)))

@@ -60,7 +60,9 @@ class HICSpec:
 
     def __post_init__(self):
         if not isinstance(self.multilevel, MultilevelSpec):
-            raise ValueError(f"multilevel={self.multilevel!r}: must be a MultilevelSpec")
+            raise ValueError(
+                f"multilevel={self.multilevel!r}: must be a MultilevelSpec"
+            )
         if not isinstance(self.binary, BinarySpec):
             raise ValueError(f"binary={self.binary!r}: must be a BinarySpec")
         checks.integer("multilevel_bits", self.multilevel_bits, 2, 8)

@@ -104,7 +104,9 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
         layout = Layout.of(params)
         leaves = jax.tree.leaves(params)
         scales = [weight_scale(jnp.asarray(leaf), spec) for leaf in leaves]
-        target = layout.pack([jnp.asarray(x) * s for x, s in zip(leaves, scales)])
+        target = layout.pack(
+            [jnp.asarray(x) * s for x, s in zip(leaves, scales, strict=True)]
+        )
         program_key, step_key = jax.random.split(key)
         pairs, cells, word = program(program_key, target, spec)
         return HICState(

@@ -1,4 +1,4 @@
-"""CIFAR ResNets of depth 6n + 2 with a width multiplier (He et al. 2016, section 4.2)."""
+"""CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2), any width."""
 
 import functools
 from collections.abc import Sequence
@@ -34,10 +34,17 @@ def stage_channels(plan: str, width: float) -> tuple[int, ...]:
     if min(channels) < 1:
         least = 0.5 / min(CHANNEL_PLANS[plan])
         raise ValueError(
-            f"width={width!r}: leaves a stage of {CHANNEL_PLANS[plan]} channels without "
-            f"any; must be above {least:g}"
+            f"width={width!r}: leaves a stage of {CHANNEL_PLANS[plan]} channels "
+            f"without any; must be above {least:g}"
         )
     return channels
+
+
+def check_depth(depth: int) -> None:
+    """Raises `ValueError` unless ``depth`` is 6n + 2."""
+    checks.integer("depth", depth, 8)
+    if (depth - 2) % 6:
+        raise ValueError(f"depth={depth!r}: must be 6n + 2, as 8, 14, 20, 32, 56 are")
 
 
 class Block(nn.Module):
@@ -83,8 +90,7 @@ class ResNet(nn.Module):
     batchnorm_momentum: float = 0.9
 
     def __post_init__(self):
-        if self.depth < 8 or (self.depth - 2) % 6:
-            raise ValueError(f"depth={self.depth!r}: must be 6n + 2: 8, 14, 20, 32, 56")
+        check_depth(self.depth)
         super().__post_init__()
 
     @nn.compact

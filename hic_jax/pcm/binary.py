@@ -30,7 +30,9 @@ class BinarySpec:
     def __post_init__(self):
         checks.within("stuck_set", self.stuck_set, 0.0, 1.0)
         checks.within("stuck_reset", self.stuck_reset, 0.0, 1.0)
-        checks.within("stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1)
+        checks.within(
+            "stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1
+        )
 
 
 @struct.dataclass

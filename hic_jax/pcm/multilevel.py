@@ -98,7 +98,9 @@ class MultilevelSpec:
         checks.within("reset_mean", self.reset_mean, 0.0, self.g_max)
         for name in ("stuck_set", "stuck_reset"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
-        checks.within("stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1)
+        checks.within(
+            "stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1
+        )
 
     @property
     def mean_step(self) -> float:

@@ -184,9 +184,7 @@ def write_difference(
         blind. True reads after every pulse (with read noise) and stops at the target.
     """
     reset_key, key = jax.random.split(key)
-    g = multilevel.reset(
-        jax.random.normal(reset_key, state.g.shape, jnp.float32), spec
-    )
+    g = multilevel.reset(jax.random.normal(reset_key, state.g.shape, jnp.float32), spec)
     if state.stuck is not None:
         g = jnp.where(state.stuck, state.g, g)
     # RESET leaves reset_mean on both sides: the target stands above that.

@@ -118,9 +118,7 @@ def make_step(
     def step(state, train, indices):
         images = train.images[indices]
         labels = train.labels[indices]
-        images = data.augment(
-            jax.random.fold_in(key, state.step), images, augmentation
-        )
+        images = data.augment(jax.random.fold_in(key, state.step), images, augmentation)
         images = data.normalise(images, train.mean, train.std)
 
         def loss_fn(params):
@@ -230,7 +228,11 @@ def accuracy(
         position = start + jnp.arange(batch_size)
         correct.append(
             _count_correct(
-                model, variables, split, jnp.minimum(position, size - 1), position < size
+                model,
+                variables,
+                split,
+                jnp.minimum(position, size - 1),
+                position < size,
             )
         )
     return float(sum(int(c) for c in jax.device_get(correct)) / size)

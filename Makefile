@@ -1,0 +1,74 @@
+# Works on a fresh machine that has make and Python 3.11 or newer with venv: the
+# first target that needs it creates .venv and installs requirements.txt there.
+
+PYTHON ?= python3
+# Cores that this process may use, at most four.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; \
+	f = getattr(os, "sched_getaffinity", None); \
+	print(min(4, len(f(0)) if f else os.cpu_count() or 1))')
+TEST_FLAGS ?=
+DEMO_DIR ?= runs/demo
+DEMO_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.hic-jax-installed
+PARTIAL := $(VENV)/.hic-jax-partial
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input \
+	install --quiet --no-deps --no-compile --no-build-isolation
+
+# The install leaves byte-compiling to the first import, which is faster as only a
+# part of what is installed is imported; so let that import keep what it compiles.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help: ## Show this help.
+	@echo 'Targets:'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'Variables: PYTHON, WORKERS, TEST_FLAGS, DEMO_DIR, DEMO_FLAGS,'
+	@echo "  as in: make demo DEMO_FLAGS='--help'"
+
+install: $(STAMP) ## Create .venv and install everything (the others do it, too).
+	@:
+
+demo: $(STAMP) ## Run the demo; its results go to DEMO_DIR (runs/demo).
+	$(BIN)/python -m experiments.demo --workdir='$(DEMO_DIR)' $(DEMO_FLAGS)
+
+test: $(STAMP) ## Run the tests in WORKERS processes.
+	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+
+lint: $(STAMP) ## Check style and formatting.
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(STAMP) ## Apply ruff's fixes and formatting.
+	$(BIN)/python -m ruff check --fix-only .
+	$(BIN)/python -m ruff format .
+
+clean: ## Remove caches and build output, but neither .venv nor runs/.
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . \( -path ./.git -o -path ./$(VENV) \) -prune -o \
+		-type d -name __pycache__ -exec rm -rf {} +
+
+# The stamp is written last, so a failed or killed install is done again. What such
+# an install left may be broken, so then (the PARTIAL file is there) the environment
+# is made anew; so is one that lacks pip or whose Python is missing or too old.
+# setuptools comes first, as the two others build with it.
+$(STAMP): requirements.txt pyproject.toml
+	@test ! -e $(PARTIAL) && $(BIN)/python -c \
+		'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo "error: '$(PYTHON)' is no Python 3.11 or newer, which hic_jax" \
+				"needs; name one: make PYTHON=/path/to/python3.11" >&2; \
+			exit 1; }; \
+		echo 'Creating $(VENV)'; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	@touch $(PARTIAL)
+	@echo 'Installing requirements.txt into $(VENV) (1.2 GB; takes a minute or more)'
+	@$(PIP_INSTALL) "$$(grep '^setuptools==' requirements.txt)"
+	@$(PIP_INSTALL) -r requirements.txt
+	@$(PIP_INSTALL) --editable .
+	@rm -f $(PARTIAL)
+	@touch $@

@@ -1,0 +1,1 @@
+"""What is launched: absl flags in, a run folder out."""

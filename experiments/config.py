@@ -1,0 +1,224 @@
+"""The configuration of a run: typed, generated into flags, stored as it runs."""
+
+import dataclasses
+import inspect
+import json
+import re
+from typing import Any
+
+from absl import flags
+
+from hic_jax import HICSpec, checks, data, pcm
+from hic_jax.models import CHANNEL_PLANS
+from hic_jax.training.algorithms import ALGORITHMS
+from hic_jax.training.schedules import SCHEDULES
+
+# Algorithms that hold weights in devices.
+ANALOG_ALGORITHMS = ("hic",)
+
+# What each algorithm takes where the user gives nothing.
+LEARNING_RATES = {"fp32": 0.2, "hic": 0.5}
+
+# Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
+# measured on devices above a third of full conductance. `nandakumar_2018` has none, but
+# a chip whose devices all drift alike would make a year look too easy.
+DRIFT_NU_STD = 0.008
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained and how; the hardware is a `hic_jax.HICSpec`.
+
+    Attributes:
+      algorithm: hic or fp32.
+      dataset: digits, or any TFDS image-classification set by its name.
+      data_dir: TFDS directory; the default is TFDS's own.
+      depth: of the ResNet, 6n + 2.
+      width: multiplier of the ResNet's channels.
+      channel_plan: hic (16, 28, 56) or textbook (16, 32, 64).
+      epochs: passes over the training images.
+      batch_size: images per step.
+      learning_rate: highest learning rate; the default depends on the algorithm.
+      schedule: shape of the learning rate over the run.
+      warmup: share of the run in which the learning rate rises linearly from zero.
+      momentum: of parameters that are held digitally.
+      weight_decay: of digital kernels.
+      analog_momentum: of analog weights; costs a floating-point buffer.
+      analog_weight_decay: of analog weights.
+      label_smoothing: share of the target that is spread over all classes.
+      augmentation: auto, none, crop or crop_flip; auto is crop for characters, and
+        crop_flip else.
+      preset: the multi-level device.
+      seed: of everything random.
+    """
+
+    algorithm: str = "hic"
+    dataset: str = "digits"
+    data_dir: str | None = None
+    depth: int = 8
+    width: float = 1.0
+    channel_plan: str = "hic"
+    epochs: int = 30
+    batch_size: int = 100
+    learning_rate: float | None = None
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    analog_momentum: float = 0.0
+    analog_weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: str = "auto"
+    preset: str = "nandakumar_2018"
+    seed: int = 0
+
+    def __post_init__(self):
+        checks.one_of("algorithm", self.algorithm, ALGORITHMS)
+        checks.one_of("channel_plan", self.channel_plan, CHANNEL_PLANS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("augmentation", self.augmentation, ("auto", *data.POLICIES))
+        checks.one_of("preset", self.preset, pcm.PRESETS)
+        checks.integer("epochs", self.epochs, 1)
+        checks.integer("batch_size", self.batch_size, 1)
+        checks.integer("seed", self.seed, 0, 2**32 - 1)
+        checks.above("width", self.width, 0.0)
+        if self.learning_rate is not None:
+            checks.above("learning_rate", self.learning_rate, 0.0)
+        for name in ("warmup", "label_smoothing", "momentum", "analog_momentum"):
+            checks.within(name, getattr(self, name), 0.0, 1.0)
+        for name in ("weight_decay", "analog_weight_decay"):
+            checks.at_least(name, getattr(self, name), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run, resolved: nothing is left to defaults.
+
+    Attributes:
+      train: network, data, optimisation.
+      spec: hardware.
+    """
+
+    train: TrainConfig
+    spec: HICSpec
+
+    def to_json(self) -> str:
+        """As stored in a run folder."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Reads what `to_json` wrote."""
+        fields = json.loads(text)
+        spec = dict(fields["spec"])
+        spec["multilevel"] = pcm.MultilevelSpec(**spec["multilevel"])
+        spec["binary"] = pcm.BinarySpec(**spec["binary"])
+        return cls(TrainConfig(**fields["train"]), HICSpec(**spec))
+
+    def differences(self, other: "Config") -> list[str]:
+        """Fields in which two configurations differ, as ``name: mine != other's``."""
+        mine, others = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(other))
+        return [
+            f"{name}: {mine[name]!r} != {others[name]!r}"
+            for name in mine
+            if mine[name] != others[name]
+        ]
+
+
+def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) -> Config:
+    """Fills in what was left open and builds the hardware.
+
+    Args:
+      train: may leave ``learning_rate`` and ``augmentation`` open.
+      spec_overrides: fields of the hardware by flag name: those of `HICSpec` as they
+        are, those of `MultilevelSpec` after ``pcm_``, of `BinarySpec` after
+        ``binary_``. What is absent comes from the preset or the defaults.
+    """
+    overrides = dict(spec_overrides or {})
+    if train.learning_rate is None:
+        train = dataclasses.replace(
+            train, learning_rate=LEARNING_RATES[train.algorithm]
+        )
+    if train.augmentation == "auto":
+        train = dataclasses.replace(
+            train, augmentation=data.default_policy(train.dataset)
+        )
+    device = pcm.preset(train.preset)
+    if device.drift_nu:
+        device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
+    parts: dict[str, dict] = {"pcm_": {}, "binary_": {}, "": {}}
+    for name, value in overrides.items():
+        prefix = next(p for p in parts if name.startswith(p))
+        parts[prefix][name.removeprefix(prefix)] = value
+    spec = HICSpec(
+        multilevel=dataclasses.replace(device, **parts["pcm_"]),
+        binary=pcm.BinarySpec(**parts["binary_"]),
+        **parts[""],
+    )
+    return Config(train, spec)
+
+
+def define_flags() -> None:
+    """Defines a flag for every field of `TrainConfig` and of the hardware."""
+    for field, text in _documented(TrainConfig):
+        _define(field.name, field.type, field.default, text)
+    for name, field, text in _spec_fields():
+        text += " The default is that of the preset, or of HICSpec."
+        _define(name, field.type, None, text)
+
+
+def from_flags() -> Config:
+    """The configuration that the parsed flags describe.
+
+    Raises:
+      flags.IllegalFlagValueError: if a value is not allowed.
+    """
+    values = flags.FLAGS
+    given = {name: values[name].value for name, _, _ in _spec_fields()}
+    try:
+        train = TrainConfig(
+            **{f.name: values[f.name].value for f in dataclasses.fields(TrainConfig)}
+        )
+        return resolve(train, {k: v for k, v in given.items() if v is not None})
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(f"--{error}") from error
+
+
+def _spec_fields():
+    """(flag name, field, help) of every field of the hardware."""
+    for field, text in _documented(HICSpec):
+        if field.name not in ("multilevel", "binary"):
+            yield field.name, field, text
+    for prefix, cls in (("pcm_", pcm.MultilevelSpec), ("binary_", pcm.BinarySpec)):
+        for field, text in _documented(cls):
+            if field.name not in ("name", "source"):
+                yield prefix + field.name, field, text
+
+
+def _documented(cls):
+    """Fields of a dataclass, each with its paragraph of the class docstring."""
+    section = inspect.cleandoc(cls.__doc__).split("Attributes:\n")[1]
+    texts = dict(re.findall(r"^  (\w+): ((?:.|\n    )+)", section, flags=re.MULTILINE))
+    for field in dataclasses.fields(cls):
+        yield field, " ".join(texts[field.name].split())
+
+
+def _define(name: str, kind: Any, default: Any, text: str) -> None:
+    if kind is bool:
+        flags.DEFINE_bool(name, default, text)
+    elif kind is int:
+        flags.DEFINE_integer(name, default, text)
+    elif kind in (float, float | None):
+        flags.DEFINE_float(name, default, text)
+    else:
+        flags.DEFINE_string(name, default, text)
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            items |= _flat(value, f"{prefix}{name}.")
+        else:
+            items[prefix + name] = value
+    return items

@@ -1,0 +1,121 @@
+"""Reads a trained network again after seconds, days, a year of drift.
+
+    python -m experiments.drift --workdir=runs/digits \
+        --times=25,3600,86400,31536000 --chips=10
+
+Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time.
+"""
+
+from absl import app, flags, logging
+
+from experiments import launch, plots
+from experiments.config import ANALOG_ALGORITHMS
+from experiments.run_folder import RunFolder, RunFolderError, read_config
+from experiments.setup import Experiment
+from hic_jax import inference
+from hic_jax.training import steps
+
+
+def read_over_time(
+    experiment: Experiment,
+    workdir: str,
+    *,
+    times: list[float],
+    chips: int,
+    compensations: list[str],
+) -> list[dict]:
+    """Measures, and writes the result into the run folder.
+
+    Args:
+      experiment: of the configuration in the folder.
+      workdir: run folder with a checkpoint.
+      times: seconds after training.
+      chips: how many.
+      compensations: of `inference.COMPENSATIONS`.
+
+    Returns:
+      Rows of `inference.accuracy_over_time`.
+    """
+    folder = RunFolder.read(workdir)
+    state = folder.restore(experiment.init_state())
+    rows = inference.accuracy_over_time(
+        experiment.chip_key,
+        experiment.model,
+        state,
+        steps.arrays(experiment.dataset, "test"),
+        steps.arrays(experiment.dataset, "train"),
+        times=times,
+        chips=chips,
+        compensations=compensations,
+    )
+    folder.update_summary(drift=rows)
+    plots.accuracy_over_time(folder.path / "accuracy_over_time.png", rows)
+    folder.close()
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Reads as the flags say."""
+    launch.start(argv)
+    options = flags.FLAGS
+    with launch.clear_errors(ValueError):
+        times = parse_times(options.times)
+        inference.check_reading(times, options.chips, options.compensations)
+        config = read_config_of_devices(options.workdir)
+        experiment = Experiment.of(config)
+    with launch.clear_errors(RunFolderError, OSError):
+        rows = read_over_time(
+            experiment,
+            options.workdir,
+            times=times,
+            chips=options.chips,
+            compensations=options.compensations,
+        )
+    for row in rows:
+        logging.info(
+            "%12.0f s  %-6s  %.4f +- %.4f",
+            row["time"], row["compensation"], row["mean"], row["std"],
+        )  # fmt: skip
+
+
+def parse_times(words: list[str]) -> list[float]:
+    """Seconds from the words of ``--times``."""
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(
+            f"times={','.join(words)}: must be seconds, separated by commas"
+        ) from error
+
+
+def read_config_of_devices(workdir: str):
+    """The configuration of a run that has devices."""
+    config = read_config(workdir)
+    if config.train.algorithm not in ANALOG_ALGORITHMS:
+        raise ValueError(
+            f"workdir={workdir}: was trained with algorithm={config.train.algorithm}, "
+            f"which has no analog weights to drift; must be one of "
+            f"{', '.join(ANALOG_ALGORITHMS)}"
+        )
+    return config
+
+
+def define_flags() -> None:
+    """Flags of this launcher."""
+    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    flags.DEFINE_list(
+        "times",
+        "25,3600,86400,31536000",
+        "Seconds after training, separated by commas.",
+    )
+    flags.DEFINE_integer(
+        "chips", 10, "Chips with the trained conductances, each with its own drift."
+    )
+    flags.DEFINE_list(
+        "compensations", ",".join(inference.COMPENSATIONS), "none, adabs, or both."
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

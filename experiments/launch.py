@@ -1,0 +1,55 @@
+"""What every launcher does first: error messages, log lines, the compilation cache."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import jax
+from absl import app
+from absl import logging as absl_logging
+
+
+@contextlib.contextmanager
+def clear_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Ends the program with the message alone, for errors that the user can mend."""
+    try:
+        yield
+    except kinds as error:
+        sys.exit(f"error: {error}")
+
+
+def start(argv: list[str]) -> None:
+    """Prepares a launch.
+
+    Raises:
+      app.UsageError: at words on the command line that are no flags.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    quiet_libraries()
+    use_compilation_cache()
+
+
+def quiet_libraries() -> None:
+    """Keeps the log to this project's own lines, and to others' warnings."""
+
+    def ours_or_grave(record) -> bool:
+        return record.levelno >= logging.WARNING or "orbax" not in record.pathname
+
+    absl_logging.get_absl_handler().addFilter(ours_or_grave)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, in the user's cache folder.
+
+    Not on the CPU, where XLA doubts every program that it loads from there, at length.
+    """
+    if jax.default_backend() == "cpu":
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    jax.config.update(
+        "jax_compilation_cache_dir", os.path.join(cache, "hic_jax", "compiled")
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

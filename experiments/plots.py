@@ -1,0 +1,188 @@
+"""The pictures of a run."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hic_jax import DAY, HOUR, MONTH, YEAR, pcm
+from hic_jax.pcm import multilevel
+
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+_COLOURS = {
+    "hic": "#0b6e8f",
+    "fp32": "#555555",
+    "none": "#c4552d",
+    "adabs": "#0b6e8f",
+    "multilevel": "#0b6e8f",
+    "binary": "#d99a2b",
+}
+_NAMES = {
+    "hic": "HIC",
+    "fp32": "FP32",
+    "none": "no compensation",
+    "adabs": "AdaBS",
+    "multilevel": "multi-level devices (MSB)",
+    "binary": "binary cells (LSB)",
+}
+_TIME_MARKS = {
+    "1 min": 60,
+    "1 hour": HOUR,
+    "1 day": DAY,
+    "1 month": MONTH,
+    "1 year": YEAR,
+}
+
+
+@contextmanager
+def _figure(path: Path, columns: int = 1) -> Iterator[list[Axes]]:
+    """Axes side by side, saved to ``path`` at the end."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2 * columns, 3.6))
+        yield list(np.ravel(figure.subplots(1, columns)))
+        figure.savefig(path)
+
+
+def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
+    """Training loss and test accuracy against epochs.
+
+    Args:
+      path: of the picture.
+      runs: rows of ``metrics.jsonl`` by the algorithm that made them.
+    """
+    with _figure(path, columns=2) as (loss, accuracy):
+        for name, rows in runs.items():
+            style = {"color": _COLOURS.get(name), "label": _NAMES.get(name, name)}
+            loss.plot([r["epoch"] for r in rows], [r["loss"] for r in rows], **style)
+            tested = [r for r in rows if "test_accuracy" in r]
+            accuracy.plot(
+                [r["epoch"] for r in tested],
+                [100 * r["test_accuracy"] for r in tested],
+                **style,
+            )
+        loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+        accuracy.set(xlabel="epoch", ylabel="test accuracy (%)")
+        accuracy.legend(loc="lower right")
+
+
+def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Accuracy against time after training: mean and spread over chips.
+
+    Args:
+      path: of the picture.
+      rows: of `hic_jax.inference.accuracy_over_time`.
+    """
+    with _figure(path) as (axes,):
+        for name in dict.fromkeys(row["compensation"] for row in rows):
+            mine = [row for row in rows if row["compensation"] == name]
+            time = np.array([row["time"] for row in mine])
+            mean = 100 * np.array([row["mean"] for row in mine])
+            std = 100 * np.array([row["std"] for row in mine])
+            colour = _COLOURS.get(name)
+            axes.plot(
+                time, mean, marker="o", color=colour, label=_NAMES.get(name, name)
+            )
+            axes.fill_between(
+                time, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0
+            )
+        chips = len(rows[0]["accuracies"])
+        axes.set(
+            xscale="log",
+            xlabel="time after training",
+            ylabel="test accuracy (%)",
+            title=f"mean ± standard deviation, {chips} chips",
+        )
+        axes.set_xticks(list(_TIME_MARKS.values()), list(_TIME_MARKS))
+        axes.minorticks_off()
+        axes.legend()
+
+
+def wear_histogram(
+    path: Path, cycles: dict[str, np.ndarray], endurance_cycles: float
+) -> None:
+    """How many devices have seen how many write-erase cycles.
+
+    Args:
+      path: of the picture.
+      cycles: per device, by kind of device.
+      endurance_cycles: the limit to show beside them.
+    """
+    edges = np.concatenate([[0.5], np.geomspace(1, endurance_cycles * 3, 60)])
+    with _figure(path) as (axes,):
+        for name, counts in cycles.items():
+            axes.hist(
+                np.maximum(counts, 0.6),
+                bins=edges,
+                histtype="stepfilled",
+                alpha=0.55,
+                color=_COLOURS[name],
+                label=_NAMES[name],
+            )
+        axes.axvline(endurance_cycles, color="#c4552d", linestyle="--")
+        axes.annotate(
+            f"endurance limit {endurance_cycles:.0e}",
+            (endurance_cycles, 0.5),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="right",
+            va="center",
+            color="#c4552d",
+        )
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="write-erase cycles (leftmost bin: none)",
+            ylabel="devices",
+        )
+        axes.legend(loc="upper center")
+
+
+def set_pulse_curve(
+    path: Path, spec: pcm.MultilevelSpec, *, pulses: int = 25, devices: int = 4000
+) -> None:
+    """Conductance against SET pulses from RESET: mean, spread, a few devices."""
+    with _figure(path) as (axes,):
+        g = np.asarray(simulate_pulses(spec, pulses, devices))
+        count = np.arange(pulses + 1)
+        mean, std = g.mean(axis=1), g.std(axis=1)
+        axes.plot(count, g[:, :6], color="#999999", linewidth=0.7)
+        axes.fill_between(
+            count, mean - std, mean + std, color=_COLOURS["hic"], alpha=0.2, linewidth=0
+        )
+        axes.plot(count, mean, color=_COLOURS["hic"])
+        axes.set(
+            xlabel="SET pulses after RESET",
+            ylabel="conductance (µS)",
+            title=f"{spec.name}: mean ± std, six devices in grey",
+        )
+
+
+def simulate_pulses(spec: pcm.MultilevelSpec, pulses: int, devices: int) -> jax.Array:
+    """(pulses + 1, devices) conductances in uS, from RESET on."""
+    key = jax.random.key(0)
+    normal = jax.random.normal(key, (pulses + 1, devices))
+
+    def fire(carry, normal):
+        carry = multilevel.set_pulse(*carry, normal, spec)
+        return carry, carry[0]
+
+    g = multilevel.reset(normal[0], spec)
+    start = (g, jnp.zeros(devices, jnp.uint8))
+    return jnp.concatenate([g[None], jax.lax.scan(fire, start, normal[1:])[1]])

@@ -1,0 +1,112 @@
+"""From a configuration to the objects that a run needs."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import optax
+
+from experiments.config import Config
+from hic_jax import data, models
+from hic_jax.training import steps
+from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.schedules import SCHEDULES
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a configuration stands for.
+
+    Attributes:
+      config: the configuration.
+      dataset: images and labels in host memory.
+      model: the network.
+      schedule: learning rate as a function of the step.
+      tx: the transformation that trains it.
+      steps_per_epoch: whole batches of the training set.
+      order_key: shuffles the images; each epoch folds in its number.
+      augment_key: augments them; each step folds in its number.
+      init_key: draws the initial parameters.
+      chip_key: makes the inference chips.
+    """
+
+    config: Config
+    dataset: data.Dataset
+    model: nn.Module
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+    steps_per_epoch: int
+    order_key: jax.Array
+    augment_key: jax.Array
+    init_key: jax.Array
+    chip_key: jax.Array
+
+    @classmethod
+    def of(cls, config: Config) -> "Experiment":
+        """Loads the data and builds network and transformation.
+
+        Raises:
+          ValueError: if the data is not there, or does not fit the configuration.
+        """
+        train = config.train
+        channels = models.stage_channels(train.channel_plan, train.width)
+        models.check_depth(train.depth)
+        dataset = data.load(train.dataset, train.data_dir)
+        size = len(dataset.train_labels)
+        if train.batch_size > size:
+            raise ValueError(
+                f"batch_size={train.batch_size}: must be at most {size}, the number of "
+                f"training images of {train.dataset}"
+            )
+        steps_per_epoch = size // train.batch_size
+        total = steps_per_epoch * train.epochs
+        schedule = SCHEDULES[train.schedule](
+            train.learning_rate, total, round(train.warmup * total)
+        )
+        init_key, device_key, augment_key, order_key, chip_key = jax.random.split(
+            jax.random.key(train.seed), 5
+        )
+        optimizer = OptimizerSpec(
+            schedule=schedule,
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
+            analog_momentum=train.analog_momentum,
+            analog_weight_decay=train.analog_weight_decay,
+        )
+        return cls(
+            config=config,
+            dataset=dataset,
+            model=models.ResNet(train.depth, channels, dataset.num_classes),
+            schedule=schedule,
+            tx=ALGORITHMS[train.algorithm](optimizer, config.spec, device_key),
+            steps_per_epoch=steps_per_epoch,
+            order_key=order_key,
+            augment_key=augment_key,
+            init_key=init_key,
+            chip_key=chip_key,
+        )
+
+    def init_state(self) -> steps.TrainState:
+        """The state before the first step."""
+        return steps.init_state(
+            self.init_key, self.model, self.tx, self.dataset.image_shape
+        )
+
+    def runner(self):
+        """Runs training steps; see `hic_jax.training.steps.make_runner`."""
+        step = steps.make_step(
+            self.model,
+            self.tx,
+            self.augment_key,
+            augmentation=self.config.train.augmentation,
+            label_smoothing=self.config.train.label_smoothing,
+        )
+        return steps.make_runner(step)
+
+    def epoch_order(self, epoch: int) -> jax.Array:
+        """(steps_per_epoch, batch_size) indices of an epoch's batches."""
+        return steps.epoch_order(
+            jax.random.fold_in(self.order_key, epoch),
+            len(self.dataset.train_labels),
+            self.config.train.batch_size,
+        )

@@ -1,0 +1,200 @@
+"""Trains a ResNet, in hybrid PCM or in floating point, into a run folder.
+
+    python -m experiments.train --workdir=runs/digits
+    python -m experiments.train --workdir=runs/fp32 --algorithm=fp32
+    python -m experiments.train --workdir=runs/c10 --dataset=cifar10 --depth=32 \
+        --epochs=200
+
+Started again with the same flags it goes on from the last checkpoint.
+"""
+
+import time
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from tqdm import tqdm
+
+import hic_jax
+from experiments import launch, plots
+from experiments.config import ANALOG_ALGORITHMS, Config, define_flags, from_flags
+from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.setup import Experiment
+from hic_jax.accounting import ENDURANCE_CYCLES
+from hic_jax.training import steps
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+def train(
+    experiment: Experiment,
+    workdir: str,
+    *,
+    max_steps: int | None = None,
+    log_every: int = 50,
+    endurance_cycles: float = ENDURANCE_CYCLES,
+) -> dict:
+    """Trains, and goes on where the folder's last checkpoint ends.
+
+    Args:
+      experiment: network, data and transformation.
+      workdir: run folder.
+      max_steps: stop after this many steps in all.
+      log_every: steps between two rows of metrics.
+      endurance_cycles: of a device, for the summary.
+
+    Returns:
+      The summary, as in ``summary.json``.
+
+    Raises:
+      RunFolderError: if the folder cannot be used.
+      TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
+    """
+    # ---- set up
+    config = experiment.config
+    folder = RunFolder.for_training(workdir, config)
+    logging.info("configuration:\n%s", config.to_json())
+    state = experiment.init_state()
+    if folder.latest_step() is not None:
+        state = folder.restore(state)
+        logging.info("going on from step %d", state.step)
+    step = int(state.step)
+    folder.begin_metrics(step)
+    train_set = steps.arrays(experiment.dataset, "train")
+    test_set = steps.arrays(experiment.dataset, "test")
+    run = experiment.runner()
+    total = experiment.steps_per_epoch * config.train.epochs
+    last = min(total, max_steps or total)
+
+    # ---- train
+    seconds = []
+    bar = tqdm(total=last, initial=step, unit="step", desc=config.train.algorithm)
+    while step < last:
+        epoch, done = divmod(step, experiment.steps_per_epoch)
+        batches = experiment.epoch_order(epoch)[done:]
+        batches = batches[: min(log_every, last - step)]
+        started = time.perf_counter()
+        state, metrics = run(state, train_set, batches)
+        metrics = jax.device_get(metrics)
+        seconds.append((time.perf_counter() - started) / len(batches))
+        check_finite(metrics["loss"], step)
+
+        step += len(batches)
+        row = {
+            "step": step,
+            "epoch": step / experiment.steps_per_epoch,
+            "learning_rate": float(experiment.schedule(step - 1)),
+            **summarise_interval(metrics),
+        }
+        bar.update(len(batches))
+        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
+        if step % experiment.steps_per_epoch == 0 or step == last:
+            row["test_accuracy"] = steps.accuracy(
+                experiment.model, state.params, state.batch_stats, test_set
+            )
+            folder.log(row)
+            folder.save(state)
+        else:
+            folder.log(row)
+    bar.close()
+
+    # ---- summarise
+    rows = folder.metrics()
+    summary = {
+        "algorithm": config.train.algorithm,
+        "dataset": config.train.dataset,
+        "test_accuracy": rows[-1]["test_accuracy"],
+        "train_loss": rows[-1]["loss"],
+        "steps": step,
+        **hardware_summary(state, config, endurance_cycles),
+    }
+    if seconds:  # The first interval compiles.
+        summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
+    summary = folder.update_summary(**summary)
+    plots.learning_curves(
+        folder.path / "learning_curves.png", {config.train.algorithm: rows}
+    )
+    folder.close()
+    return summary
+
+
+def check_finite(losses: np.ndarray, step: int) -> None:
+    """Raises if a loss of the steps after ``step`` is not a finite number."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise TrainingDiverged(
+            f"step {step + bad[0] + 1}: the loss is {losses[bad[0]]}; the last "
+            "checkpoint before it is kept. A lower --learning_rate may help"
+        )
+
+
+def summarise_interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """Means of loss and accuracy, sums of what happened to the devices."""
+    means = ("loss", "accuracy")
+    return {
+        name: float(np.mean(x) if name in means else np.sum(x, dtype=np.float64))
+        for name, x in metrics.items()
+    }
+
+
+def hardware_summary(
+    state: steps.TrainState, config: Config, endurance_cycles: float
+) -> dict:
+    """Model size and wear of a trained network."""
+    if config.train.algorithm not in ANALOG_ALGORITHMS:
+        return {**hic_jax.model_size({}, state.params), "write_erase_cycles": None}
+    weights = hic_jax.hybrid_weights(state.opt_state)
+    wear = None
+    if config.spec.track_wear:
+        wear = hic_jax.endurance(weights, endurance_cycles=endurance_cycles)
+    return {
+        **hic_jax.model_size(weights, state.params),
+        "write_erase_cycles": wear,
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Trains as the flags say."""
+    launch.start(argv)
+    options = flags.FLAGS
+    with launch.clear_errors(ValueError):
+        config = from_flags()
+        check_unused_or_same(options.workdir, config)
+        experiment = Experiment.of(config)
+    with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
+        summary = train(
+            experiment,
+            options.workdir,
+            max_steps=options.max_steps,
+            log_every=options.log_every,
+            endurance_cycles=options.endurance_cycles,
+        )
+    logging.info("test accuracy %.4f", summary["test_accuracy"])
+
+
+def define_launch_flags() -> None:
+    """Flags of this launcher, beside those of the configuration."""
+    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    flags.DEFINE_integer(
+        "max_steps",
+        None,
+        "Stop after this many steps in all; the schedule stays.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "log_every", 50, "Steps between two rows of metrics.", lower_bound=1
+    )
+    flags.DEFINE_float(
+        "endurance_cycles",
+        ENDURANCE_CYCLES,
+        "Write-erase cycles that a device endures, for the summary.",
+        lower_bound=1.0,
+    )
+
+
+if __name__ == "__main__":
+    define_launch_flags()
+    define_flags()
+    app.run(main)
