@@ -134,7 +134,7 @@ def accuracy_over_time(
         measured: dict[str, list[float]] = {name: [] for name in compensations}
         for chip in range(chips):
             chip_key = jax.random.fold_in(key, chip)
-                params = _aged_params(chip_key, state, jnp.float32(seconds))
+            params = _aged_params(chip_key, state, jnp.float32(seconds))
             for name in compensations:
                 stats = state.batch_stats
                 if name == "adabs":

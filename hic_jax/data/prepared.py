@@ -40,6 +40,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> "Reference":
+        """Reads ``name[/config][:version]``, as TFDS writes it."""
         match = _NAME.fullmatch(text)
         if match is None:
             raise DataError(

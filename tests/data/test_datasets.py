@@ -15,6 +15,7 @@ import threading
 import zlib
 from concurrent import futures
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def _register(set_name, examples, features=None, configs=()):
     class Builder(tfds.core.GeneratorBasedBuilder):
         name = set_name
         VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config) for config in configs]
+        BUILDER_CONFIGS: ClassVar = [
+            tfds.core.BuilderConfig(name=config) for config in configs
+        ]
 
         def _info(self):
             return tfds.core.DatasetInfo(
