@@ -41,7 +41,7 @@ def read_over_time(
     rows = inference.accuracy_over_time(
         experiment.chip_key,
         experiment.model,
-        state,
+        steps.Network.of(state),
         steps.arrays(experiment.dataset, "test"),
         steps.arrays(experiment.dataset, "train"),
         times=times,

@@ -110,6 +110,7 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             title=f"mean ± standard deviation, {chips} chips",
         )
         axes.set_xticks(list(_TIME_MARKS.values()), list(_TIME_MARKS))
+        axes.set_xlim(0.5 * min(time), 2 * max(time))
         axes.minorticks_off()
         axes.legend()
 

@@ -27,6 +27,7 @@ class Experiment:
       order_key: shuffles the images; each epoch folds in its number.
       augment_key: augments them; each step folds in its number.
       init_key: draws the initial parameters.
+      read_key: draws the read noise of evaluations; each folds in the step.
       chip_key: makes the inference chips.
     """
 
@@ -39,6 +40,7 @@ class Experiment:
     order_key: jax.Array
     augment_key: jax.Array
     init_key: jax.Array
+    read_key: jax.Array
     chip_key: jax.Array
 
     @classmethod
@@ -63,8 +65,8 @@ class Experiment:
         schedule = SCHEDULES[train.schedule](
             train.learning_rate, total, round(train.warmup * total)
         )
-        init_key, device_key, augment_key, order_key, chip_key = jax.random.split(
-            jax.random.key(train.seed), 5
+        init_key, device_key, augment_key, order_key, read_key, chip_key = (
+            jax.random.split(jax.random.key(train.seed), 6)
         )
         optimizer = OptimizerSpec(
             schedule=schedule,
@@ -83,6 +85,7 @@ class Experiment:
             order_key=order_key,
             augment_key=augment_key,
             init_key=init_key,
+            read_key=read_key,
             chip_key=chip_key,
         )
 
@@ -102,6 +105,11 @@ class Experiment:
             label_smoothing=self.config.train.label_smoothing,
         )
         return steps.make_runner(step)
+
+    def test_accuracy(self, state: steps.TrainState, test: steps.Arrays) -> float:
+        """Accuracy on the test images, as the devices read now."""
+        key = jax.random.fold_in(self.read_key, state.step)
+        return steps.accuracy(key, self.model, steps.Network.of(state), test)
 
     def epoch_order(self, epoch: int) -> jax.Array:
         """(steps_per_epoch, batch_size) indices of an epoch's batches."""

@@ -91,9 +91,7 @@ def train(
         bar.update(len(batches))
         bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
         if step % experiment.steps_per_epoch == 0 or step == last:
-            row["test_accuracy"] = steps.accuracy(
-                experiment.model, state.params, state.batch_stats, test_set
-            )
+            row["test_accuracy"] = experiment.test_accuracy(state, test_set)
             folder.log(row)
             folder.save(state)
         else:

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hic_jax import checks, data
-from hic_jax.training.steps import Arrays, TrainState, accuracy
-from hic_jax.transform import hybrid_weights
-from hic_jax.weights import drift, read_params
+from hic_jax.training.steps import Arrays, Network, accuracy
+from hic_jax.weights import drift
 
 COMPENSATIONS = ("none", "adabs")
 
@@ -26,29 +25,28 @@ ADABS_KEPT = 0.015
 def adabs(
     key: jax.Array,
     model: nn.Module,
-    params: Any,
-    batch_stats: Any,
+    network: Network,
     train: Arrays,
     *,
     batches: int = ADABS_BATCHES,
-) -> Any:
+) -> Network:
     r"""Adaptive BatchNorm statistics update, for weights that have drifted.
 
     Running statistics are updated on a few training images, without labels and
     without augmentation: ``new = p old + (1 - p) batch`` with :math:`p = 0.015^{1/n}`
-    over n batches. Only BatchNorm changes; no device is written.
+    over n batches. Only BatchNorm changes; no device is written. Every batch reads the
+    devices anew, so the statistics are not those of one noisy read.
 
     Args:
-      key: chooses the images.
+      key: chooses the images and draws the read noise.
       model: called with ``(images, train=)``, BatchNorm in "batch_stats". Its own
         momentum does not matter.
-      params: as the devices read now.
-      batch_stats: running statistics from training.
+      network: as it is now, after drift.
       train: training images.
       batches: n; of 200 images, fewer where the set is small.
 
     Returns:
-      New running statistics.
+      The network with new running statistics.
 
     References:
       Joshi et al., Accurate deep neural network inference using computational
@@ -56,20 +54,28 @@ def adabs(
     """
     size = train.labels.shape[0]
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
-    order = jax.random.permutation(key, size)[: batches * batch_size]
+    order_key, read_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, size)[: batches * batch_size]
     kept = ADABS_KEPT ** (1 / batches)
-    for indices in order.reshape(batches, batch_size):
-        batch = _batch_statistics(model, params, batch_stats, train, indices)
-        batch_stats = jax.tree.map(
-            lambda old, new: kept * old + (1 - kept) * new, batch_stats, batch
+    for i, indices in enumerate(order.reshape(batches, batch_size)):
+        batch = _batch_statistics(
+            jax.random.fold_in(read_key, i), model, network, train, indices
         )
-    return batch_stats
+        network = network.replace(
+            batch_stats=jax.tree.map(
+                lambda old, new: kept * old + (1 - kept) * new,
+                network.batch_stats,
+                batch,
+            )
+        )
+    return network
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _batch_statistics(model, params, batch_stats, train, indices):
+def _batch_statistics(key, model, network, train, indices):
     """BatchNorm statistics of one batch of images alone."""
     images = data.normalise(train.images[indices], train.mean, train.std)
+    params = network.read(key)
 
     def updated(old):
         variables = {"params": params, "batch_stats": old}
@@ -78,24 +84,21 @@ def _batch_statistics(model, params, batch_stats, train, indices):
 
     # A layer turns old statistics into m old + (1 - m) batch: zeros and ones in the
     # place of the old ones tell its momentum m and the batch's statistics apart.
-    from_zeros = updated(jax.tree.map(jnp.zeros_like, batch_stats))
-    from_ones = updated(jax.tree.map(jnp.ones_like, batch_stats))
+    from_zeros = updated(jax.tree.map(jnp.zeros_like, network.batch_stats))
+    from_ones = updated(jax.tree.map(jnp.ones_like, network.batch_stats))
     return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
 
 
 @jax.jit
-def _aged_params(chip_key, state, seconds):
-    """Parameters as a chip reads them some time after training."""
-    exponent_key, read_key = jax.random.split(chip_key)
-    aged = drift(hybrid_weights(state.opt_state), seconds, exponent_key)
-    read_key = jax.random.fold_in(read_key, seconds.astype(jnp.uint32))
-    return read_params(state.params, aged, key=read_key)
+def _aged(key: jax.Array, network: Network, seconds: jax.Array) -> Network:
+    """One chip of these conductances, some time after training."""
+    return network.replace(weights=drift(network.weights, seconds, key))
 
 
 def accuracy_over_time(
     key: jax.Array,
     model: nn.Module,
-    state: TrainState,
+    network: Network,
     test: Arrays,
     train: Arrays,
     *,
@@ -110,8 +113,8 @@ def accuracy_over_time(
 
     Args:
       key: makes the chips.
-      model: the network.
-      state: as trained, with `hic_jax.hic` in its optimizer state.
+      model: called with ``(images, train=)``.
+      network: as trained, with analog weights.
       test: images to be classified.
       train: images for AdaBS.
       times: seconds after the end of training.
@@ -127,19 +130,21 @@ def accuracy_over_time(
         compensation is not allowed.
     """
     check_reading(times, chips, compensations)
-    hybrid_weights(state.opt_state)  # Raises where nothing is analog.
-    image_key, key = jax.random.split(key)
+    if network.weights is None:
+        raise ValueError("network holds no analog weight: there is nothing to drift")
     rows = []
     for seconds in times:
         measured: dict[str, list[float]] = {name: [] for name in compensations}
         for chip in range(chips):
-            chip_key = jax.random.fold_in(key, chip)
-            params = _aged_params(chip_key, state, jnp.float32(seconds))
+            chip_key, use_key = jax.random.split(jax.random.fold_in(key, chip))
+            aged = _aged(chip_key, network, jnp.float32(seconds))
+            use_key = jax.random.fold_in(use_key, np.uint32(seconds))
+            adabs_key, read_key = jax.random.split(use_key)
             for name in compensations:
-                stats = state.batch_stats
+                ready = aged
                 if name == "adabs":
-                    stats = adabs(image_key, model, params, stats, train)
-                measured[name].append(accuracy(model, params, stats, test))
+                    ready = adabs(adabs_key, model, aged, train)
+                measured[name].append(accuracy(read_key, model, ready, test))
         for name, accuracies in measured.items():
             rows.append(
                 {

@@ -204,32 +204,71 @@ def epoch_order(key: jax.Array, size: int, batch_size: int) -> jax.Array:
     return order.reshape(steps, batch_size)
 
 
+@struct.dataclass
+class Network:
+    """What inference needs of a trained network.
+
+    Attributes:
+      params: parameters; analog leaves only stand for their shape and dtype.
+      batch_stats: running statistics of BatchNorm.
+      weights: `hybrid_weights` of the analog leaves; None if all are digital.
+    """
+
+    params: Any
+    batch_stats: Any
+    weights: Any
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Network":
+        """The network that training has made so far."""
+        analog = find_hic(state.opt_state) is not None
+        weights = hybrid_weights(state.opt_state) if analog else None
+        return cls(state.params, state.batch_stats, weights)
+
+    def read(self, key: jax.Array) -> Any:
+        """Parameters as one read of the devices gives them, read noise included."""
+        if self.weights is None:
+            return self.params
+        return read_params(self.params, self.weights, key=key)
+
+
 @functools.partial(jax.jit, static_argnames="model")
-def _count_correct(model, variables, split, indices, valid):
+def _count_correct(key, model, network, split, indices, valid):
     images = data.normalise(split.images[indices], split.mean, split.std)
+    variables = {"params": network.read(key), "batch_stats": network.batch_stats}
     logits = model.apply(variables, images, train=False)
     return jnp.sum((jnp.argmax(logits, axis=-1) == split.labels[indices]) & valid)
 
 
 def accuracy(
+    key: jax.Array,
     model: nn.Module,
-    params: Any,
-    batch_stats: Any,
+    network: Network,
     split: Arrays,
     *,
     batch_size: int = 500,
 ) -> float:
-    """Share of correct answers on a whole split, BatchNorm on running statistics."""
+    """Share of correct answers on a whole split, BatchNorm on running statistics.
+
+    Read noise is new at every read, so every batch of images reads the devices anew.
+
+    Args:
+      key: draws the read noise.
+      model: called with ``(images, train=)``.
+      network: what was trained.
+      split: images and labels.
+      batch_size: images per read.
+    """
     size = split.labels.shape[0]
     batch_size = min(batch_size, size)
-    variables = {"params": params, "batch_stats": batch_stats}
     correct = []
-    for start in range(0, size, batch_size):
+    for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.arange(batch_size)
         correct.append(
             _count_correct(
+                jax.random.fold_in(key, i),
                 model,
-                variables,
+                network,
                 split,
                 jnp.minimum(position, size - 1),
                 position < size,
