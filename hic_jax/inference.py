@@ -53,6 +53,7 @@ def adabs(
       phase-change memory, Nat. Commun. 11:2473 (2020).
     """
     size = train.labels.shape[0]
+    checks.integer("batches", batches, 1, size)
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
     order_key, read_key = jax.random.split(key)
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
@@ -138,7 +139,7 @@ def accuracy_over_time(
         for chip in range(chips):
             chip_key, use_key = jax.random.split(jax.random.fold_in(key, chip))
             aged = _aged(chip_key, network, jnp.float32(seconds))
-            use_key = jax.random.fold_in(use_key, np.uint32(seconds))
+            use_key = jax.random.fold_in(use_key, np.float32(seconds).view(np.uint32))
             adabs_key, read_key = jax.random.split(use_key)
             for name in compensations:
                 ready = aged

@@ -37,7 +37,7 @@ class HICSpec:
       refresh_difference: ... and its difference is below this, uS, so that rewriting
         it gains room.
       refresh_pulses: SET pulses per device at the most when a difference is written.
-      refresh_verify: whether a rewrite reads after every pulse and stops at its
+      refresh_verify: whether a rewrite reads before every pulse and stops at its
         target, or fires a planned number of pulses blind.
       seconds_per_step: hardware time of one training step, s.
       track_wear: whether to count the pulses of every device.

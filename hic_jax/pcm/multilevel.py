@@ -152,14 +152,33 @@ def memory(pulses: jax.Array, spec: MultilevelSpec) -> jax.Array:
     return jnp.exp(-pulses.astype(jnp.float32) / spec.memory_pulses)
 
 
-def set_pulse(
-    g: jax.Array, pulses: jax.Array, normal: jax.Array, spec: MultilevelSpec
+def set_step(
+    g: jax.Array, pulses: jax.Array, spec: MultilevelSpec
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Applies one blind SET pulse (Nandakumar 2018, the model of its Fig. 2 and 5).
+    r"""What the next SET pulse adds (Nandakumar 2018, the model of its Fig. 2 and 5).
 
     .. math::
       P = e^{-n / n_0}, \quad
       \Delta G \sim \mathcal{N}(m_1 G + c_1 + A_1 P,\; m_2 G + c_2 + A_2 P)
+
+    Args:
+      g: conductance before the pulse, uS.
+      pulses: uint8, SET pulses since the last RESET, this one not counted.
+      spec: the device.
+
+    Returns:
+      Mean and standard deviation of the step, before clipping, uS.
+    """
+    p = memory(_counted(pulses), spec)
+    mean = spec.step_slope * g + spec.step_offset + spec.step_memory * p
+    std = spec.noise_slope * g + spec.noise_offset + spec.noise_memory * p
+    return mean, std
+
+
+def set_pulse(
+    g: jax.Array, pulses: jax.Array, normal: jax.Array, spec: MultilevelSpec
+) -> tuple[jax.Array, jax.Array]:
+    """Applies one blind SET pulse.
 
     Args:
       g: conductance before the pulse, uS.
@@ -170,11 +189,13 @@ def set_pulse(
     Returns:
       Conductance after the pulse, clipped to [g_min, g_max], and the new count.
     """
-    pulses = pulses + (pulses < MAX_COUNTED_PULSES).astype(pulses.dtype)
-    p = memory(pulses, spec)
-    mean = spec.step_slope * g + spec.step_offset + spec.step_memory * p
-    std = spec.noise_slope * g + spec.noise_offset + spec.noise_memory * p
-    return jnp.clip(g + mean + std * normal, spec.g_min, spec.g_max), pulses
+    mean, std = set_step(g, pulses, spec)
+    return jnp.clip(g + mean + std * normal, spec.g_min, spec.g_max), _counted(pulses)
+
+
+def _counted(pulses: jax.Array) -> jax.Array:
+    """The count after one more pulse."""
+    return pulses + (pulses < MAX_COUNTED_PULSES).astype(pulses.dtype)
 
 
 def reset(normal: jax.Array, spec: MultilevelSpec) -> jax.Array:

@@ -3,8 +3,7 @@
 A pair holds a signed conductance G+ - G-. A PCM device can only be SET gradually, so
 a positive step is a SET pulse on G+, a negative one a SET pulse on G-, and nothing is
 ever decremented: both devices creep up until a refresh RESETs them and writes back
-their difference. Programming is blind: no device is verified after a pulse, unless a
-refresh is told to.
+their difference. Training pulses are blind; a refresh may verify what it writes.
 """
 
 import jax
@@ -181,7 +180,8 @@ def write_difference(
       spec: the device.
       max_pulses: SET pulses per device at the most.
       verify: False fires the number of pulses whose mean conductance comes nearest,
-        blind. True reads after every pulse (with read noise) and stops at the target.
+        blind. True reads before every pulse (with read noise) and stops where one
+        more would add to the expected squared error.
     """
     reset_key, key = jax.random.split(key)
     g = multilevel.reset(jax.random.normal(reset_key, state.g.shape, jnp.float32), spec)
@@ -191,15 +191,17 @@ def write_difference(
     side = jnp.stack([difference > 0, difference < 0])
     target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
     planned = multilevel.pulses_for(target, spec, max_pulses)
-    half_step = spec.mean_step / 2
 
-    def wanting(i, g):
+    def wanting(i, g, pulses):
         if not verify:
             return i < planned
         read_key = jax.random.fold_in(jax.random.fold_in(key, 1), i)
         error = jax.random.normal(read_key, difference.shape, jnp.float32)
         measured = g + multilevel.read_std(g, spec) * error
-        return (measured < target - half_step) & (i < max_pulses)
+        # One more pulse as long as it lessens the expected squared error.
+        step, std = multilevel.set_step(measured, pulses, spec)
+        better = step**2 + std**2 < 2 * step * (target - measured)
+        return better & (i < max_pulses)
 
     def fire(carry):
         i, g, pulses, hit = carry
@@ -210,9 +212,10 @@ def write_difference(
             new_g = jnp.where(state.stuck, g, new_g)
         g = jnp.where(hit, new_g, g)
         pulses = jnp.where(hit, new_pulses, pulses)
-        return i + 1, g, pulses, hit & wanting(i + 1, g)
+        return i + 1, g, pulses, hit & wanting(i + 1, g, pulses)
 
-    start = (jnp.int32(0), g, jnp.zeros_like(state.pulses), side & wanting(0, g))
+    pulses = jnp.zeros_like(state.pulses)
+    start = (jnp.int32(0), g, pulses, side & wanting(0, g, pulses))
     _, g, pulses, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), fire, start)
     worn = state.set_pulses
     return state.replace(
