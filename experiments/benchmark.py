@@ -39,7 +39,7 @@ def measure(
     runs: dict[str, Callable[[], None]] = {}
     for name in ("fp32", "hic"):
         tx = ALGORITHMS[name](
-            OptimizerSpec(schedule=lambda step: 0.1),
+            OptimizerSpec(schedule=lambda _: 0.1, analog_schedule=lambda _: 0.02),
             hic_jax.HICSpec(),
             jax.random.key(0),
         )

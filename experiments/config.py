@@ -16,9 +16,6 @@ from hic_jax.training.schedules import SCHEDULES
 # Algorithms that hold weights in devices.
 ANALOG_ALGORITHMS = ("hic",)
 
-# What each algorithm takes where the user gives nothing.
-LEARNING_RATES = {"fp32": 0.2, "hic": 0.5}
-
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
 # measured on devices above a third of full conductance. `nandakumar_2018` has none, but
 # a chip whose devices all drift alike would make a year look too easy.
@@ -38,11 +35,15 @@ class TrainConfig:
       channel_plan: hic (16, 28, 56) or textbook (16, 32, 64).
       epochs: passes over the training images.
       batch_size: images per step.
-      learning_rate: highest learning rate; the default depends on the algorithm.
+      learning_rate: highest learning rate of parameters that are held digitally.
       schedule: shape of the learning rate over the run.
       warmup: share of the run in which the learning rate rises linearly from zero.
       momentum: of parameters that are held digitally.
       weight_decay: of digital kernels.
+      analog_learning_rate: highest learning rate of analog weights; with the trust
+        ratio, their relative change in a step.
+      analog_trust_ratio: whether gradients of analog weights are brought to the norm of
+        the weights, tensor by tensor.
       analog_momentum: of analog weights; costs a floating-point buffer.
       analog_weight_decay: of analog weights.
       label_smoothing: share of the target that is spread over all classes.
@@ -60,11 +61,13 @@ class TrainConfig:
     channel_plan: str = "hic"
     epochs: int = 30
     batch_size: int = 100
-    learning_rate: float | None = None
+    learning_rate: float = 0.2
     schedule: str = "cosine"
     warmup: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    analog_learning_rate: float = 0.04
+    analog_trust_ratio: bool = True
     analog_momentum: float = 0.0
     analog_weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -82,8 +85,8 @@ class TrainConfig:
         checks.integer("batch_size", self.batch_size, 1)
         checks.integer("seed", self.seed, 0, 2**32 - 1)
         checks.above("width", self.width, 0.0)
-        if self.learning_rate is not None:
-            checks.above("learning_rate", self.learning_rate, 0.0)
+        for name in ("learning_rate", "analog_learning_rate"):
+            checks.above(name, getattr(self, name), 0.0)
         for name in ("warmup", "label_smoothing", "momentum", "analog_momentum"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
         for name in ("weight_decay", "analog_weight_decay"):
@@ -129,16 +132,12 @@ def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) ->
     """Fills in what was left open and builds the hardware.
 
     Args:
-      train: may leave ``learning_rate`` and ``augmentation`` open.
+      train: may leave ``augmentation`` open.
       spec_overrides: fields of the hardware by flag name: those of `HICSpec` as they
         are, those of `MultilevelSpec` after ``pcm_``, of `BinarySpec` after
         ``binary_``. What is absent comes from the preset or the defaults.
     """
     overrides = dict(spec_overrides or {})
-    if train.learning_rate is None:
-        train = dataclasses.replace(
-            train, learning_rate=LEARNING_RATES[train.algorithm]
-        )
     if train.augmentation == "auto":
         train = dataclasses.replace(
             train, augmentation=data.default_policy(train.dataset)
@@ -208,7 +207,7 @@ def _define(name: str, kind: Any, default: Any, text: str) -> None:
         flags.DEFINE_bool(name, default, text)
     elif kind is int:
         flags.DEFINE_integer(name, default, text)
-    elif kind in (float, float | None):
+    elif kind is float:
         flags.DEFINE_float(name, default, text)
     else:
         flags.DEFINE_string(name, default, text)

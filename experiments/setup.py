@@ -62,9 +62,9 @@ class Experiment:
             )
         steps_per_epoch = size // train.batch_size
         total = steps_per_epoch * train.epochs
-        schedule = SCHEDULES[train.schedule](
-            train.learning_rate, total, round(train.warmup * total)
-        )
+        shape = SCHEDULES[train.schedule]
+        warmup_steps = round(train.warmup * total)
+        schedule = shape(train.learning_rate, total, warmup_steps)
         init_key, device_key, augment_key, order_key, read_key, chip_key = (
             jax.random.split(jax.random.key(train.seed), 6)
         )
@@ -72,6 +72,8 @@ class Experiment:
             schedule=schedule,
             momentum=train.momentum,
             weight_decay=train.weight_decay,
+            analog_schedule=shape(train.analog_learning_rate, total, warmup_steps),
+            analog_trust_ratio=train.analog_trust_ratio,
             analog_momentum=train.analog_momentum,
             analog_weight_decay=train.analog_weight_decay,
         )

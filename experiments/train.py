@@ -124,7 +124,7 @@ def check_finite(losses: np.ndarray, step: int) -> None:
     if bad.size:
         raise TrainingDiverged(
             f"step {step + bad[0] + 1}: the loss is {losses[bad[0]]}; the last "
-            "checkpoint before it is kept. A lower --learning_rate may help"
+            "checkpoint before it is kept. A lower learning rate may help"
         )
 
 

@@ -30,10 +30,13 @@ class HICSpec:
       update_bits: width of the bus that brings updates to the accumulator, 2 to 16;
         an update beyond it is clipped, and counted.
       w_max_sigmas: alpha, the weight of full nominal range in standard deviations.
+        A pulse's noise does not shrink with the weights, so they had better be large
+        in uS; beyond w_max there is room up to ``g_max``.
       stochastic_rounding: whether updates are rounded to LSBs stochastically, so that
         updates far below an LSB act in the mean; False rounds to nearest.
       refresh_every: steps between looks for pairs to refresh; 0 never refreshes.
-      refresh_above: a pair is due when one device is above this conductance, uS ...
+      refresh_above: a pair is due when one device is above this conductance, uS. Low,
+        because the mean of a pulse falls faster with conductance than its noise ...
       refresh_difference: ... and its difference is below this, uS, so that rewriting
         it gains room.
       refresh_pulses: SET pulses per device at the most when a difference is written.
@@ -48,13 +51,13 @@ class HICSpec:
     multilevel_bits: int = 4
     lsb_bits: int = 7
     update_bits: int = 8
-    w_max_sigmas: float = 3.0
+    w_max_sigmas: float = 1.5
     stochastic_rounding: bool = True
     refresh_every: int = 10
-    refresh_above: float = 8.0
-    refresh_difference: float = 6.0
+    refresh_above: float = 5.0
+    refresh_difference: float = 4.0
     refresh_pulses: int = 20
-    refresh_verify: bool = False
+    refresh_verify: bool = True
     seconds_per_step: float = 0.1
     track_wear: bool = True
 

@@ -5,6 +5,7 @@ same arguments and enter it in `ALGORITHMS`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -19,31 +20,48 @@ class OptimizerSpec:
     """The rule that makes weight updates, before any hardware.
 
     Attributes:
-      schedule: learning rate as a function of the step.
-      momentum: of the parameters that are held digitally.
+      schedule: learning rate as a function of the step, of what is held digitally.
+      momentum: of the same.
       weight_decay: of the same, coupled to the learning rate; kernels only.
+      analog_schedule: learning rate of analog weights.
+      analog_trust_ratio: whether the gradient of an analog tensor is brought to the
+        norm of its weights first, so that the learning rate is the relative change of
+        a step. All crossbars have the same devices: at a common relative change they
+        fire their pulses at a common rate, whatever the gradients of their layers.
       analog_momentum: of analog weights. A floating-point momentum buffer would undo
         the memory saving that the low-precision accumulator is for, hence 0.
       analog_weight_decay: of analog weights; its small, steady pull is rounded
         stochastically like any other update.
+
+    References:
+      The trust ratio: You et al., Large batch training of convolutional networks,
+      arXiv:1708.03888 (2017).
     """
 
     schedule: optax.Schedule
     momentum: float = 0.9
     weight_decay: float = 0.0
+    analog_schedule: optax.Schedule
+    analog_trust_ratio: bool = True
     analog_momentum: float = 0.0
     analog_weight_decay: float = 0.0
 
 
 def sgd(
-    schedule: optax.Schedule, momentum: float, weight_decay: float
+    schedule: optax.Schedule,
+    momentum: float,
+    weight_decay: float,
+    *,
+    trust_ratio: bool = False,
 ) -> optax.GradientTransformation:
     """SGD with coupled weight decay on kernels; no momentum buffer at momentum 0."""
-    decay = optax.add_decayed_weights(
-        weight_decay, mask=lambda p: jax.tree.map(lambda x: x.ndim >= 2, p)
-    )
-    rule = optax.sgd(schedule, momentum or None)
-    return optax.chain(decay, rule) if weight_decay else rule
+    rules = [optax.sgd(schedule, momentum or None)]
+    if trust_ratio:
+        rules.insert(0, optax.scale_by_trust_ratio())
+    if weight_decay:
+        kernels = functools.partial(jax.tree.map, lambda x: x.ndim >= 2)
+        rules.insert(0, optax.add_decayed_weights(weight_decay, mask=kernels))
+    return optax.chain(*rules)
 
 
 def fp32(
@@ -59,7 +77,10 @@ def hybrid(
 ) -> optax.GradientTransformation:
     """HIC: kernels in hybrid PCM, biases and normalisation digital."""
     analog = sgd(
-        optimizer.schedule, optimizer.analog_momentum, optimizer.analog_weight_decay
+        optimizer.analog_schedule,
+        optimizer.analog_momentum,
+        optimizer.analog_weight_decay,
+        trust_ratio=optimizer.analog_trust_ratio,
     )
     digital = sgd(optimizer.schedule, optimizer.momentum, optimizer.weight_decay)
     return optax.partition(
