@@ -59,9 +59,8 @@ def adabs(
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
     kept = ADABS_KEPT ** (1 / batches)
     for i, indices in enumerate(order.reshape(batches, batch_size)):
-        batch = _batch_statistics(
-            jax.random.fold_in(read_key, i), model, network, train, indices
-        )
+        params = network.read(jax.random.fold_in(read_key, i))
+        batch = _batch_statistics(model, params, network.batch_stats, train, indices)
         network = network.replace(
             batch_stats=jax.tree.map(
                 lambda old, new: kept * old + (1 - kept) * new,
@@ -73,10 +72,9 @@ def adabs(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _batch_statistics(key, model, network, train, indices):
+def _batch_statistics(model, params, batch_stats, train, indices):
     """BatchNorm statistics of one batch of images alone."""
     images = data.normalise(train.images[indices], train.mean, train.std)
-    params = network.read(key)
 
     def updated(old):
         variables = {"params": params, "batch_stats": old}
@@ -85,8 +83,8 @@ def _batch_statistics(key, model, network, train, indices):
 
     # A layer turns old statistics into m old + (1 - m) batch: zeros and ones in the
     # place of the old ones tell its momentum m and the batch's statistics apart.
-    from_zeros = updated(jax.tree.map(jnp.zeros_like, network.batch_stats))
-    from_ones = updated(jax.tree.map(jnp.ones_like, network.batch_stats))
+    from_zeros = updated(jax.tree.map(jnp.zeros_like, batch_stats))
+    from_ones = updated(jax.tree.map(jnp.ones_like, batch_stats))
     return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
 
 

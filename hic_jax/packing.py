@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-from hic_jax.weights import HybridWeight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +55,12 @@ class Layout:
         ]
 
 
-def unpack_weights(packed: HybridWeight, layout: Layout) -> Any:
-    """One `HybridWeight` of flat arrays as a pytree of one per tensor."""
-    parts = (packed.multilevel, packed.binary, packed.accumulator)
-    leaves, treedef = jax.tree.flatten(parts)
-    split = [layout.unpack(leaf) for leaf in leaves]
-    tensors = []
-    for i in range(len(layout.shapes)):
-        multilevel, binary, word = treedef.unflatten([leaf[i] for leaf in split])
-        tensors.append(
-            packed.replace(
-                multilevel=multilevel,
-                binary=binary,
-                accumulator=word,
-                scale=packed.scale[i],
-            )
-        )
-    return layout.treedef.unflatten(tensors)
+def normals(key: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:
+    """Independent standard normal float32 draws of several shapes.
+
+    Drawn as one array: a generator compiled for every tensor takes minutes where there
+    are many.
+    """
+    layout = Layout(None, tuple(shapes))
+    flat = jax.random.normal(key, (sum(layout.sizes),), jnp.float32)
+    return layout.unpack(flat)

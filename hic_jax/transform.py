@@ -8,10 +8,10 @@ import optax
 from flax import struct
 
 from hic_jax import accumulator
-from hic_jax.packing import Layout, unpack_weights
+from hic_jax.packing import Layout
 from hic_jax.pcm import binary, pair
 from hic_jax.spec import HICSpec
-from hic_jax.weights import HybridWeight, program, weight_scale
+from hic_jax.weights import HybridWeight, program, unpack_weights, weight_scale
 
 
 @struct.dataclass
@@ -137,8 +137,9 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
         count = state.count + 1
         weights, events = _write(write_key, state.weights, lsbs, count)
         weights = weights.replace(time=count * jnp.float32(spec.seconds_per_step))
+        normal = jax.random.normal(read_key, lsbs.shape, jnp.float32)
         conductance = pair.read(
-            read_key, weights.multilevel, weights.time, spec.multilevel
+            normal, weights.multilevel, weights.time, spec.multilevel
         )
         change = [
             (g / scale[i] - p).astype(p.dtype)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hic_jax import checks
-from hic_jax.pcm import binary, pair
+from hic_jax import checks, packing
+from hic_jax.pcm import binary, multilevel, pair
 from hic_jax.spec import HICSpec
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -127,12 +127,15 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
       The same tree with float32 weights in place of the `HybridWeight`s.
     """
     leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
-
-    def read_one(i: int, w: HybridWeight) -> jax.Array:
-        tensor_key = None if key is None else jax.random.fold_in(key, i)
-        return pair.read(tensor_key, w.multilevel, w.time, w.spec.multilevel) / w.scale
-
-    return treedef.unflatten([read_one(i, w) for i, w in enumerate(leaves)])
+    normal = [None] * len(leaves)
+    if key is not None:
+        normal = packing.normals(key, [w.shape for w in leaves])
+    return treedef.unflatten(
+        [
+            pair.read(z, w.multilevel, w.time, w.spec.multilevel) / w.scale
+            for z, w in zip(normal, leaves, strict=True)
+        ]
+    )
 
 
 def drift(
@@ -166,17 +169,39 @@ def drift(
     if isinstance(seconds, (int, float)):
         checks.at_least("seconds", seconds, 0.0)
     leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
+    if key is not None:
+        normal = packing.normals(key, [w.multilevel.g.shape for w in leaves])
+        leaves = [_new_chip(z, w) for z, w in zip(normal, leaves, strict=True)]
+    return treedef.unflatten([w.replace(time=w.time + seconds) for w in leaves])
 
-    def age(i: int, w: HybridWeight) -> HybridWeight:
-        pairs = w.multilevel
-        if key is not None and w.spec.multilevel.drift_nu_std:
-            nu = pair.multilevel.draw_nu(
-                jax.random.fold_in(key, i), pairs.g.shape, w.spec.multilevel
+
+def _new_chip(normal: jax.Array, weight: HybridWeight) -> HybridWeight:
+    """The same conductances on devices with drift exponents of their own."""
+    spec, pairs = weight.spec.multilevel, weight.multilevel
+    if not spec.drift_nu_std:
+        return weight
+    pairs = pairs.replace(nu=multilevel.drift_exponents(normal, spec))
+    return weight.replace(multilevel=pairs)
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def unpack_weights(packed: HybridWeight, layout: packing.Layout) -> Any:
+    """One `HybridWeight` of flat arrays as a pytree of one per tensor."""
+    parts = (packed.multilevel, packed.binary, packed.accumulator)
+    leaves, treedef = jax.tree.flatten(parts)
+    split = [layout.unpack(leaf) for leaf in leaves]
+    tensors = []
+    for i in range(len(layout.shapes)):
+        pairs, cells, word = treedef.unflatten([leaf[i] for leaf in split])
+        tensors.append(
+            packed.replace(
+                multilevel=pairs,
+                binary=cells,
+                accumulator=word,
+                scale=packed.scale[i],
             )
-            pairs = pairs.replace(nu=nu)
-        return w.replace(multilevel=pairs, time=w.time + seconds)
-
-    return treedef.unflatten([age(i, w) for i, w in enumerate(leaves)])
+        )
+    return layout.treedef.unflatten(tensors)
 
 
 def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> Any:

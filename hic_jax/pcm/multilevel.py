@@ -225,9 +225,8 @@ def read_std(g: jax.Array, spec: MultilevelSpec) -> jax.Array:
     return spec.read_slope * g + spec.read_offset
 
 
-def draw_nu(key: jax.Array, shape: tuple[int, ...], spec: MultilevelSpec) -> jax.Array:
-    """Drift exponents of new devices, normal from device to device."""
-    normal = jax.random.normal(key, shape, jnp.float32)
+def drift_exponents(normal: jax.Array, spec: MultilevelSpec) -> jax.Array:
+    """Drift exponents of new devices from standard normal draws, one per device."""
     return spec.drift_nu + spec.drift_nu_std * normal
 
 

@@ -63,11 +63,14 @@ def init(
         stuck_set = fate < spec.stuck_set
         stuck = fate < spec.stuck_set + spec.stuck_reset
         g = jnp.where(stuck, jnp.where(stuck_set, spec.g_max, spec.reset_mean), g)
+    nu = None
+    if spec.drift_nu_std:
+        nu = multilevel.drift_exponents(jax.random.normal(nu_key, pair), spec)
     return PairState(
         g=g,
         pulses=jnp.zeros(pair, jnp.uint8),
         written_at=jnp.zeros(pair, jnp.float32),
-        nu=multilevel.draw_nu(nu_key, pair, spec) if spec.drift_nu_std else None,
+        nu=nu,
         set_pulses=jnp.zeros(pair, jnp.uint16) if track_wear else None,
         resets=jnp.zeros(shape, jnp.uint16) if track_wear else None,
         stuck=stuck,
@@ -88,12 +91,12 @@ def conductances(state: PairState, time: jax.Array, spec: MultilevelSpec) -> jax
 
 
 def read(
-    key: jax.Array | None, state: PairState, time: jax.Array, spec: MultilevelSpec
+    normal: jax.Array | None, state: PairState, time: jax.Array, spec: MultilevelSpec
 ) -> jax.Array:
     """G+ - G- at ``time``, uS.
 
     Args:
-      key: draws the read noise, independent for every device; None reads exactly.
+      normal: (*shape) standard normal draws for the read noise; None reads exactly.
       state: the pairs.
       time: s, hardware time of the read.
       spec: the device.
@@ -103,11 +106,11 @@ def read(
     """
     g = conductances(state, time, spec)
     difference = g[0] - g[1]
-    if key is None or not (spec.read_slope or spec.read_offset):
+    if normal is None or not (spec.read_slope or spec.read_offset):
         return difference
     # The two independent read errors of a pair are one Gaussian of summed variance.
     std = jnp.linalg.norm(multilevel.read_std(g, spec), axis=0)
-    return difference + std * jax.random.normal(key, difference.shape, jnp.float32)
+    return difference + std * normal
 
 
 def set_pulses(
@@ -256,7 +259,8 @@ def refresh(
         key, read_key, write_key = jax.random.split(key, 3)
         (chosen,) = jnp.nonzero(due, size=size, fill_value=n)
         pairs = jax.tree.map(lambda x: jnp.take(x, chosen, axis=-1, mode="clip"), state)
-        difference = read(read_key, pairs, time, spec)
+        normal = jax.random.normal(read_key, chosen.shape, jnp.float32)
+        difference = read(normal, pairs, time, spec)
         pairs = write_difference(
             write_key, pairs, difference, time, spec,
             max_pulses=max_pulses, verify=verify,

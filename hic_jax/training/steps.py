@@ -227,15 +227,17 @@ class Network:
 
     def read(self, key: jax.Array) -> Any:
         """Parameters as one read of the devices gives them, read noise included."""
-        if self.weights is None:
-            return self.params
-        return read_params(self.params, self.weights, key=key)
+        return self.params if self.weights is None else _read(key, self)
+
+
+@jax.jit
+def _read(key: jax.Array, network: Network) -> Any:
+    return read_params(network.params, network.weights, key=key)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _count_correct(key, model, network, split, indices, valid):
+def _count_correct(model, variables, split, indices, valid):
     images = data.normalise(split.images[indices], split.mean, split.std)
-    variables = {"params": network.read(key), "batch_stats": network.batch_stats}
     logits = model.apply(variables, images, train=False)
     return jnp.sum((jnp.argmax(logits, axis=-1) == split.labels[indices]) & valid)
 
@@ -264,11 +266,11 @@ def accuracy(
     correct = []
     for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.arange(batch_size)
+        params = network.read(jax.random.fold_in(key, i))
         correct.append(
             _count_correct(
-                jax.random.fold_in(key, i),
                 model,
-                network,
+                {"params": params, "batch_stats": network.batch_stats},
                 split,
                 jnp.minimum(position, size - 1),
                 position < size,
