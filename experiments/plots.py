@@ -152,7 +152,7 @@ def wear_histogram(
             xlabel="write-erase cycles (leftmost bin: none)",
             ylabel="devices",
         )
-        axes.legend(loc="upper center")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def set_pulse_curve(

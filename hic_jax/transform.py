@@ -127,7 +127,7 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         if params is None:
-            raise ValueError(optax.NO_PARAMS_MSG)
+            raise ValueError("params=None: hic needs the params that it updates")
         layout, scale = state.layout, state.weights.scale
         leaves, treedef = jax.tree.flatten(updates)
         step_key = jax.random.fold_in(state.key, state.count)

@@ -119,7 +119,8 @@ class MultilevelSpec:
           *names: of `NON_IDEALITIES`.
 
         Returns:
-          A new spec. Switching off the non-linearity keeps the mean step.
+          A new spec. Without the non-linearity every step is `mean_step` in the mean,
+          before clipping.
         """
         changes: dict[str, float] = {}
         for name in names:

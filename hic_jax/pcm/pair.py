@@ -195,12 +195,10 @@ def write_difference(
     target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
     planned = multilevel.pulses_for(target, spec, max_pulses)
 
-    def wanting(i, g, pulses):
+    def wanting(i, g, pulses, normal):
         if not verify:
             return i < planned
-        read_key = jax.random.fold_in(jax.random.fold_in(key, 1), i)
-        error = jax.random.normal(read_key, difference.shape, jnp.float32)
-        measured = g + multilevel.read_std(g, spec) * error
+        measured = g + multilevel.read_std(g, spec) * normal
         # One more pulse as long as it lessens the expected squared error.
         step, std = multilevel.set_step(measured, pulses, spec)
         better = step**2 + std**2 < 2 * step * (target - measured)
@@ -208,17 +206,18 @@ def write_difference(
 
     def fire(carry):
         i, g, pulses, hit = carry
-        pulse_key = jax.random.fold_in(jax.random.fold_in(key, 0), i)
-        normal = jax.random.normal(pulse_key, difference.shape, jnp.float32)
-        new_g, new_pulses = multilevel.set_pulse(g, pulses, normal, spec)
+        pulse_normal, read_normal = jax.random.normal(
+            jax.random.fold_in(key, i), (2, *difference.shape), jnp.float32
+        )
+        hit = hit & wanting(i, g, pulses, read_normal)
+        new_g, new_pulses = multilevel.set_pulse(g, pulses, pulse_normal, spec)
         if state.stuck is not None:
             new_g = jnp.where(state.stuck, g, new_g)
         g = jnp.where(hit, new_g, g)
         pulses = jnp.where(hit, new_pulses, pulses)
-        return i + 1, g, pulses, hit & wanting(i + 1, g, pulses)
+        return i + 1, g, pulses, hit
 
-    pulses = jnp.zeros_like(state.pulses)
-    start = (jnp.int32(0), g, pulses, side & wanting(0, g, pulses))
+    start = (jnp.int32(0), g, jnp.zeros_like(state.pulses), side)
     _, g, pulses, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), fire, start)
     worn = state.set_pulses
     return state.replace(

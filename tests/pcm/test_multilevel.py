@@ -1,0 +1,170 @@
+"""A multi-level device against published moments and closed forms."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hic_jax import pcm
+from hic_jax.pcm import multilevel
+
+DEVICE = pcm.nandakumar_2018()
+
+# Mean and standard deviation (uS) after SET pulses from RESET, at a g_max of 20 uS.
+PUBLISHED = {
+    1: (2.06, 1.52),
+    2: (3.43, 1.97),
+    3: (4.47, 2.20),
+    5: (5.92, 2.38),
+    10: (7.83, 2.46),
+    20: (9.39, 2.66),
+}
+
+
+def simulate(spec, pulses, devices, key=0):
+    """(pulses + 1, devices) conductances from RESET on."""
+    normal = jax.random.normal(jax.random.key(key), (pulses + 1, devices))
+
+    def fire(carry, normal):
+        carry = multilevel.set_pulse(*carry, normal, spec)
+        return carry, carry[0]
+
+    g = multilevel.reset(normal[0], spec)
+    _, rest = jax.lax.scan(fire, (g, jnp.zeros(devices, jnp.uint8)), normal[1:])
+    return np.concatenate([g[None], rest])
+
+
+@pytest.fixture(scope="module")
+def million():
+    return simulate(DEVICE, 20, 1_000_000)
+
+
+@pytest.mark.parametrize("pulses", PUBLISHED)
+def test_a_million_devices_have_the_published_moments(million, pulses):
+    mean, std = PUBLISHED[pulses]
+    # The standard error of both is below 0.3 %.
+    np.testing.assert_allclose(million[pulses].mean(dtype=np.float64), mean, rtol=0.01)
+    np.testing.assert_allclose(million[pulses].std(dtype=np.float64), std, rtol=0.01)
+
+
+def test_the_controllers_step_is_the_mean_of_the_first_ten(million):
+    means = million.mean(axis=1, dtype=np.float64)
+    assert DEVICE.mean_step == pytest.approx((means[10] - means[0]) / 10, rel=0.01)
+
+
+def test_the_expected_trajectory_follows_the_devices(million):
+    means = million.mean(axis=1, dtype=np.float64)
+    # The recursion takes the clipped distribution as Gaussian: 0.1 uS is what it errs.
+    np.testing.assert_allclose(multilevel.mean_trajectory(DEVICE, 20), means, atol=0.1)
+
+
+def test_conductance_stays_between_its_bounds():
+    spec = pcm.nandakumar_2018(g_max=12.0)
+    g = simulate(spec, 40, 20_000)
+    assert g[1:].min() == np.float32(spec.g_min)
+    assert g.max() == spec.g_max
+
+
+def test_reset_leaves_its_mean_and_spread():
+    g = multilevel.reset(jax.random.normal(jax.random.key(1), (100_000,)), DEVICE)
+    # Standard errors: 3e-5 and 2e-5 uS.
+    assert float(g.mean()) == pytest.approx(0.1, abs=1.5e-4)
+    assert float(g.std()) == pytest.approx(0.01, abs=1.5e-4)
+    assert float(multilevel.reset(jnp.float32(-100.0), DEVICE)) == np.float32(0.01)
+
+
+@pytest.mark.parametrize("pulses", [0, 1, 10])
+def test_programming_memory_falls_by_e_in_its_pulses(pulses):
+    p = multilevel.memory(jnp.uint8(pulses), DEVICE)
+    assert float(p) == pytest.approx(np.exp(-pulses / 2.6), rel=1e-6)
+
+
+def test_the_pulse_counter_stops_at_its_end():
+    g, pulses = jnp.float32(5.0), jnp.uint8(multilevel.MAX_COUNTED_PULSES)
+    assert multilevel.set_pulse(g, pulses, jnp.float32(0.0), DEVICE)[1] == pulses
+
+
+def test_step_has_the_models_mean_and_deviation():
+    mean, std = multilevel.set_step(jnp.float32(4.0), jnp.uint8(2), DEVICE)
+    memory = np.exp(-3 / 2.6)
+    assert float(mean) == pytest.approx(-0.084 * 4 + 0.880 + 1.40 * memory, rel=1e-5)
+    assert float(std) == pytest.approx(0.091 * 4 + 0.260 + 2.15 * memory, rel=1e-5)
+
+
+def test_drift_is_a_power_of_age_and_starts_at_t0():
+    ages = jnp.array([0.0, 1.0, 38.6, 386.0, 38.6e6])
+    g = multilevel.drifted(jnp.float32(10.0), ages, 0.04, DEVICE)
+    expected = [10.0, 10.0, 10.0, 10 * 10**-0.04, 10 * 1e6**-0.04]
+    np.testing.assert_allclose(g, expected, rtol=1e-5)
+
+
+def test_drift_exponents_have_the_asked_moments():
+    spec = pcm.nandakumar_2018(drift_nu_std=0.008)
+    nu = multilevel.drift_exponents(
+        jax.random.normal(jax.random.key(2), (100_000,)), spec
+    )
+    # Standard errors: 2.5e-5 and 1.8e-5.
+    assert float(nu.mean()) == pytest.approx(0.04, abs=1.3e-4)
+    assert float(nu.std()) == pytest.approx(0.008, abs=1e-4)
+
+
+def test_read_noise_grows_with_conductance():
+    assert float(multilevel.read_std(jnp.float32(10.0), DEVICE)) == pytest.approx(0.43)
+
+
+@pytest.mark.parametrize("g", [0.0, 0.1, 2.0, 3.0, 7.9, 50.0])
+def test_planned_pulses_come_nearest_in_the_mean(g):
+    mean = multilevel.mean_trajectory(DEVICE, 20)
+    pulses = int(multilevel.pulses_for(jnp.float32(g), DEVICE, 20))
+    assert abs(mean[pulses] - g) == pytest.approx(np.abs(mean - g).min())
+
+
+@pytest.mark.parametrize("name", pcm.NON_IDEALITIES)
+def test_switching_one_off_zeroes_its_constants_and_no_other(name):
+    device = dataclasses.replace(
+        DEVICE, drift_nu_std=0.01, stuck_set=0.1, stuck_reset=0.1
+    )
+    changed = {
+        field.name
+        for field in dataclasses.fields(device)
+        if getattr(device, field.name) != getattr(device.without(name), field.name)
+    }
+    step = {"step_offset"} if name == "nonlinearity" else set()
+    assert changed == set(pcm.NON_IDEALITIES[name]) | step
+
+
+def test_without_the_nonlinearity_every_step_is_the_mean_step():
+    linear = DEVICE.without("nonlinearity")
+    for g, pulses in ((0.1, 0), (9.0, 30)):
+        mean, _ = multilevel.set_step(jnp.float32(g), jnp.uint8(pulses), linear)
+        assert float(mean) == pytest.approx(DEVICE.mean_step)
+
+
+def test_only_one_leaves_no_other():
+    noisy = DEVICE.only("read_noise")
+    assert noisy.read_offset == DEVICE.read_offset
+    assert noisy.drift_nu == noisy.noise_offset == noisy.step_slope == 0.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("g_max", 0.05, "greater than 0.1"),
+        ("g_max", float("nan"), "finite"),
+        ("memory_pulses", 0.0, "greater than 0"),
+        ("drift_t0", -1.0, "greater than 0"),
+        ("read_offset", -0.1, "at least 0"),
+        ("stuck_set", 1.5, r"\[0.0, 1.0\]"),
+        ("step_offset", "a", "finite number"),
+    ],
+)
+def test_bad_constants_are_named(field, value, allowed):
+    with pytest.raises(ValueError, match=f"{field}={value!r}: .*{allowed}"):
+        dataclasses.replace(DEVICE, **{field: value})
+
+
+def test_an_unknown_non_ideality_is_named():
+    with pytest.raises(ValueError, match="'noise': must be one of nonlinearity"):
+        DEVICE.without("noise")

@@ -1,0 +1,33 @@
+import dataclasses
+
+import pytest
+
+from hic_jax import pcm
+
+
+def test_linear_noisy_is_nandakumar_with_a_constant_step():
+    device, linear = pcm.nandakumar_2018(), pcm.linear_noisy()
+    assert linear.step_slope == linear.step_memory == 0.0
+    assert linear.step_offset == pytest.approx(device.mean_step)
+    assert linear.noise_memory == device.noise_memory
+    assert linear.drift_nu == device.drift_nu
+
+
+def test_ideal_has_no_non_ideality():
+    ideal = pcm.ideal()
+    assert dataclasses.replace(ideal.only(), name="") == dataclasses.replace(
+        ideal, name=""
+    )
+    assert ideal.mean_step == 0.625
+
+
+@pytest.mark.parametrize("name", pcm.PRESETS)
+def test_every_preset_has_its_name_and_a_source(name):
+    device = pcm.preset(name)
+    assert device.name == name
+    assert device.source
+
+
+def test_an_unknown_preset_suggests_what_was_meant():
+    with pytest.raises(ValueError, match=r"preset='ideel'.*did you mean 'ideal'"):
+        pcm.preset("ideel")

@@ -1,0 +1,58 @@
+"""Integer arithmetic of the low-precision accumulator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hic_jax import accumulator
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(2, 8))
+def test_word_and_carry_account_for_every_lsb(data, bits):
+    half = 2 ** (bits - 1)
+    word = data.draw(st.integers(-half, half - 1))
+    lsbs = data.draw(st.integers(-(2**15), 2**15))
+    new, carry = map(int, accumulator.accumulate(jnp.int8(word), jnp.int32(lsbs), bits))
+    assert new + carry * half == word + lsbs
+    assert -half <= new < half
+    if -half <= word + lsbs < half:
+        assert carry == 0
+    else:  # Towards zero: what stays has the sign of what went.
+        assert carry == int((word + lsbs) / half)
+
+
+def test_stochastic_rounding_is_right_in_the_mean():
+    n = 200_000
+    uniform = jax.random.uniform(jax.random.key(0), (n,))
+    for wanted in (0.003, -0.4, 2.75):
+        passed, _ = accumulator.quantise(jnp.full(n, wanted), uniform, 8)
+        assert set(np.unique(passed)) == {np.floor(wanted), np.ceil(wanted)}
+        # Five standard errors.
+        assert np.mean(passed) == pytest.approx(wanted, abs=5 * 0.5 / np.sqrt(n))
+
+
+def test_without_a_draw_it_rounds_to_nearest():
+    passed, _ = accumulator.quantise(jnp.array([0.4, 0.6, -1.6, 2.5]), None, 8)
+    np.testing.assert_array_equal(passed, [0, 1, -2, 2])
+
+
+@pytest.mark.parametrize("bits", [2, 8, 16])
+def test_the_bus_clips_and_tells_how_much(bits):
+    half = 2 ** (bits - 1)
+    wanted = jnp.array([half + 10.0, -half - 10.0, 0.0])
+    passed, clipped = accumulator.quantise(wanted, None, bits)
+    np.testing.assert_array_equal(passed, [half - 1, -half, 0])
+    np.testing.assert_array_equal(clipped, [11, -10, 0])
+
+
+def test_no_number_asks_for_nothing_and_infinity_for_the_most():
+    passed, clipped = accumulator.quantise(
+        jnp.array([jnp.nan, jnp.inf, -jnp.inf, 1e30]), None, 8
+    )
+    np.testing.assert_array_equal(passed, [0, 127, -128, 127])
+    assert clipped[0] == 0
+    assert (np.abs(np.asarray(clipped[1:])) > 1e9).all()

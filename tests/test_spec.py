@@ -1,0 +1,45 @@
+import dataclasses
+
+import pytest
+
+from hic_jax import HICSpec, pcm
+
+
+def test_full_scale_is_the_nominal_steps_within_what_a_device_holds():
+    ideal = pcm.ideal(g_max=20.0)
+    assert HICSpec(multilevel=ideal, multilevel_bits=4).full_scale == 8 * 0.625
+    assert HICSpec(multilevel=ideal, multilevel_bits=8).full_scale == 20.0
+
+
+def test_a_word_counts_from_one_step_down():
+    assert HICSpec(multilevel=pcm.ideal(), lsb_bits=7).lsb == 0.625 / 64
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("lsb_bits", 1, r"in \[2, 8\]"),
+        ("lsb_bits", 9, r"in \[2, 8\]"),
+        ("lsb_bits", 7.0, "an integer"),
+        ("multilevel_bits", True, "an integer"),
+        ("multilevel_bits", 9, r"in \[2, 8\]"),
+        ("update_bits", 17, r"in \[2, 16\]"),
+        ("w_max_sigmas", 0.0, "greater than 0"),
+        ("refresh_every", -1, "at least 0"),
+        ("refresh_above", float("nan"), "finite"),
+        ("refresh_difference", -1.0, "at least 0"),
+        ("refresh_pulses", 0, r"in \[1, 255\]"),
+        ("seconds_per_step", float("inf"), "finite"),
+        ("multilevel", "ideal", "a MultilevelSpec"),
+        ("binary", None, "a BinarySpec"),
+    ],
+)
+def test_bad_fields_are_named_with_what_is_allowed(field, value, allowed):
+    with pytest.raises(ValueError, match=f"^{field}={value!r}: must be .*{allowed}"):
+        HICSpec(**{field: value})
+
+
+def test_specs_compare_and_hash_by_value():
+    assert HICSpec() == HICSpec()
+    assert hash(HICSpec()) == hash(HICSpec())
+    assert HICSpec() != dataclasses.replace(HICSpec(), lsb_bits=6)
