@@ -1,0 +1,208 @@
+"""Mistakes on the command line: one clear message, nothing written, no traceback."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import app, flags
+
+import hic_jax
+from experiments import config, demo, drift, train
+from experiments.config import TrainConfig, resolve
+
+LAUNCHERS = {
+    train: (train.define_launch_flags, config.define_flags),
+    drift: (drift.define_flags,),
+    demo: (demo.define_flags,),
+}
+
+
+@pytest.fixture
+def refusal():
+    """Starts a launcher with words that it refuses; returns the message."""
+    before = set(flags.FLAGS)
+
+    def refusal(launcher, *words):
+        for define in LAUNCHERS[launcher]:
+            define()
+        try:
+            argv = flags.FLAGS([launcher.__name__, *words])
+        except flags.Error as error:  # absl prints it and exits.
+            return str(error)
+        # Any other exception would end in a traceback.
+        with pytest.raises((SystemExit, app.UsageError)) as stop:
+            launcher.main(argv)
+        message = str(stop.value)
+        assert message not in ("", "0", "None")
+        return message
+
+    yield refusal
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def _stored(path, **fields):
+    """A folder with the configuration of a run."""
+    (path / "config.json").write_text(resolve(TrainConfig(**fields)).to_json())
+    return path
+
+
+TRAINING = {
+    "--lsb_bit=7": r"Unknown command line flag 'lsb_bit'.*lsb_bits",
+    "--epochs=many": r"flag --epochs=many: ",
+    "--max_steps=0": r"flag --max_steps=0: ",
+    "--log_every=0": r"flag --log_every=0: ",
+    "--endurance_cycles=0": r"flag --endurance_cycles=0",
+    "epochs=3": r"unknown arguments: epochs=3",
+    "--epochs=0": r"--epochs=0: must be at least 1",
+    "--algorithm=hicc": r"--algorithm='hicc': .*hic, fp32.*mean 'hic'",
+    "--preset=nandakumar": r"--preset='nandakumar': .*mean 'nandakumar_2018'",
+    "--channel_plan=x": r"--channel_plan='x': must be one of hic, textbook",
+    "--lsb_bits=1": r"--lsb_bits=1: must be in \[2, 8\]",
+    "--lsb_bits=9": r"--lsb_bits=9: must be in \[2, 8\]",
+    "--warmup=1.5": r"--warmup=1\.5: must lie in \[0\.0, 1\.0\]",
+    "--pcm_g_max=-1": r"--pcm_g_max=-1\.0: must be greater than 0",
+    "--binary_stuck_set=2": r"--binary_stuck_set=2\.0: must lie in \[0\.0, 1\.0\]",
+    "--width=0": r"width=0\.0: must be greater than 0",
+    "--width=0.001": r"width=0\.001: leaves a stage .* above 0\.03125",
+    "--depth=9": r"depth=9: must be 6n \+ 2, as 8, 14, 20, 32, 56 are",
+    "--depth=2": r"depth=2: must be at least 8",
+    "--batch_size=1438": r"batch_size=1438: must be at most 1437",
+    "--dataset=cifar-10": r"--dataset='cifar-10': must be .*mean 'cifar10'",
+    "--dataset=cifar10 --data_dir=/no/such": r"--data_dir='/no/such': must be an exist",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), TRAINING.items(), ids=TRAINING)
+def test_training_is_refused(refusal, tmp_path, words, message):
+    error = refusal(train, f"--workdir={tmp_path / 'run'}", *words.split())
+    assert re.search(message, error), error
+    assert "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_needs_a_folder(refusal):
+    assert "--workdir" in refusal(train)
+
+
+def test_no_network(refusal, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    from tensorflow_datasets.image_classification import cifar
+
+    from hic_jax.data import preparation
+
+    original = cifar.Cifar10._cifar_info.fget
+    nowhere = property(lambda b: original(b)._replace(url="http://127.0.0.1:1/c.tgz"))
+    monkeypatch.setattr(cifar.Cifar10, "_cifar_info", nowhere)
+    monkeypatch.setattr(preparation, "_RETRIES", 0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    workdir, data_dir = tmp_path / "run", tmp_path / "data"
+    data_dir.mkdir()
+    error = refusal(
+        train, f"--workdir={workdir}", "--dataset=cifar10", f"--data_dir={data_dir}"
+    )
+    for part in ("--dataset='cifar10'", str(data_dir), "not be downloaded", "network"):
+        assert part in error
+    assert not workdir.exists()
+
+
+def test_a_folder_with_another_configuration(refusal, tmp_path):
+    stored = (_stored(tmp_path) / "config.json").read_text()
+    words = ("--epochs=3", "--lsb_bits=6", "--pcm_g_max=12")
+    error = refusal(train, f"--workdir={tmp_path}", *words)
+    for part in (
+        f"workdir={tmp_path}",
+        "train.epochs: 30 != 3",
+        "spec.lsb_bits: 7 != 6",
+        "spec.multilevel.g_max: 20.0 != 12.0",
+    ):
+        assert part in error
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == stored
+
+
+def test_a_loss_that_is_no_number_ends_without_traceback(
+    refusal, tmp_path, monkeypatch
+):
+    def diverge(*arguments, **keywords):
+        raise train.TrainingDiverged("step 5: the loss is nan")
+
+    monkeypatch.setattr(train, "train", diverge)
+    message = refusal(train, f"--workdir={tmp_path / 'run'}")
+    assert message == "error: step 5: the loss is nan"
+
+
+READING = {
+    "--times=0": r"times=0\.0: must be greater than 0",
+    "--times=25,-1": r"times=-1\.0: must be greater than 0",
+    "--times=25,1h": r"times=25,1h: must be seconds, separated by commas",
+    "--times=nan": r"times=nan: must be a finite number",
+    "--times=": r"times=.*: must name at least one time",
+    "--chips=0": r"chips=0: must be at least 1",
+    "--compensations=adabn": r"compensation='adabn': .*mean 'adabs'",
+    "--compensations=": r"compensations=.*: must",
+    "--workdirs=x": r"Unknown command line flag 'workdirs'",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), READING.items(), ids=READING)
+def test_reading_is_refused(refusal, tmp_path, words, message):
+    error = refusal(drift, f"--workdir={_stored(tmp_path)}", words)
+    assert re.search(message, error), error
+    assert "\n" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_reading_what_has_no_devices(refusal, tmp_path):
+    path = _stored(tmp_path, algorithm="fp32")
+    error = refusal(drift, f"--workdir={path}")
+    for part in (f"workdir={path}", "algorithm=fp32", "must be one of hic"):
+        assert part in error
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("name", ["", "missing"])
+def test_reading_what_is_no_run(refusal, tmp_path, name):
+    path = tmp_path / name
+    assert f"workdir={path}: is not a run" in refusal(drift, f"--workdir={path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["--epochs=0", "--seeds=0", "--chips=0", "--epoch=1"])
+def test_the_demo_is_refused(refusal, tmp_path, words):
+    assert words.split("=")[0].lstrip("-") in refusal(
+        demo, f"--workdir={tmp_path}", words
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_in_a_folder_of_something_else(refusal, tmp_path):
+    (tmp_path / "fp32-seed0").mkdir()
+    (tmp_path / "fp32-seed0" / "thesis.tex").touch()
+    error = refusal(demo, f"--workdir={tmp_path}")
+    assert "holds files but no config.json" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--depth=9", "error: depth=9: must be 6n + 2"),
+        ("--lsb_bits=9", "--lsb_bits=9: must be in [2, 8]"),
+    ],
+)
+def test_a_refused_process_fails_with_the_message_alone(tmp_path, words, message):
+    path = tmp_path / "run"
+    process = subprocess.run(
+        [sys.executable, "-m", "experiments.train", f"--workdir={path}", words],
+        env=os.environ | {"PYTHONPATH": str(Path(hic_jax.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
+    assert not path.exists()

@@ -1,0 +1,112 @@
+"""The drift launcher: a trained run, read again as its devices age."""
+
+import json
+import zlib
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from jax.experimental.compilation_cache import compilation_cache
+
+import hic_jax
+from experiments import drift
+from experiments.config import TrainConfig, resolve
+from experiments.setup import Experiment
+from experiments.train import train
+from hic_jax import models
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(tmp_path_factory):
+    """Compiles every program once, without optimisation."""
+
+    def configure(cache, quick, least_seconds):
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+        compilation_cache.reset_cache()
+
+    configure(str(tmp_path_factory.getbasetemp() / "compiled"), True, 0.0)
+    yield
+    configure(None, False, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_block():
+    """Of the three stages of a ResNet, the first is enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+        yield
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """The folder of a trained run."""
+    path = tmp_path_factory.mktemp("drift") / "run"
+    fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
+    train(Experiment.of(resolve(TrainConfig(**fields))), str(path))
+    return path
+
+
+@pytest.fixture
+def launch(path):
+    """Runs the launcher with some flags; returns the rows that it wrote."""
+    before = set(flags.FLAGS)
+    drift.define_flags()
+
+    def launch(*words):
+        drift.main(flags.FLAGS(["drift", f"--workdir={path}", *words]))
+        return json.loads((path / "summary.json").read_text())["drift"]
+
+    yield launch
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def _content(path):
+    """A checksum of every file that reading must not change."""
+    return {
+        file: zlib.crc32(file.read_bytes())
+        for file in path.rglob("*")
+        if file.is_file()
+        and file.name not in ("summary.json", "accuracy_over_time.png")
+    }
+
+
+def test_rows_are_added_to_the_summary_and_nothing_else_changes(path, launch):
+    before, summary = _content(path), json.loads((path / "summary.json").read_text())
+    rows = launch("--times=25,31536000", "--chips=2")
+    assert _content(path) == before
+    assert json.loads((path / "summary.json").read_text()) == summary | {"drift": rows}
+    assert (path / "accuracy_over_time.png").exists()
+    assert [(row["time"], row["compensation"]) for row in rows] == [
+        (25.0, "none"),
+        (25.0, "adabs"),
+        (hic_jax.YEAR, "none"),
+        (hic_jax.YEAR, "adabs"),
+    ]
+    for row in rows:
+        assert len(row["accuracies"]) == 2
+        assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
+        assert row["std"] == pytest.approx(np.std(row["accuracies"], ddof=1))
+        assert 0 <= row["mean"] <= 1
+
+
+def test_reading_again_is_the_same_result(launch):
+    words = ["--times=3600", "--chips=2", "--compensations=adabs"]
+    first = launch(*words)
+    assert launch(*words) == first
+    assert [row["compensation"] for row in first] == ["adabs"]
+
+
+def test_more_chips_are_the_same_chips_and_more(launch):
+    words = ["--times=31536000", "--compensations=none"]
+    (two,), (three,) = launch(*words, "--chips=2"), launch(*words, "--chips=3")
+    assert three["accuracies"][:2] == two["accuracies"]
+
+
+def test_times_are_words():
+    assert drift.parse_times(["25", "3.6e3"]) == [25.0, 3600.0]
+    with pytest.raises(ValueError, match=r"times=25,1h: must be seconds, separated"):
+        drift.parse_times(["25", "1h"])

@@ -1,0 +1,299 @@
+"""The run folder: what training leaves on disk, and which folders are refused."""
+
+import functools
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from tensorboardX.proto import event_pb2
+
+import hic_jax
+from experiments.config import Config, TrainConfig, resolve
+from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.setup import Experiment
+from experiments.train import train
+from hic_jax import models
+from hic_jax.training import steps
+
+STEPS = 6  # Two epochs of three batches.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(tmp_path_factory):
+    """Compiles every program once, without optimisation."""
+
+    def configure(cache, quick, least_seconds):
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+        compilation_cache.reset_cache()
+
+    configure(str(tmp_path_factory.getbasetemp() / "compiled"), True, 0.0)
+    yield
+    configure(None, False, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_block():
+    """Of the three stages of a ResNet, the first is enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+        yield
+
+
+class Run:
+    """A short run of one algorithm."""
+
+    def __init__(self, algorithm, workdir):
+        fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
+        self.config = resolve(TrainConfig(algorithm=algorithm, **fields))
+        self.experiment = Experiment.of(self.config)
+        self.path = workdir
+        self.summary = train(
+            self.experiment, str(workdir), log_every=2, endurance_cycles=1e6
+        )
+
+    def rows(self):
+        lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @functools.cached_property
+    def restored(self):
+        return RunFolder.read(str(self.path)).restore(self.experiment.init_state())
+
+
+@pytest.fixture(scope="module", params=["fp32", "hic"])
+def run(request, tmp_path_factory):
+    return Run(request.param, tmp_path_factory.mktemp(request.param) / "run")
+
+
+def test_everything_is_there(run):
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "tensorboard",
+        "checkpoints",
+        "learning_curves.png",
+    }
+
+
+def test_the_configuration_that_ran_is_stored(run):
+    assert Config.from_json((run.path / "config.json").read_text()) == run.config
+
+
+def test_a_row_for_each_interval_and_each_epoch(run):
+    rows = run.rows()
+    assert [row["step"] for row in rows] == [2, 3, 5, 6]
+    np.testing.assert_allclose([row["epoch"] for row in rows], [2 / 3, 1, 5 / 3, 2])
+    assert ["test_accuracy" in row for row in rows] == [False, True] * 2
+    for row in rows:
+        rate = run.experiment.schedule(row["step"] - 1)
+        assert row["learning_rate"] == pytest.approx(float(rate))
+        assert np.isfinite(row["loss"])
+        assert 0 <= row["accuracy"] <= 1
+    events = set(rows[0]) - {"step", "epoch", "learning_rate", "loss", "accuracy"}
+    assert ("set_pulses" in events) == (run.config.train.algorithm == "hic")
+
+
+@pytest.mark.parametrize("run", ["hic"], indirect=True)
+def test_device_events_are_those_of_all_steps(run):
+    def fired(state):
+        devices = steps.find_hic(state.opt_state).weights.multilevel
+        return np.sum(devices.set_pulses, dtype=int)
+
+    # A refresh would fire pulses, too.
+    assert sum(row["refreshed_pairs"] for row in run.rows()) == 0
+    pulses = fired(run.restored) - fired(run.experiment.init_state())
+    assert sum(row["set_pulses"] for row in run.rows()) == pulses > 0
+
+
+def _scalars(folder):
+    """(tag, step) to value, from an event file: records of length, crc, data, crc."""
+    (path,) = folder.iterdir()
+    content, scalars = path.read_bytes(), {}
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        event = event_pb2.Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
+        for value in event.summary.value:
+            scalars[value.tag, event.step] = value.simple_value
+    return scalars
+
+
+def test_tensorboard_shows_the_same_numbers(run):
+    logged = {
+        (name, row["step"]): value
+        for row in run.rows()
+        for name, value in row.items()
+        if name != "step"
+    }
+    assert _scalars(run.path / "tensorboard") == pytest.approx(logged, rel=1e-6)
+
+
+def test_the_checkpoint_is_the_network_of_the_summary(run):
+    state = run.restored
+    assert state.step == STEPS
+    test = steps.arrays(run.experiment.dataset, "test")
+    assert run.experiment.test_accuracy(state, test) == run.summary["test_accuracy"]
+
+
+def test_summary(run):
+    summary = json.loads((run.path / "summary.json").read_text())
+    assert summary == run.summary
+    assert summary["algorithm"] == run.config.train.algorithm
+    assert summary["dataset"] == "digits"
+    assert summary["steps"] == STEPS
+    assert summary["seconds_per_step"] > 0
+    last = run.rows()[-1]
+    assert summary["test_accuracy"] == last["test_accuracy"]
+    assert summary["train_loss"] == last["loss"]
+
+
+def test_summary_counts_bits(run):
+    shapes = [x.shape for x in jax.tree.leaves(run.restored.params)]
+    total = sum(np.prod(shape) for shape in shapes)
+    analog = sum(np.prod(shape) for shape in shapes if len(shape) >= 2)
+    analog *= run.config.train.algorithm == "hic"
+    digital = 32 * (total - analog)
+    expected = {
+        "analog_weights": analog,
+        "digital_weights": total - analog,
+        "inference_bits": 4 * analog + digital,
+        "training_bits": (4 + 7) * analog + digital,
+        "fp32_bits": 32 * total,
+        "multilevel_devices": 2 * analog,
+        "binary_devices": 7 * analog,
+    }
+    assert {name: run.summary[name] for name in expected} == expected
+
+
+def test_summary_counts_write_erase_cycles(run):
+    wear = run.summary["write_erase_cycles"]
+    if run.config.train.algorithm == "fp32":
+        assert wear is None
+        return
+    assert set(wear) == {"multilevel", "binary"}
+    for kind in wear.values():
+        assert 0 < kind["mean"] <= kind["max"]
+        assert kind["mean"] <= kind["p99"] <= kind["max"]
+        assert kind["fraction_of_endurance"] == kind["max"] / 1e6
+    weights = hic_jax.hybrid_weights(run.restored.opt_state)
+    assert wear == hic_jax.endurance(weights, endurance_cycles=1e6)
+
+
+@pytest.fixture
+def config():
+    return resolve(TrainConfig())
+
+
+def _log(folder, *logged):
+    for step in logged:
+        folder.log({"step": step, "loss": 1 / step})
+
+
+def test_rows_after_the_last_checkpoint_are_dropped(tmp_path, config):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    folder.begin_metrics(0)
+    _log(folder, 2, 4, 6)
+    folder.begin_metrics(4)
+    assert [row["step"] for row in folder.metrics()] == [2, 4]
+    _log(folder, 5)
+    assert [row["step"] for row in folder.metrics()] == [2, 4, 5]
+    folder.begin_metrics(0)
+    assert folder.metrics() == []
+    folder.close()
+
+
+@pytest.mark.parametrize("torn", ['{"step": 6, "lo', "{", '{"loss": 1.0}'])
+def test_a_line_that_was_cut_off_is_dropped(tmp_path, config, torn):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    folder.begin_metrics(0)
+    _log(folder, 2, 4)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    folder.begin_metrics(4)
+    _log(folder, 6)
+    assert [row["step"] for row in folder.metrics()] == [2, 4, 6]
+    folder.close()
+
+
+def test_summaries_grow(tmp_path, config):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    assert folder.summary() == {}
+    folder.update_summary(steps=3, loss=1.0)
+    assert folder.update_summary(loss=0.5) == {"steps": 3, "loss": 0.5}
+    assert RunFolder.read(str(tmp_path)).summary() == {"steps": 3, "loss": 0.5}
+    folder.close()
+
+
+def _files(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
+
+
+def test_another_configuration_is_refused_by_field(tmp_path, config):
+    (tmp_path / "config.json").write_text(config.to_json())
+    other = resolve(TrainConfig(seed=3, epochs=5), {"pcm_g_max": 12.0})
+    with pytest.raises(RunFolderError) as error:
+        RunFolder.for_training(str(tmp_path), other)
+    for text in (
+        f"workdir={tmp_path}",
+        "train.seed: 0 != 3",
+        "train.epochs: 30 != 5",
+        "spec.multilevel.g_max: 20.0 != 12.0",
+    ):
+        assert text in str(error.value)
+    assert "batch_size" not in str(error.value)
+    assert (tmp_path / "config.json").read_text() == config.to_json()
+    assert _files(tmp_path) == ["config.json"]
+
+
+def test_the_same_configuration_is_accepted(tmp_path, config):
+    (tmp_path / "config.json").write_text(config.to_json())
+    check_unused_or_same(str(tmp_path), config)
+    check_unused_or_same(str(tmp_path / "new" / "deep"), config)
+    assert _files(tmp_path) == ["config.json"]
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path, config):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match=r"holds files but no config\.json"):
+        RunFolder.for_training(str(tmp_path), config)
+    assert _files(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_is_refused(tmp_path, config):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"workdir=.*file: is a file"):
+        RunFolder.for_training(str(tmp_path / "file"), config)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, config):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"workdir=.*file/run: "):
+        RunFolder.for_training(str(tmp_path / "file" / "run"), config)
+
+
+def test_what_is_no_run_cannot_be_read(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(RunFolderError, match=rf"workdir={path}: is not a run"):
+            RunFolder.read(str(path))
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"train": {"epoch": 3}, "spec": {}}'])
+def test_a_broken_configuration_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: config\.json: "):
+        RunFolder.read(str(tmp_path))
+
+
+def test_a_run_without_a_checkpoint_is_named_and_left_alone(tmp_path, config):
+    (tmp_path / "config.json").write_text(config.to_json())
+    with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: holds no check"):
+        RunFolder.read(str(tmp_path)).restore({})
+    assert _files(tmp_path) == ["config.json"]

@@ -1,0 +1,228 @@
+"""Training: whatever interrupts it, the run that goes on is the same run."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import hic_jax
+from experiments.config import TrainConfig, resolve
+from experiments.run_folder import RunFolder
+from experiments.setup import Experiment
+from experiments.train import TrainingDiverged, check_finite, train
+from hic_jax import models
+
+EPOCH = 3  # Steps; a run has two epochs.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(tmp_path_factory):
+    """Compiles every program once, without optimisation."""
+
+    def configure(cache, quick, least_seconds):
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+        compilation_cache.reset_cache()
+
+    configure(str(tmp_path_factory.getbasetemp() / "compiled"), True, 0.0)
+    yield
+    configure(None, False, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_block():
+    """Of the three stages of a ResNet, the first is enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+        yield
+
+
+def _experiment(algorithm="hic", epochs=2):
+    fields = {"channel_plan": "one_block", "epochs": epochs, "batch_size": 479}
+    return Experiment.of(resolve(TrainConfig(algorithm=algorithm, **fields)))
+
+
+def _rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
+
+
+def _restored(path, experiment):
+    """Everything that training changes, as NumPy arrays."""
+    folder = RunFolder.read(str(path))
+    state = folder.restore(experiment.init_state())
+    folder.close()
+    return jax.tree.map(
+        lambda x: np.asarray(
+            jax.random.key_data(x)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        ),
+        state,
+    )
+
+
+def _summary(path):
+    summary = json.loads((path / "summary.json").read_text())
+    del summary["seconds_per_step"]
+    return summary
+
+
+class Uninterrupted:
+    """A run from its first to its last step."""
+
+    def __init__(self, path):
+        experiment = _experiment()
+        train(experiment, str(path), log_every=1)
+        self.path = path
+        self.state = _restored(path, experiment)
+        self.rows = _rows(path)
+        self.summary = _summary(path)
+
+    def is_what(self, path):
+        """Asserts that a folder holds the same run."""
+        chex.assert_trees_all_equal(_restored(path, _experiment()), self.state)
+        assert _summary(path) == self.summary
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return Uninterrupted(tmp_path_factory.mktemp("train") / "uninterrupted")
+
+
+def test_a_run_trains_devices_to_its_end(uninterrupted):
+    assert [row["step"] for row in uninterrupted.rows] == [1, 2, 3, 4, 5, 6]
+    assert uninterrupted.state.step == 2 * EPOCH
+    assert all(row["accepted_lsbs"] > 0 for row in uninterrupted.rows)
+    wear = uninterrupted.summary["write_erase_cycles"]
+    assert wear["binary"]["sets"] > 0
+
+
+def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
+    # At the end of an epoch, and in the middle of the next.
+    for stop in (EPOCH, EPOCH + 1):
+        summary = train(_experiment(), str(tmp_path), max_steps=stop, log_every=1)
+        assert summary["steps"] == stop
+        assert len(_rows(tmp_path)) == stop
+    train(_experiment(), str(tmp_path), log_every=1)
+    uninterrupted.is_what(tmp_path)
+    rows = _rows(tmp_path)
+    # At a stop the network is tested, wherever it is.
+    assert rows[EPOCH].pop("test_accuracy") == summary["test_accuracy"]
+    assert rows == uninterrupted.rows
+
+
+def test_killed_and_resumed_is_uninterrupted(tmp_path, uninterrupted, monkeypatch):
+    """Killed in the second epoch, while a line was being written."""
+    runner = Experiment.runner
+
+    def dying_runner(experiment):
+        run = runner(experiment)
+
+        def run_or_die(state, *arguments):
+            if state.step == 2 * EPOCH - 1:
+                raise KeyboardInterrupt
+            return run(state, *arguments)
+
+        return run_or_die
+
+    monkeypatch.setattr(Experiment, "runner", dying_runner)
+    with pytest.raises(KeyboardInterrupt):
+        train(_experiment(), str(tmp_path), log_every=1)
+    monkeypatch.undo()
+    # Two rows are later than the checkpoint; of a third there is a part.
+    assert [row["step"] for row in _rows(tmp_path)] == [1, 2, 3, 4, 5]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "epo')
+    train(_experiment(), str(tmp_path), log_every=1)
+    uninterrupted.is_what(tmp_path)
+    assert _rows(tmp_path) == uninterrupted.rows
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path, uninterrupted):
+    path = tmp_path / "copy"
+    shutil.copytree(uninterrupted.path, path)
+    before = json.loads((path / "summary.json").read_text())
+    train(_experiment(), str(path), log_every=1)
+    uninterrupted.is_what(path)
+    assert _rows(path) == uninterrupted.rows
+    assert json.loads((path / "summary.json").read_text()) == before
+
+
+def test_how_often_is_logged_changes_nothing_else(tmp_path, uninterrupted):
+    train(_experiment(), str(tmp_path), log_every=50)
+    chex.assert_trees_all_equal(_restored(tmp_path, _experiment()), uninterrupted.state)
+    rows = _rows(tmp_path)
+    assert [row["step"] for row in rows] == [EPOCH, 2 * EPOCH]
+    for i, row in enumerate(rows):
+        part = uninterrupted.rows[EPOCH * i : EPOCH * (i + 1)]
+        # Means of float32 numbers, and sums of whole ones.
+        assert row["loss"] == pytest.approx(np.mean([r["loss"] for r in part]))
+        assert row["set_pulses"] == sum(r["set_pulses"] for r in part)
+        assert row["test_accuracy"] == part[-1]["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        # The step after the update meets spoilt parameters.
+        (EPOCH + 1, rf"^step {EPOCH + 2}: the loss is nan"),
+        # The parameters of the second epoch's end are no good checkpoint.
+        (2 * EPOCH, rf"^step ({2 * EPOCH}|{2 * EPOCH + 1}): "),
+    ],
+    ids=["mid-epoch", "at the end of an epoch"],
+)
+def test_a_loss_that_is_no_number_stops_training(tmp_path, update, message):
+    experiment = _experiment("fp32", epochs=3)
+    poison = optax.scale_by_schedule(
+        lambda step: jnp.where(step + 1 == update, jnp.nan, 1.0)
+    )
+    experiment = dataclasses.replace(experiment, tx=optax.chain(experiment.tx, poison))
+    with pytest.raises(TrainingDiverged, match=message):
+        train(experiment, str(tmp_path))
+    state = _restored(tmp_path, experiment)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.params))
+    assert state.step == EPOCH
+    assert _rows(tmp_path)[0]["step"] == EPOCH
+    assert (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_first_bad_step_is_named(value):
+    losses = np.array([0.5, 0.4, value, np.nan])
+    with pytest.raises(TrainingDiverged, match=f"^step 13: the loss is {value}; "):
+        check_finite(losses, 10)
+    check_finite(losses[:2], 10)
+
+
+_IMPORTS = """
+import sys
+import hic_jax, hic_jax.data, hic_jax.inference
+from experiments import benchmark, demo, drift, plots, train
+print("tensorflow" in sys.modules)
+"""
+
+
+def test_tensorflow_is_never_imported_and_importing_prints_nothing(tmp_path):
+    # Something to be found, in case it is looked for.
+    (tmp_path / "tensorflow.py").touch()
+    path = os.pathsep.join([str(Path(hic_jax.__file__).parents[1]), str(tmp_path)])
+    process = subprocess.run(
+        [sys.executable, "-c", _IMPORTS],
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (process.stdout, process.stderr) == ("False\n", "")

@@ -1,0 +1,194 @@
+"""FP32 and HIC: what they share, and what they keep."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hic_jax
+from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.steps import find_hic
+
+RATE = 0.25
+SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def _params():
+    kernels = jax.random.normal(jax.random.key(0), (2, 6, 4))
+    return {
+        "first": {"kernel": kernels[0], "bias": jnp.ones(4)},
+        "norm": {"scale": jnp.full(4, 2.0)},
+        "second": {"kernel": kernels[1]},
+    }
+
+
+def _kernels(tree):
+    return {name: tree[name]["kernel"] for name in ("first", "second")}
+
+
+def _digital(tree):
+    return [tree["first"]["bias"], tree["norm"]["scale"]]
+
+
+def _transformation(algorithm, spec=SPEC, seed=1, **fields):
+    schedule = optax.constant_schedule(RATE)
+    fields = {"analog_schedule": schedule, "analog_trust_ratio": False} | fields
+    optimizer = OptimizerSpec(schedule=schedule, **fields)
+    return ALGORITHMS[algorithm](optimizer, spec, jax.random.key(seed))
+
+
+def _update(algorithm, grads, **fields):
+    """Updates of the first step, the state after it, and the state before."""
+    tx = _transformation(algorithm, **fields)
+    before = tx.init(_params())
+    updates, state = tx.update(grads, before, _params())
+    return updates, state, before
+
+
+def _constant(value):
+    return jax.tree.map(lambda x: jnp.full_like(x, value), _params())
+
+
+def _float_buffers(state):
+    """Float arrays of the size of a kernel that are no devices."""
+    leaves = jax.tree.leaves(
+        state, is_leaf=lambda x: isinstance(x, (hic_jax.HICState, optax.MaskedNode))
+    )
+    return [
+        leaf.shape
+        for leaf in leaves
+        if isinstance(leaf, jax.Array)
+        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        and leaf.ndim >= 2
+    ]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_hic_differs_from_fp32_in_the_kernels_alone(momentum):
+    grads = _constant(0.5)
+    fp32, _, _ = _update("fp32", grads, momentum=momentum)
+    hybrid, state, before = _update("hic", grads, momentum=momentum)
+    chex.assert_trees_all_equal(_digital(hybrid), _digital(fp32))
+    np.testing.assert_array_equal(hybrid["norm"]["scale"], -RATE * 0.5)
+    # The same update in LSBs reaches the accumulators; ideal devices hold its carry.
+    moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
+    lsb = _lsb(state)
+    for kernel in ("first", "second"):
+        wanted = fp32[kernel]["kernel"]
+        assert np.all(wanted == -RATE * 0.5)
+        assert np.all(np.abs(moved[kernel] - wanted) < lsb[kernel])
+
+
+def _weights(state):
+    return _kernels(hic_jax.hybrid_weights(state))
+
+
+def _lsb(state):
+    """One LSB of each kernel's accumulators, in weight units."""
+    return {name: SPEC.lsb / w.scale for name, w in _weights(state).items()}
+
+
+def _held(state):
+    """What pairs and accumulators hold together, in weight units."""
+    weights = _weights(state)
+    return {
+        name: hic_jax.read(w) + w.accumulator * SPEC.lsb / w.scale
+        for name, w in weights.items()
+    }
+
+
+def test_hic_keeps_no_float_buffer_for_analog_weights():
+    assert _float_buffers(_transformation("hic").init(_params())) == []
+
+
+def test_analog_momentum_costs_one_float_buffer_per_kernel():
+    state = _transformation("hic", analog_momentum=0.9).init(_params())
+    assert _float_buffers(state) == [(6, 4), (6, 4)]
+
+
+def test_fp32_momentum_costs_one_float_buffer_per_kernel():
+    assert _float_buffers(_transformation("fp32").init(_params())) == [(6, 4), (6, 4)]
+    assert _float_buffers(_transformation("fp32", momentum=0.0).init(_params())) == []
+
+
+def test_fp32_holds_no_device():
+    assert find_hic(_transformation("fp32").init(_params())) is None
+
+
+def test_fp32_weight_decay_acts_on_kernels_alone():
+    updates, _, _ = _update("fp32", _constant(0.0), weight_decay=0.1)
+    for kernel, update in _kernels(updates).items():
+        np.testing.assert_allclose(update, -RATE * 0.1 * _params()[kernel]["kernel"])
+    assert not any(jnp.any(x) for x in _digital(updates))
+
+
+@pytest.mark.parametrize(
+    ("fields", "analog"),
+    [
+        ({"weight_decay": 0.1}, False),
+        ({"analog_weight_decay": 0.1}, True),
+        ({"weight_decay": 0.1, "analog_weight_decay": 0.1}, True),
+    ],
+)
+def test_hic_weight_decay_acts_on_its_own_group(fields, analog):
+    updates, state, before = _update("hic", _constant(0.0), **fields)
+    assert not any(jnp.any(x) for x in _digital(updates))
+    assert (find_hic(state).events.accepted_lsbs > 0) == analog
+    moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
+    decay = 0.1 if analog else 0.0
+    for kernel, lsb in _lsb(state).items():
+        wanted = -RATE * decay * _params()[kernel]["kernel"]
+        # Stochastic rounding is off by less than an LSB.
+        assert np.all(np.abs(moved[kernel] - wanted) < lsb)
+
+
+def test_analog_momentum_adds_up_updates():
+    moved = {}
+    for momentum in (0.0, 0.5):
+        tx = _transformation("hic", analog_momentum=momentum)
+        params, state = _params(), tx.init(_params())
+        before = _held(state)
+        for _ in range(3):
+            updates, state = tx.update(_constant(0.125), state, params)
+            params = optax.apply_updates(params, updates)
+        moved[momentum] = jax.tree.map(jnp.subtract, _held(state), before)
+    lsb = _lsb(state)
+    for kernel, at_rest in moved[0.0].items():
+        # Three steps: 3 without, 1 + 1.5 + 1.75 with momentum; each rounded.
+        step = RATE * 0.125
+        assert np.all(np.abs(at_rest + 3 * step) < 3 * lsb[kernel])
+        assert np.all(np.abs(moved[0.5][kernel] + 4.25 * step) < 3 * lsb[kernel])
+
+
+def test_trust_ratio_makes_the_rate_the_relative_change_of_a_tensor():
+    rate = 0.01
+    grads = jax.tree.map(lambda x: 7.0 * jnp.sign(x), _params())
+    grads["second"]["kernel"] *= 1e-3
+    fields = {"analog_schedule": lambda _: rate, "analog_trust_ratio": True}
+    updates, state, before = _update("hic", grads, **fields)
+    moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
+    for kernel, lsb in _lsb(state).items():
+        weight = _params()[kernel]["kernel"]
+        wanted = -rate * jnp.linalg.norm(weight) / jnp.sqrt(weight.size)
+        assert wanted < -2 * jnp.max(lsb)
+        assert np.all(np.abs(moved[kernel] - wanted * jnp.sign(weight)) < lsb)
+    # What is digital follows its own rate and its gradient.
+    np.testing.assert_array_equal(updates["norm"]["scale"], -RATE * 7.0)
+
+
+def test_devices_follow_the_key():
+    noisy = hic_jax.HICSpec(refresh_every=0)
+    first, again, other = (
+        _held(_transformation("hic", noisy, seed).init(_params())) for seed in (1, 1, 2)
+    )
+    chex.assert_trees_all_equal(first, again)
+    assert jnp.all(first["first"] != other["first"])

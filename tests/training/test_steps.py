@@ -1,0 +1,370 @@
+"""The training step: what moves, what is random, where and in what order it runs."""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import hic_jax
+from hic_jax.pcm.multilevel import NON_IDEALITIES
+from hic_jax.training import steps
+from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+
+RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
+IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
+# With all that a device can suffer from, and so slow that it drifts between two steps.
+# Blind, so that read noise is no part of writing.
+REAL = hic_jax.HICSpec(
+    multilevel=dataclasses.replace(
+        hic_jax.pcm.nandakumar_2018(drift_nu_std=0.008), stuck_set=0.05
+    ),
+    seconds_per_step=100.0,
+    refresh_every=0,
+    refresh_verify=False,
+)
+
+
+class Net(nn.Module):
+    """The least that has analog and digital parameters and running statistics."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        # As good as random, and nothing to compile.
+        def init(key, shape, dtype):
+            return jnp.asarray(np.random.default_rng(0).uniform(-1, 1, shape), dtype)
+
+        x = nn.Conv(4, (3, 3), use_bias=False, kernel_init=init, name="conv")(images)
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+        x = jnp.mean(nn.relu(x), axis=(1, 2))
+        return nn.Dense(CLASSES, kernel_init=init, name="head")(x)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation(tmp_path_factory):
+    """Compiles every program once, without optimisation."""
+
+    def configure(cache, quick, least_seconds):
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+        compilation_cache.reset_cache()
+
+    configure(str(tmp_path_factory.getbasetemp() / "compiled"), True, 0.0)
+    yield
+    configure(None, False, 1.0)
+
+
+@functools.cache
+def _images():
+    image_key, label_key = jax.random.split(jax.random.key(7))
+    images = jax.random.randint(image_key, (IMAGES, 6, 6, 1), 0, 256)
+    return steps.Arrays(
+        images=images.astype(jnp.uint8),
+        labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
+        mean=jnp.full(1, 0.5),
+        std=jnp.full(1, 0.25),
+    )
+
+
+def _new_training(algorithm="hic", spec=IDEAL, seed=0, rate=RATE, **options):
+    """The state before training, and a training step."""
+    init_key, device_key, step_key = jax.random.split(jax.random.key(seed), 3)
+    schedule = optax.constant_schedule(rate)
+    optimizer = OptimizerSpec(
+        schedule=schedule, analog_schedule=schedule, analog_trust_ratio=False
+    )
+    tx = ALGORITHMS[algorithm](optimizer, spec, device_key)
+    options = {"augmentation": "none", "label_smoothing": 0.0} | options
+    state = steps.init_state(init_key, Net(), tx, (6, 6, 1))
+    return state, steps.make_step(Net(), tx, step_key, **options)
+
+
+# What several tests look at is made, and compiled, once.
+_training = functools.cache(_new_training)
+
+
+def _batches():
+    """(6, BATCH) indices: two epochs."""
+    epochs = [steps.epoch_order(jax.random.key(k), IMAGES, BATCH) for k in range(2)]
+    return jnp.concatenate(epochs)
+
+
+def _run(state, step, *, scan=False):
+    """The state after six steps, and their metrics."""
+    state = jax.tree.map(jnp.copy, state)  # Runners donate it.
+    return steps.make_runner(step, scan=scan)(state, _images(), _batches())
+
+
+@functools.cache
+def _trained(spec=IDEAL):
+    return _run(*_training(spec=spec))
+
+
+def _plain(state):
+    """A state without random keys, as NumPy arrays."""
+    return jax.tree.map(
+        lambda x: np.asarray(
+            jax.random.key_data(x)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        ),
+        state,
+    )
+
+
+def _held(state):
+    """Analog weights by layer, and what the accumulators hold below them."""
+    weights = hic_jax.hybrid_weights(state.opt_state)
+    return {
+        layer: (
+            hic_jax.read(weights[layer]["kernel"]),
+            weights[layer]["kernel"].accumulator,
+            IDEAL.lsb / weights[layer]["kernel"].scale,
+        )
+        for layer in ("conv", "head")
+    }
+
+
+def test_hic_on_ideal_devices_moves_as_fp32_sgd():
+    state, step = _training("hic")
+    start, fp32_step = _training("fp32")
+    start = start.replace(params=state.params)
+    before = _held(state)
+    moved, metrics = jax.jit(step)(state, _images(), jnp.arange(BATCH))
+    reference, fp32 = jax.jit(fp32_step)(start, _images(), jnp.arange(BATCH))
+    # One computation compiled twice, in float32.
+    for name, value in fp32.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-6)
+    chex.assert_trees_all_close(moved.batch_stats, reference.batch_stats, rtol=1e-6)
+    for layer, (weight, word, lsb) in _held(moved).items():
+        old_weight, old_word, _ = before[layer]
+        change = weight - old_weight + lsb * (word - old_word)
+        wanted = reference.params[layer]["kernel"] - start.params[layer]["kernel"]
+        assert jnp.max(jnp.abs(wanted)) > 5 * lsb
+        # Stochastic rounding is off by less than an LSB.
+        assert jnp.all(jnp.abs(change - wanted) < 1.001 * lsb)
+    for layer, name in (("norm", "scale"), ("norm", "bias"), ("head", "bias")):
+        np.testing.assert_allclose(
+            moved.params[layer][name], reference.params[layer][name], rtol=1e-5
+        )
+
+
+def test_training_starts_from_what_the_devices_hold():
+    state, _ = _training(spec=REAL)
+    weights = hic_jax.hybrid_weights(state.opt_state)
+    held = hic_jax.read_params(state.params, weights)
+    # One read compiled twice.
+    chex.assert_trees_all_close(state.params, held, rtol=1e-6)
+    assert state.step == 0
+
+
+def test_loss_and_accuracy_are_those_of_the_batch():
+    state, step = _training("fp32", rate=0.0, label_smoothing=0.3)
+    batch = np.arange(5, 5 + BATCH)
+    pixels = (np.asarray(_images().images[batch]) / 255 - 0.5) / 0.25
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits, _ = Net().apply(variables, pixels, train=True, mutable=["batch_stats"])
+    logits, labels = np.asarray(logits, np.float64), np.asarray(_images().labels[batch])
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = 0.7 * np.eye(CLASSES)[labels] + 0.3 / CLASSES
+    _, metrics = jax.jit(step)(state, _images(), jnp.asarray(batch))
+    assert set(metrics) == {"loss", "accuracy"}
+    expected = -(targets * log_p).sum(axis=1).mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    assert metrics["accuracy"] == np.mean(logits.argmax(axis=1) == labels)
+
+
+def test_every_device_event_is_a_metric():
+    state, metrics = _trained(REAL)
+    events = vars(steps.find_hic(state.opt_state).events)
+    assert set(metrics) == {"loss", "accuracy", *events}
+    assert all(values.shape == (6,) for values in metrics.values())
+    for name, last in events.items():
+        assert metrics[name][-1] == jnp.sum(last)
+    assert jnp.all(metrics["accepted_lsbs"] > 0)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop"])
+def test_every_step_augments_anew(augmentation):
+    state, step = _training("fp32", rate=0.0, augmentation=augmentation)
+    # Images of 8 x 8 pixels are the smallest that are shifted.
+    images = jnp.pad(_images().images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    batches = jnp.tile(jnp.arange(BATCH), (4, 1))
+    _, metrics = steps.make_runner(step)(
+        state, _images().replace(images=images), batches
+    )
+    assert len(set(metrics["loss"].tolist())) == (1 if augmentation == "none" else 4)
+
+
+def test_a_scan_and_a_loop_are_the_same_fp32_run():
+    loop, scan = (_run(*_training("fp32"), scan=scan) for scan in (False, True))
+    # Two compilations of one computation, in float32.
+    chex.assert_trees_all_close(scan, loop, rtol=1e-4, atol=1e-5)
+
+
+def test_a_scan_and_a_loop_are_the_same_hic_run():
+    (loop, loop_metrics), (scan, scan_metrics) = (
+        _trained(IDEAL),
+        _run(*_training(), scan=True),
+    )
+    np.testing.assert_allclose(scan_metrics["loss"], loop_metrics["loss"], rtol=1e-3)
+    for layer, (_, word, _) in _held(loop).items():
+        # Where float32 rounding meets the draw of stochastic rounding, one LSB.
+        apart = np.abs(np.subtract(_held(scan)[layer][1], word, dtype=int))
+        assert np.max(apart) <= 1
+        assert np.sum(apart) <= 0.1 * apart.size
+
+
+def test_the_same_seed_is_the_same_run_bit_for_bit():
+    (first, metrics), (again, metrics_again) = (
+        _trained(REAL),
+        _run(*_new_training(spec=REAL)),
+    )
+    chex.assert_trees_all_equal(metrics, metrics_again)
+    chex.assert_trees_all_equal(_plain(first), _plain(again))
+
+
+def test_another_seed_is_another_run():
+    (first, metrics), (other, metrics_other) = (
+        _trained(REAL),
+        _run(*_new_training(spec=REAL, seed=1)),
+    )
+    assert jnp.all(metrics["loss"] != metrics_other["loss"])
+    for layer, (weight, word, _) in _held(first).items():
+        other_weight, other_word, _ = _held(other)[layer]
+        assert jnp.any(weight != other_weight)
+        assert jnp.any(word != other_word)
+
+
+def _alone(*names):
+    """A run on devices with these non-idealities and no other."""
+    spec = dataclasses.replace(REAL, multilevel=REAL.multilevel.only(*names))
+    return _trained(spec)
+
+
+@pytest.mark.parametrize("name", NON_IDEALITIES)
+def test_each_non_ideality_alone_changes_what_is_trained(name):
+    (clean, _), (trained, _) = _alone(), _alone(name)
+    for layer in ("conv", "head"):
+        kernel, reference = (s.params[layer]["kernel"] for s in (trained, clean))
+        assert jnp.max(jnp.abs(kernel - reference)) > 0.01 * jnp.std(reference)
+
+
+@pytest.mark.parametrize("name", ["read_noise", "drift", "drift_spread"])
+def test_what_does_not_disturb_writing_disturbs_the_forward_pass(name):
+    (_, clean), (_, metrics) = _alone(), _alone(name)
+    # Devices are as they were programmed until the first update.
+    assert metrics["loss"][0] == clean["loss"][0]
+    assert jnp.abs(metrics["loss"][1] - clean["loss"][1]) > 1e-4
+
+
+def test_every_read_has_its_own_noise():
+    state, _ = _training(spec=REAL)
+    network = steps.Network.of(state)
+    keys = jax.random.split(jax.random.key(3))
+    first, again, other = map(network.read, (keys[0], keys[0], keys[1]))
+    chex.assert_trees_all_equal(first, again)
+    for layer in ("conv", "head"):
+        assert jnp.all(first[layer]["kernel"] != other[layer]["kernel"])
+    chex.assert_trees_all_equal(first["norm"], state.params["norm"])
+
+
+@pytest.mark.parametrize(("size", "batch"), [(48, 16), (50, 16), (7, 7)])
+def test_epoch_order_takes_each_image_once(size, batch):
+    order = np.asarray(steps.epoch_order(jax.random.key(0), size, batch))
+    assert order.shape == (size // batch, batch)
+    assert len(np.unique(order)) == order.size
+    assert 0 <= order.min() <= order.max() < size
+
+
+def test_epoch_order_follows_its_key():
+    orders = [steps.epoch_order(jax.random.key(k), 48, 16).tolist() for k in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+@pytest.mark.parametrize("batch_size", [20, 48, 500])
+def test_accuracy_counts_a_last_partial_batch(batch_size):
+    state, _ = _training("fp32")
+    network, images = steps.Network.of(state), _images()
+    pixels = (np.asarray(images.images) / 255 - 0.5) / 0.25
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits = np.asarray(Net().apply(variables, pixels, train=False))
+    expected = np.mean(logits.argmax(axis=1) == np.asarray(images.labels))
+    assert 0 < expected < 1
+    measured = steps.accuracy(
+        jax.random.key(0), Net(), network, images, batch_size=batch_size
+    )
+    assert measured == expected
+
+
+def test_the_library_prints_nothing(capsys):
+    _run(*_training())
+    assert capsys.readouterr() == ("", "")
+
+
+def _sharded(devices):
+    """Losses of six steps with the batch split over devices; accumulators after."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("batch",))
+    everywhere, split = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in ((), ("batch",))
+    )
+    state, step = _training()
+    run = jax.jit(
+        step,
+        in_shardings=(everywhere, everywhere, split),
+        out_shardings=(everywhere, everywhere),
+    )
+    train = jax.device_put(_images(), everywhere)
+    state = jax.device_put(state, everywhere)
+    losses = []
+    for batch in _batches():
+        batch = jax.device_put(batch, split)
+        assert len(batch.addressable_shards) == devices
+        state, metrics = run(state, train, batch)
+        losses.append(float(metrics["loss"]))
+    return losses, _words(state)
+
+
+def _words(state):
+    return [word.ravel().tolist() for _, word, _ in _held(state).values()]
+
+
+_SCRIPT = f"""
+import json, runpy
+print(json.dumps(runpy.run_path({__file__!r})["_sharded"](8)))
+"""
+
+
+def test_eight_devices_train_as_one():
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", _SCRIPT],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    losses, words = json.loads(process.stdout)
+    state, metrics = _trained(IDEAL)
+    # The order in which a batch is summed differs: float32 rounding.
+    np.testing.assert_allclose(losses, metrics["loss"], rtol=1e-5)
+    assert words == _words(state)
+    assert any(any(word) for word in words)
