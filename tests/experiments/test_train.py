@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import hic_jax
 from experiments.config import TrainConfig, resolve
@@ -27,18 +26,10 @@ EPOCH = 3  # Steps; a run has two epochs.
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_compilation(tmp_path_factory):
-    """Compiles every program once, without optimisation."""
-
-    def configure(cache, quick, least_seconds):
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_disable_most_optimizations", quick)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
-        compilation_cache.reset_cache()
-
-    configure(str(tmp_path_factory.getbasetemp() / "compiled"), True, 0.0)
+def _quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    configure(None, False, 1.0)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
