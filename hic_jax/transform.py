@@ -95,8 +95,8 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
       >>> for _ in range(200):
       ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
       ...     params = optax.apply_updates(params, updates)
-      >>> print(f"{loss(params):.2f}")  # 20.73 before; a weight moves in whole pulses
-      0.04
+      >>> print(f"{loss(params):.2f}")  # 20.73 before
+      0.00
     """
     key = jax.random.key(key) if isinstance(key, int) else key
 
