@@ -37,7 +37,7 @@ demo: $(STAMP) ## Run the demo; its results go to DEMO_DIR (runs/demo).
 	$(BIN)/python -m experiments.demo --workdir='$(DEMO_DIR)' $(DEMO_FLAGS)
 
 test: $(STAMP) ## Run the tests in WORKERS processes.
-	$(BIN)/python -m pytest -n $(WORKERS) $(TEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_FLAGS)
 
 lint: $(STAMP) ## Check style and formatting.
 	$(BIN)/python -m ruff check .

@@ -1,9 +1,11 @@
 """The configuration of a run: typed, generated into flags, stored as it runs."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -142,19 +144,26 @@ def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) ->
         train = dataclasses.replace(
             train, augmentation=data.default_policy(train.dataset)
         )
-    device = pcm.preset(train.preset)
-    if device.drift_nu:
-        device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
     parts: dict[str, dict] = {"pcm_": {}, "binary_": {}, "": {}}
     for name, value in overrides.items():
         prefix = next(p for p in parts if name.startswith(p))
         parts[prefix][name.removeprefix(prefix)] = value
-    spec = HICSpec(
-        multilevel=dataclasses.replace(device, **parts["pcm_"]),
-        binary=pcm.BinarySpec(**parts["binary_"]),
-        **parts[""],
-    )
-    return Config(train, spec)
+    with _named("pcm_"):
+        device = dataclasses.replace(pcm.preset(train.preset), **parts["pcm_"])
+        if device.drift_nu and "drift_nu_std" not in parts["pcm_"]:
+            device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
+    with _named("binary_"):
+        binary = pcm.BinarySpec(**parts["binary_"])
+    return Config(train, HICSpec(multilevel=device, binary=binary, **parts[""]))
+
+
+@contextlib.contextmanager
+def _named(prefix: str) -> Iterator[None]:
+    """Puts the prefix of its flag before the field that an error names."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error
 
 
 def define_flags() -> None:
@@ -170,17 +179,15 @@ def from_flags() -> Config:
     """The configuration that the parsed flags describe.
 
     Raises:
-      flags.IllegalFlagValueError: if a value is not allowed.
+      ValueError: if a value is not allowed.
     """
     values = flags.FLAGS
     given = {name: values[name].value for name, _, _ in _spec_fields()}
-    try:
+    with _named("--"):
         train = TrainConfig(
             **{f.name: values[f.name].value for f in dataclasses.fields(TrainConfig)}
         )
         return resolve(train, {k: v for k, v in given.items() if v is not None})
-    except ValueError as error:
-        raise flags.IllegalFlagValueError(f"--{error}") from error
 
 
 def _spec_fields():

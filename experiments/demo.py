@@ -128,7 +128,7 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     options = flags.FLAGS
     workdir = Path(options.workdir)
-    with launch.clear_errors(RunFolderError, OSError):
+    with launch.clear_errors(RunFolderError, train_lib.TrainingDiverged, OSError):
         text = run(
             workdir, epochs=options.epochs, seeds=options.seeds, chips=options.chips
         )

@@ -69,7 +69,12 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
     """
     with _figure(path, columns=2) as (loss, accuracy):
         for name, rows in runs.items():
-            style = {"color": _COLOURS.get(name), "label": _NAMES.get(name, name)}
+            style = {
+                "color": _COLOURS.get(name),
+                "label": _NAMES.get(name, name),
+                "marker": "o",
+                "markersize": 4,
+            }
             loss.plot([r["epoch"] for r in rows], [r["loss"] for r in rows], **style)
             tested = [r for r in rows if "test_accuracy" in r]
             accuracy.plot(

@@ -33,13 +33,13 @@ class RunFolder:
       config: the configuration stored in it.
     """
 
-    def __init__(self, path: Path, config: Config):
+    def __init__(self, path: Path, config: Config, *, create: bool = False):
         self.path = path
         self.config = config
         self._events: tensorboardX.SummaryWriter | None = None
         self._checkpoints = ocp.CheckpointManager(
             path.absolute() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=2),
+            options=ocp.CheckpointManagerOptions(max_to_keep=2, create=create),
         )
 
     @classmethod
@@ -56,7 +56,7 @@ class RunFolder:
             (path / "config.json").write_text(config.to_json())
         except OSError as error:
             raise RunFolderError(f"workdir={workdir}: {error}") from error
-        return cls(path, config)
+        return cls(path, config, create=True)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
@@ -108,7 +108,7 @@ class RunFolder:
         rows = [line for line in lines if _step_of(line) <= step]
         path.write_text("".join(f"{row}\n" for row in rows))
         self._events = tensorboardX.SummaryWriter(
-            str(self.path / "tensorboard"), purge_step=step + 1 if step else None
+            str(self.path / "tensorboard"), purge_step=step + 1
         )
 
     def log(self, row: dict[str, Any]) -> None:

@@ -8,9 +8,11 @@
 Started again with the same flags it goes on from the last checkpoint.
 """
 
+import contextlib
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
@@ -52,9 +54,21 @@ def train(
       RunFolderError: if the folder cannot be used.
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
     """
+    folder = RunFolder.for_training(workdir, experiment.config)
+    with contextlib.closing(folder):
+        return _train(experiment, folder, max_steps, log_every, endurance_cycles)
+
+
+def _train(
+    experiment: Experiment,
+    folder: RunFolder,
+    max_steps: int | None,
+    log_every: int,
+    endurance_cycles: float,
+) -> dict:
+    """`train` in a folder that is open."""
     # ---- set up
     config = experiment.config
-    folder = RunFolder.for_training(workdir, config)
     logging.info("configuration:\n%s", config.to_json())
     state = experiment.init_state()
     if folder.latest_step() is not None:
@@ -79,7 +93,7 @@ def train(
         state, metrics = run(state, train_set, batches)
         metrics = jax.device_get(metrics)
         seconds.append((time.perf_counter() - started) / len(batches))
-        check_finite(metrics["loss"], step)
+        check_losses(metrics["loss"], step)
 
         step += len(batches)
         row = {
@@ -92,6 +106,7 @@ def train(
         bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
         if step % experiment.steps_per_epoch == 0 or step == last:
             row["test_accuracy"] = experiment.test_accuracy(state, test_set)
+            check_parameters(state)
             folder.log(row)
             folder.save(state)
         else:
@@ -114,16 +129,24 @@ def train(
     plots.learning_curves(
         folder.path / "learning_curves.png", {config.train.algorithm: rows}
     )
-    folder.close()
     return summary
 
 
-def check_finite(losses: np.ndarray, step: int) -> None:
+def check_losses(losses: np.ndarray, step: int) -> None:
     """Raises if a loss of the steps after ``step`` is not a finite number."""
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
         raise TrainingDiverged(
             f"step {step + bad[0] + 1}: the loss is {losses[bad[0]]}; the last "
+            "checkpoint before it is kept. A lower learning rate may help"
+        )
+
+
+def check_parameters(state: steps.TrainState) -> None:
+    """Raises if a parameter is not a finite number: that is not to be kept."""
+    if not all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params)):
+        raise TrainingDiverged(
+            f"step {state.step}: parameters are not finite after it; the last "
             "checkpoint before it is kept. A lower learning rate may help"
         )
 

@@ -161,8 +161,11 @@ def check_reading(
     times: Sequence[float], chips: int, compensations: Sequence[str]
 ) -> None:
     """Raises `ValueError` unless a network can be read like that."""
-    if not times:
-        raise ValueError("times=[]: must name at least one time")
+    for name, values in (("times", times), ("compensations", compensations)):
+        if not values:
+            raise ValueError(f"{name}=[]: must name at least one")
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name}={list(values)}: names one twice")
     for seconds in times:
         checks.above("times", seconds, 0.0)
     checks.integer("chips", chips, 1)

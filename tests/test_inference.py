@@ -262,7 +262,7 @@ def test_nothing_is_printed(ageing, capsys):
         ({"times": [25.0, 0.0]}, r"times=0\.0: must be greater than 0"),
         ({"times": [-1.0]}, r"times=-1\.0: must be greater than 0"),
         ({"times": [math.inf]}, r"times=inf: must be a finite number"),
-        ({"times": []}, r"times=\[\]: must name at least one time"),
+        ({"times": []}, r"times=\[\]: must name at least one"),
         ({"chips": 0}, r"chips=0: must be at least 1"),
         ({"chips": 1.5}, r"chips=1\.5: must be an integer"),
         ({"compensations": ["adabn"]}, r"compensation='adabn': .*mean 'adabs'"),

@@ -132,9 +132,12 @@ class MultilevelSpec:
 
     def only(self, *names: str) -> "MultilevelSpec":
         """The same device with every non-ideality off but ``names``."""
+        kept: set[str] = set()
         for name in names:
             checks.one_of("non-ideality", name, NON_IDEALITIES)
-        return self.without(*(n for n in NON_IDEALITIES if n not in names))
+            kept.update(NON_IDEALITIES[name])
+        bare = self.without(*(n for n in NON_IDEALITIES if n not in names))
+        return dataclasses.replace(bare, **{name: getattr(self, name) for name in kept})
 
 
 # What can be switched off alone, and the constants that then become zero.

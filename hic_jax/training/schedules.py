@@ -5,7 +5,11 @@ import optax
 
 def cosine(peak: float, steps: int, warmup_steps: int) -> optax.Schedule:
     """A linear rise from zero, then half a cosine down to zero."""
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(steps, 1))
+    return _after_warmup(
+        optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1)),
+        peak,
+        warmup_steps,
+    )
 
 
 def linear(peak: float, steps: int, warmup_steps: int) -> optax.Schedule:

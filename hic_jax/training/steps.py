@@ -58,6 +58,7 @@ def arrays(dataset: data.Dataset, split: str) -> Arrays:
     return Arrays(*map(jnp.asarray, (images, labels, dataset.mean, dataset.std)))
 
 
+@functools.partial(jax.jit, static_argnames=("model", "tx", "image_shape"))
 def init_state(
     key: jax.Array,
     model: nn.Module,
@@ -65,23 +66,18 @@ def init_state(
     image_shape: tuple[int, ...],
 ) -> TrainState:
     """Initial parameters, programmed onto devices where the transformation has any."""
-
-    @jax.jit
-    def init(key):
-        variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
-        params = variables["params"]
-        opt_state = tx.init(params)
-        if find_hic(opt_state) is not None:
-            # Devices are programmed with noise: train from what they hold.
-            params = read_params(params, hybrid_weights(opt_state))
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=opt_state,
-        )
-
-    return init(key)
+    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    params = variables["params"]
+    opt_state = tx.init(params)
+    if find_hic(opt_state) is not None:
+        # Devices are programmed with noise: train from what they hold.
+        params = read_params(params, hybrid_weights(opt_state))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=opt_state,
+    )
 
 
 def find_hic(opt_state: Any) -> HICState | None:

@@ -140,7 +140,7 @@ READING = {
     "--times=25,-1": r"times=-1\.0: must be greater than 0",
     "--times=25,1h": r"times=25,1h: must be seconds, separated by commas",
     "--times=nan": r"times=nan: must be a finite number",
-    "--times=": r"times=.*: must name at least one time",
+    "--times=": r"times=.*: must name at least one",
     "--chips=0": r"chips=0: must be at least 1",
     "--compensations=adabn": r"compensation='adabn': .*mean 'adabs'",
     "--compensations=": r"compensations=.*: must",

@@ -76,7 +76,7 @@ def test_a_picture_shows_something(tmp_path, axes, name):
     # More than the black and white of empty axes.
     red, green, blue = np.moveaxis(image[..., :3], -1, 0)
     coloured = np.maximum(abs(red - green), abs(green - blue)) > 0.1
-    assert coloured.mean() > 1e-3
+    assert coloured.sum() > 200
     assert image.std() > 0.02
     for ax in axes:
         assert ax.get_xlabel()

@@ -19,7 +19,7 @@ import hic_jax
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
-from experiments.train import TrainingDiverged, check_finite, train
+from experiments.train import TrainingDiverged, check_losses, train
 from hic_jax import models
 
 EPOCH = 3  # Steps; a run has two epochs.
@@ -193,8 +193,8 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, update, message):
 def test_the_first_bad_step_is_named(value):
     losses = np.array([0.5, 0.4, value, np.nan])
     with pytest.raises(TrainingDiverged, match=f"^step 13: the loss is {value}; "):
-        check_finite(losses, 10)
-    check_finite(losses[:2], 10)
+        check_losses(losses, 10)
+    check_losses(losses[:2], 10)
 
 
 _IMPORTS = """
