@@ -5,8 +5,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
+import orbax.checkpoint
 from absl import app
 from absl import logging as absl_logging
 
@@ -34,9 +36,12 @@ def start(argv: list[str]) -> None:
 
 def quiet_libraries() -> None:
     """Keeps the log to this project's own lines, and to others' warnings."""
+    others = tuple(str(Path(m.__file__).parent) for m in (jax, orbax.checkpoint))
 
     def ours_or_grave(record) -> bool:
-        return record.levelno >= logging.WARNING or "orbax" not in record.pathname
+        return record.levelno >= logging.WARNING or not record.pathname.startswith(
+            others
+        )
 
     absl_logging.get_absl_handler().addFilter(ours_or_grave)
 
