@@ -29,8 +29,10 @@ def constant(peak: float, steps: int, warmup_steps: int) -> optax.Schedule:
 
 def staircase(peak: float, steps: int, warmup_steps: int) -> optax.Schedule:
     """A linear rise from zero, then a tenth after 1/2 and 3/4 of the run."""
-    drops = {steps // 2: 0.1, 3 * steps // 4: 0.1}
-    drops = {max(at - warmup_steps, 0): factor for at, factor in drops.items()}
+    drops: dict[int, float] = {}
+    for at in (steps // 2, 3 * steps // 4):
+        at = max(at - warmup_steps, 0)
+        drops[at] = 0.1 * drops.get(at, 1.0)
     return _after_warmup(
         optax.piecewise_constant_schedule(peak, drops), peak, warmup_steps
     )

@@ -40,9 +40,9 @@ def _one_block():
         yield
 
 
-def _experiment(algorithm="hic", epochs=2):
+def _experiment(algorithm="hic", epochs=2, **hardware):
     fields = {"channel_plan": "one_block", "epochs": epochs, "batch_size": 479}
-    return Experiment.of(resolve(TrainConfig(algorithm=algorithm, **fields)))
+    return Experiment.of(resolve(TrainConfig(algorithm=algorithm, **fields), hardware))
 
 
 def _rows(path):
@@ -217,3 +217,15 @@ def test_tensorflow_is_never_imported_and_importing_prints_nothing(tmp_path):
         text=True,
     )
     assert (process.stdout, process.stderr) == ("False\n", "")
+
+
+def test_faulty_devices_of_untracked_wear(tmp_path):
+    experiment = _experiment(
+        epochs=1, track_wear=False, pcm_stuck_reset=0.1, binary_stuck_set=0.1
+    )
+    train(experiment, str(tmp_path / "run"), log_every=1)
+    summary = _summary(tmp_path / "run")
+    assert summary["write_erase_cycles"] is None
+    assert summary["inference_bits"] < summary["fp32_bits"] / 4
+    # A tenth of 7 cells each hold some of every word: the LSBs are told.
+    assert all(row["faulty_lsbs"] > 0 for row in _rows(tmp_path / "run"))

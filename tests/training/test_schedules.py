@@ -56,3 +56,9 @@ def test_never_above_the_peak_nor_below_zero(name, warmup):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_of_one_step(name):
     assert 0 < SCHEDULES[name](PEAK, 1, 0)(0) <= PEAK
+
+
+def test_staircase_of_two_drops_at_once():
+    # 1/2 and 3/4 of the run lie both within the warm-up.
+    schedule = SCHEDULES["staircase"](PEAK, STEPS, 80)
+    np.testing.assert_allclose(schedule(81), PEAK / 100, rtol=1e-6)
