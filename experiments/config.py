@@ -11,6 +11,7 @@ from typing import Any
 from absl import flags
 
 from hic_jax import HICSpec, checks, data, pcm
+from hic_jax.crossbar import CrossbarSpec
 from hic_jax.models import CHANNEL_PLANS
 from hic_jax.training.algorithms import ALGORITHMS
 from hic_jax.training.schedules import SCHEDULES
@@ -26,7 +27,7 @@ DRIFT_NU_STD = 0.008
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What is trained and how; the hardware is a `hic_jax.HICSpec`.
+    """What is trained and how; the hardware is a `HICSpec` and a `CrossbarSpec`.
 
     Attributes:
       algorithm: hic or fp32.
@@ -52,6 +53,10 @@ class TrainConfig:
       augmentation: auto, none, crop or crop_flip; auto is crop for characters, and
         crop_flip else.
       preset: the multi-level device.
+      converters: whether analog layers are computed by crossbars with converters, or
+        exactly.
+      digital_layers: layers that are held and computed digitally, by their paths,
+        separated by commas: stem,head are the first and the last.
       seed: of everything random.
     """
 
@@ -75,6 +80,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     augmentation: str = "auto"
     preset: str = "nandakumar_2018"
+    converters: bool = True
+    digital_layers: str = ""
     seed: int = 0
 
     def __post_init__(self):
@@ -94,6 +101,11 @@ class TrainConfig:
         for name in ("weight_decay", "analog_weight_decay"):
             checks.at_least(name, getattr(self, name), 0.0)
 
+    @property
+    def digital_paths(self) -> tuple[str, ...]:
+        """Paths of ``digital_layers``."""
+        return tuple(filter(None, self.digital_layers.split(",")))
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -101,11 +113,13 @@ class Config:
 
     Attributes:
       train: network, data, optimisation.
-      spec: hardware.
+      spec: devices.
+      crossbar: arrays and converters around them.
     """
 
     train: TrainConfig
     spec: HICSpec
+    crossbar: CrossbarSpec
 
     def to_json(self) -> str:
         """As stored in a run folder."""
@@ -118,7 +132,11 @@ class Config:
         spec = dict(fields["spec"])
         spec["multilevel"] = pcm.MultilevelSpec(**spec["multilevel"])
         spec["binary"] = pcm.BinarySpec(**spec["binary"])
-        return cls(TrainConfig(**fields["train"]), HICSpec(**spec))
+        return cls(
+            TrainConfig(**fields["train"]),
+            HICSpec(**spec),
+            CrossbarSpec(**fields["crossbar"]),
+        )
 
     def differences(self, other: "Config") -> list[str]:
         """Fields in which two configurations differ, as ``name: mine != other's``."""
@@ -137,14 +155,15 @@ def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) ->
       train: may leave ``augmentation`` open.
       spec_overrides: fields of the hardware by flag name: those of `HICSpec` as they
         are, those of `MultilevelSpec` after ``pcm_``, of `BinarySpec` after
-        ``binary_``. What is absent comes from the preset or the defaults.
+        ``binary_``, of `CrossbarSpec` after ``crossbar_``. What is absent comes from
+        the preset or the defaults.
     """
     overrides = dict(spec_overrides or {})
     if train.augmentation == "auto":
         train = dataclasses.replace(
             train, augmentation=data.default_policy(train.dataset)
         )
-    parts: dict[str, dict] = {"pcm_": {}, "binary_": {}, "": {}}
+    parts: dict[str, dict] = {"pcm_": {}, "binary_": {}, "crossbar_": {}, "": {}}
     for name, value in overrides.items():
         prefix = next(p for p in parts if name.startswith(p))
         parts[prefix][name.removeprefix(prefix)] = value
@@ -154,7 +173,10 @@ def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) ->
             device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
     with _named("binary_"):
         binary = pcm.BinarySpec(**parts["binary_"])
-    return Config(train, HICSpec(multilevel=device, binary=binary, **parts[""]))
+    with _named("crossbar_"):
+        crossbar = CrossbarSpec(**parts["crossbar_"])
+    spec = HICSpec(multilevel=device, binary=binary, **parts[""])
+    return Config(train, spec, crossbar)
 
 
 @contextlib.contextmanager
@@ -171,7 +193,7 @@ def define_flags() -> None:
     for field, text in _documented(TrainConfig):
         _define(field.name, field.type, field.default, text)
     for name, field, text in _spec_fields():
-        text += " The default is that of the preset, or of HICSpec."
+        text += " The default is that of the preset or of the spec."
         _define(name, field.type, None, text)
 
 
@@ -195,7 +217,11 @@ def _spec_fields():
     for field, text in _documented(HICSpec):
         if field.name not in ("multilevel", "binary"):
             yield field.name, field, text
-    for prefix, cls in (("pcm_", pcm.MultilevelSpec), ("binary_", pcm.BinarySpec)):
+    for prefix, cls in (
+        ("pcm_", pcm.MultilevelSpec),
+        ("binary_", pcm.BinarySpec),
+        ("crossbar_", CrossbarSpec),
+    ):
         for field, text in _documented(cls):
             if field.name not in ("name", "source"):
                 yield prefix + field.name, field, text

@@ -5,9 +5,12 @@ import dataclasses
 import flax.linen as nn
 import jax
 import optax
+from flax.core import FrozenDict
+from flax.traverse_util import flatten_dict
 
-from experiments.config import Config
-from hic_jax import data, models
+from experiments.config import ANALOG_ALGORITHMS, Config
+from hic_jax import checks, data, models
+from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.schedules import SCHEDULES
@@ -76,11 +79,16 @@ class Experiment:
             analog_trust_ratio=train.analog_trust_ratio,
             analog_momentum=train.analog_momentum,
             analog_weight_decay=train.analog_weight_decay,
+            digital_layers=train.digital_paths,
         )
+        model = models.ResNet(
+            train.depth, channels, dataset.num_classes, crossbars=crossbars_of(config)
+        )
+        check_digital_layers(train.digital_paths, model, dataset.image_shape)
         return cls(
             config=config,
             dataset=dataset,
-            model=models.ResNet(train.depth, channels, dataset.num_classes),
+            model=model,
             schedule=schedule,
             tx=ALGORITHMS[train.algorithm](optimizer, config.spec, device_key),
             steps_per_epoch=steps_per_epoch,
@@ -120,3 +128,28 @@ class Experiment:
             len(self.dataset.train_labels),
             self.config.train.batch_size,
         )
+
+
+def crossbars_of(config: Config) -> LayerCrossbars:
+    """What computes the layers: nothing is analog in a digital algorithm."""
+    train = config.train
+    if train.algorithm not in ANALOG_ALGORITHMS or not train.converters:
+        return LayerCrossbars()
+    digital = FrozenDict(dict.fromkeys(train.digital_paths))
+    return LayerCrossbars(config.crossbar, digital)
+
+
+def check_digital_layers(
+    paths: tuple[str, ...], model: nn.Module, image_shape: tuple[int, ...]
+) -> None:
+    """Raises `ValueError` unless all are layers of the model, and not all layers."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), "float32")
+    shapes = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
+    leaves = flatten_dict(shapes["params"])
+    layers = ["/".join(path[:-1]) for path in leaves if path[-1] == "kernel"]
+    for path in paths:
+        checks.one_of("digital_layers", path, layers)
+    if set(paths) == set(layers):
+        raise ValueError(f"digital_layers={','.join(paths)}: leaves no layer analog")

@@ -59,8 +59,8 @@ def adabs(
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
     kept = ADABS_KEPT ** (1 / batches)
     for i, indices in enumerate(order.reshape(batches, batch_size)):
-        params = network.read(jax.random.fold_in(read_key, i))
-        batch = _batch_statistics(model, params, network.batch_stats, train, indices)
+        variables = network.read(jax.random.fold_in(read_key, i))
+        batch = _batch_statistics(model, variables, train, indices)
         network = network.replace(
             batch_stats=jax.tree.map(
                 lambda old, new: kept * old + (1 - kept) * new,
@@ -72,19 +72,24 @@ def adabs(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _batch_statistics(model, params, batch_stats, train, indices):
+def _batch_statistics(model, variables, train, indices):
     """BatchNorm statistics of one batch of images alone."""
     images = data.normalise(train.images[indices], train.mean, train.std)
 
     def updated(old):
-        variables = {"params": params, "batch_stats": old}
-        _, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        _, new = model.apply(
+            {**variables, "batch_stats": old},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+        )
         return new["batch_stats"]
 
     # A layer turns old statistics into m old + (1 - m) batch: zeros and ones in the
     # place of the old ones tell its momentum m and the batch's statistics apart.
-    from_zeros = updated(jax.tree.map(jnp.zeros_like, batch_stats))
-    from_ones = updated(jax.tree.map(jnp.ones_like, batch_stats))
+    zeros = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    from_zeros = updated(zeros)
+    from_ones = updated(jax.tree.map(jnp.ones_like, zeros))
     return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
 
 

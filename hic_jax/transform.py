@@ -1,5 +1,6 @@
 """`hic`: the optax transformation that turns weight updates into device writes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -264,7 +265,7 @@ def hybrid_weights(opt_state: Any) -> Any:
     return jax.tree.map(first_analog, *trees, is_leaf=stop)
 
 
-def analog_labels(params: Any) -> Any:
+def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
     """Labels for `optax.partition`: which leaves PCM crossbars hold.
 
     Kernels are analog: leaves of two or more dimensions, except embedding tables
@@ -272,13 +273,17 @@ def analog_labels(params: Any) -> Any:
 
     Args:
       params: a model's parameters (flax Linen, nnx state, any pytree).
+      digital: paths of layers that are digital nevertheless, as ``head`` or
+        ``stage1_block1/conv1``.
 
     Returns:
       The same tree with "analog" or "digital" for each leaf.
     """
 
     def label(path, leaf):
+        names = jax.tree_util.keystr(path, simple=True, separator="/")
         lookup = any("embedding" in str(entry).lower() for entry in path[-2:])
-        return "analog" if jnp.ndim(leaf) >= 2 and not lookup else "digital"
+        chosen = any(f"{names}/".startswith(f"{layer}/") for layer in digital)
+        return "analog" if jnp.ndim(leaf) >= 2 and not (lookup or chosen) else "digital"
 
     return jax.tree_util.tree_map_with_path(label, params)

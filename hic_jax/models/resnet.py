@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax import checks
+from hic_jax.crossbar import LayerCrossbars
 
 # Channels of the three stages at width 1. "hic" has, with 1x1 projections at the two
 # stage changes, the 361,722 weights (kernels and the final bias) that the authors state
@@ -54,24 +55,32 @@ class Block(nn.Module):
       channels: output channels.
       stride: of the first convolution and of the projection.
       norm: makes a normalisation layer.
+      crossbars: what computes the convolutions.
     """
 
     channels: int
     stride: int
     norm: type[nn.Module]
+    crossbars: LayerCrossbars
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(batch, h, w, c) to (batch, h / stride, w / stride, channels)."""
-        conv = functools.partial(nn.Conv, use_bias=False)
         strides = (self.stride, self.stride)
-        y = conv(self.channels, (3, 3), strides, name="conv1")(x)
+        y = self._conv("conv1", (3, 3), strides)(x)
         y = nn.relu(self.norm(name="norm1")(y))
-        y = conv(self.channels, (3, 3), name="conv2")(y)
+        y = self._conv("conv2", (3, 3))(y)
         y = self.norm(name="norm2")(y)
         if x.shape != y.shape:
-            x = conv(self.channels, (1, 1), strides, name="projection")(x)
+            x = self._conv("projection", (1, 1), strides)(x)
         return nn.relu(x + y)
+
+    def _conv(self, name, window, strides=(1, 1)):
+        hook = self.crossbars.conv_general_dilated((*self.path, name))
+        return nn.Conv(
+            self.channels, window, strides,
+            use_bias=False, conv_general_dilated=hook, name=name,
+        )  # fmt: skip
 
 
 class ResNet(nn.Module):
@@ -82,12 +91,16 @@ class ResNet(nn.Module):
       channels: of the three stages, see `stage_channels`.
       num_classes: outputs.
       batchnorm_momentum: share of the old running statistics that one batch keeps.
+      crossbars: what computes the convolutions and the dense layer; digitally, by
+        default. Their paths: stem, head, and conv1, conv2 and projection of the
+        blocks, as in ``stage2_block1/projection``.
     """
 
     depth: int
     channels: Sequence[int]
     num_classes: int
     batchnorm_momentum: float = 0.9
+    crossbars: LayerCrossbars = LayerCrossbars()
 
     def __post_init__(self):
         check_depth(self.depth)
@@ -110,12 +123,17 @@ class ResNet(nn.Module):
             use_running_average=not train,
             momentum=self.batchnorm_momentum,
         )
-        x = nn.Conv(self.channels[0], (3, 3), use_bias=False, name="stem")(images)
+        hook = self.crossbars.conv_general_dilated((*self.path, "stem"))
+        x = nn.Conv(
+            self.channels[0], (3, 3),
+            use_bias=False, conv_general_dilated=hook, name="stem",
+        )(images)  # fmt: skip
         x = nn.relu(norm(name="stem_norm")(x))
         for stage, channels in enumerate(self.channels):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = Block(channels, stride, norm, name=name)(x)
+                x = Block(channels, stride, norm, self.crossbars, name=name)(x)
         x = jnp.mean(x, axis=(1, 2))
-        return nn.Dense(self.num_classes, name="head")(x)
+        hook = self.crossbars.dot_general((*self.path, "head"))
+        return nn.Dense(self.num_classes, dot_general=hook, name="head")(x)

@@ -32,6 +32,7 @@ class OptimizerSpec:
         the memory saving that the low-precision accumulator is for, hence 0.
       analog_weight_decay: of analog weights; its small, steady pull is rounded
         stochastically like any other update.
+      digital_layers: paths of layers whose kernels are held digitally.
 
     References:
       The trust ratio: You et al., Large batch training of convolutional networks,
@@ -45,6 +46,7 @@ class OptimizerSpec:
     analog_trust_ratio: bool = True
     analog_momentum: float = 0.0
     analog_weight_decay: float = 0.0
+    digital_layers: tuple[str, ...] = ()
 
 
 def sgd(
@@ -85,7 +87,7 @@ def hybrid(
     digital = sgd(optimizer.schedule, optimizer.momentum, optimizer.weight_decay)
     return optax.partition(
         {"analog": optax.chain(analog, hic(spec, key)), "digital": digital},
-        analog_labels,
+        functools.partial(analog_labels, digital=optimizer.digital_layers),
     )
 
 

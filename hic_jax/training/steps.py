@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from hic_jax import data
+from hic_jax import crossbar, data
 from hic_jax.transform import HICState, hybrid_weights
 from hic_jax.weights import read_params
 
@@ -23,12 +23,14 @@ class TrainState:
       step: () int32, updates so far.
       params: parameters of the model; analog leaves as the devices were last read.
       batch_stats: running statistics of BatchNorm.
+      ranges: running ranges of converters; empty where they are not used.
       opt_state: state of the optax transformation, device state included.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
+    ranges: Any
     opt_state: Any
 
 
@@ -91,6 +93,7 @@ def _init(key, model, tx, image_shape):
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
+        ranges=variables.get(crossbar.COLLECTION, {}),
         opt_state=opt_state,
     )
 
@@ -134,20 +137,24 @@ def make_step(
 
         def loss_fn(params):
             logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {
+                    "params": params,
+                    "batch_stats": state.batch_stats,
+                    crossbar.COLLECTION: state.ranges,
+                },
                 images,
                 train=True,
-                mutable=["batch_stats"],
+                mutable=["batch_stats", crossbar.COLLECTION],
             )
             targets = optax.smooth_labels(
                 jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
-            return loss, (logits, updated.get("batch_stats", {}))
+            return loss, (logits, updated)
 
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params)
+        (loss, (logits, updated)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         metrics = {
             "loss": loss,
@@ -157,7 +164,8 @@ def make_step(
         state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            batch_stats=updated.get("batch_stats", {}),
+            ranges=updated.get(crossbar.COLLECTION, {}),
             opt_state=opt_state,
         )
         return state, metrics
@@ -222,11 +230,13 @@ class Network:
     Attributes:
       params: parameters; analog leaves only stand for their shape and dtype.
       batch_stats: running statistics of BatchNorm.
+      ranges: running ranges of converters.
       weights: `hybrid_weights` of the analog leaves; None if all are digital.
     """
 
     params: Any
     batch_stats: Any
+    ranges: Any
     weights: Any
 
     @classmethod
@@ -234,11 +244,15 @@ class Network:
         """The network that training has made so far."""
         analog = find_hic(state.opt_state) is not None
         weights = hybrid_weights(state.opt_state) if analog else None
-        return cls(state.params, state.batch_stats, weights)
+        return cls(state.params, state.batch_stats, state.ranges, weights)
 
     def read(self, key: jax.Array) -> Any:
-        """Parameters as one read of the devices gives them, read noise included."""
-        return self.params if self.weights is None else _read(key, self)
+        """Variables of the model at one read of the devices, read noise included."""
+        return {
+            "params": self.params if self.weights is None else _read(key, self),
+            "batch_stats": self.batch_stats,
+            crossbar.COLLECTION: self.ranges,
+        }
 
 
 @jax.jit
@@ -277,11 +291,10 @@ def accuracy(
     correct = []
     for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.arange(batch_size)
-        params = network.read(jax.random.fold_in(key, i))
         correct.append(
             _count_correct(
                 model,
-                {"params": params, "batch_stats": network.batch_stats},
+                network.read(jax.random.fold_in(key, i)),
                 split,
                 jnp.minimum(position, size - 1),
                 position < size,

@@ -1,0 +1,47 @@
+"""Converters: real numbers to codes of b bits and back."""
+
+import jax
+import jax.numpy as jnp
+
+# A bound below this counts as nothing at all: its inverse would overflow float32.
+TINY = 1e-30
+
+
+def largest_code(bits: int) -> int:
+    """2^(bits - 1) - 1; 1 without a converter, whose codes are the numbers."""
+    return 2 ** (bits - 1) - 1 if bits else 1
+
+
+def absmax(x: jax.Array) -> jax.Array:
+    """Largest absolute value, () float32; 0 of nothing."""
+    return jnp.max(jnp.abs(x), initial=0.0).astype(jnp.float32)
+
+
+def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
+    """Rounds to the nearest code (ties to even); what is beyond ``bound`` is clipped.
+
+    Args:
+      x: any real array.
+      bound: () what the largest code stands for; at zero all codes are 0.
+      bits: width of the converter; 0 gives ``x`` back.
+
+    Returns:
+      Whole numbers in the dtype of ``x``.
+    """
+    if not bits:
+        return x
+    most = largest_code(bits)
+    per_unit = jnp.where(bound < TINY, 0.0, most / bound).astype(x.dtype)
+    return jnp.clip(jnp.round(x * per_unit), -most, most)
+
+
+def unit(bound: jax.Array, bits: int) -> jax.Array:
+    """What a code of 1 stands for, () float32; 1 without a converter."""
+    return bound / largest_code(bits) if bits else jnp.float32(1.0)
+
+
+def convert(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
+    """What a converter of ``bits`` makes of ``x``."""
+    if not bits:
+        return x
+    return to_codes(x, bound, bits) * unit(bound, bits).astype(x.dtype)

@@ -1,0 +1,43 @@
+"""Which crossbars compute which layer of a Linen model."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from flax.core import FrozenDict
+
+from hic_jax.crossbar import hooks
+from hic_jax.crossbar.running import LinenConvGeneralDilated, LinenDotGeneral
+from hic_jax.crossbar.spec import CrossbarSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCrossbars:
+    """A spec for all layers, and others for some.
+
+    Attributes:
+      default: of every layer that is not named; None computes digitally.
+      layers: specs (or None) by path of the layer, as ``head`` or
+        ``stage1_block1/conv1``.
+    """
+
+    default: CrossbarSpec | None = None
+    layers: Mapping[str, CrossbarSpec | None] = FrozenDict()
+
+    def of(self, path: Sequence[str]) -> CrossbarSpec | None:
+        """The spec of the layer at a path."""
+        return self.layers.get("/".join(path), self.default)
+
+    def dot_general(self, path: Sequence[str]) -> Callable | None:
+        """For ``nn.Dense(dot_general=...)``."""
+        return _hook(self.of(path), hooks.dot_general, LinenDotGeneral)
+
+    def conv_general_dilated(self, path: Sequence[str]) -> Callable | None:
+        """For ``nn.Conv(conv_general_dilated=...)``."""
+        return _hook(self.of(path), hooks.conv_general_dilated, LinenConvGeneralDilated)
+
+
+def _hook(spec, function, module) -> Callable | None:
+    if spec is None:
+        return None
+    # Without a parent, it becomes a part of the layer that it is given to.
+    return module(spec, parent=None) if spec.runs else function(spec)

@@ -1,0 +1,127 @@
+"""The product of a crossbar, forward and backward, between its converters."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hic_jax.crossbar import converters
+from hic_jax.crossbar.converters import absmax
+from hic_jax.crossbar.products import Convolution, MatrixProduct
+from hic_jax.crossbar.spec import CrossbarSpec
+
+
+class Ranges(NamedTuple):
+    """Largest input and largest partial sum, () float32 each, in the layer's units.
+
+    As the converters are to assume them (None, or 0: absmax of what is at hand), or
+    as they were seen.
+    """
+
+    dac: jax.Array | None = None
+    adc: jax.Array | None = None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def multiply(
+    product: MatrixProduct | Convolution,
+    spec: CrossbarSpec,
+    x: jax.Array,
+    w: jax.Array,
+    ranges: Ranges,
+) -> tuple[jax.Array, Ranges]:
+    r"""``product(x, w)`` as a crossbar computes it.
+
+    With D and A for the converters, x and w cut into tiles t:
+
+    .. math::
+      y = \sum_t A(D(x)_t w_t), \quad
+      \bar x = \sum_t A'(D'(\bar y)_t w_t^T), \quad
+      \bar w = D(x)^T D'(\bar y)
+
+    The gradient passes straight through the converters, clipped or not; the one of the
+    weights is computed digitally.
+
+    Args:
+      product: what is computed.
+      spec: the arrays and converters.
+      x: inputs.
+      w: weights, as read now.
+      ranges: of the converters.
+
+    Returns:
+      The result, and the ranges that were seen.
+    """
+    y, seen, _ = _forward(product, spec, x, w, ranges)
+    return y, seen
+
+
+def _forward(product, spec, x, w, ranges):
+    largest = absmax(x)
+    bound = _known_or(ranges.dac, largest)
+    codes = converters.to_codes(x, bound, spec.dac_bits)
+    unit = converters.unit(bound, spec.dac_bits)
+    adc_bound = None if ranges.adc is None else ranges.adc / unit
+    sums = product.partial_sums(codes, w, spec.tile_rows)
+    y = _read_columns(sums, adc_bound, spec.adc_bits, spec.adc_noise, (codes, w))
+    seen = Ranges(largest, unit * jnp.max(jnp.stack([absmax(s) for s in sums])))
+    return y * unit.astype(y.dtype), seen, (codes, unit)
+
+
+def _forward_for_gradient(product, spec, x, w, ranges):
+    y, seen, (codes, unit) = _forward(product, spec, x, w, ranges)
+    return (y, seen), (codes, unit, w, ranges)
+
+
+def _backward(product, spec, residuals, cotangents):
+    codes, unit, w, ranges = residuals
+    error, _ = cotangents
+    bound = absmax(error)
+    error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
+    error_unit = converters.unit(bound, spec.error_dac_bits)
+    sums = product.transposed_sums(error_codes, w, codes, spec.tile_columns)
+    x_bar = _read_columns(
+        sums, None, spec.error_adc_bits, spec.adc_noise, (error_codes, w)
+    )
+    (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(error_codes)
+    return (
+        x_bar * error_unit.astype(x_bar.dtype),
+        w_bar * (unit * error_unit).astype(w_bar.dtype),
+        jax.tree.map(jnp.zeros_like, ranges),
+    )
+
+
+multiply.defvjp(_forward_for_gradient, _backward)
+
+
+def _read_columns(sums, bound, bits, noise, operands):
+    """Converts the sums of every tile and adds them digitally."""
+    total = None
+    for i, x in enumerate(sums):
+        limit = _known_or(bound, absmax(x))
+        if noise:
+            key = jax.random.fold_in(_key_of(*operands), i)
+            x = x + noise * limit.astype(x.dtype) * jax.random.normal(
+                key, x.shape, x.dtype
+            )
+        x = converters.convert(x, limit, bits)
+        total = x if total is None else total + x
+    return total
+
+
+def _known_or(bound: jax.Array | None, seen: jax.Array) -> jax.Array:
+    return seen if bound is None else jnp.where(bound > 0, bound, seen)
+
+
+def _key_of(*arrays: jax.Array) -> jax.Array:
+    """A key that the bits of arrays determine, whatever order they are summed in.
+
+    A layer has no room for a key among its arguments; its operands (the weights among
+    them, as read just now) are never twice the same in training.
+    """
+    key = jax.random.key(0)
+    for x in arrays:
+        bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+        key = jax.random.fold_in(key, jnp.sum(bits, dtype=jnp.uint32))
+    return key
