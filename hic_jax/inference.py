@@ -59,7 +59,7 @@ def adabs(
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
     kept = ADABS_KEPT ** (1 / batches)
     for i, indices in enumerate(order.reshape(batches, batch_size)):
-        variables = network.read(jax.random.fold_in(read_key, i))
+        variables = network.variables(jax.random.fold_in(read_key, i))
         batch = _batch_statistics(model, variables, train, indices)
         network = network.replace(
             batch_stats=jax.tree.map(

@@ -247,9 +247,13 @@ class Network:
         return cls(state.params, state.batch_stats, state.ranges, weights)
 
     def read(self, key: jax.Array) -> Any:
-        """Variables of the model at one read of the devices, read noise included."""
+        """Parameters as one read of the devices gives them, read noise included."""
+        return self.params if self.weights is None else _read(key, self)
+
+    def variables(self, key: jax.Array) -> dict[str, Any]:
+        """All variables of the model, at one read of the devices."""
         return {
-            "params": self.params if self.weights is None else _read(key, self),
+            "params": self.read(key),
             "batch_stats": self.batch_stats,
             crossbar.COLLECTION: self.ranges,
         }
@@ -294,7 +298,7 @@ def accuracy(
         correct.append(
             _count_correct(
                 model,
-                network.read(jax.random.fold_in(key, i)),
+                network.variables(jax.random.fold_in(key, i)),
                 split,
                 jnp.minimum(position, size - 1),
                 position < size,

@@ -12,6 +12,9 @@ from hic_jax import HICSpec, pcm
 
 # Flags whose other value does not follow from the default.
 WORDS = {
+    "crossbar_adc_range": "fixed",
+    "crossbar_dac_range": "running",
+    "digital_layers": "stem,head",
     "algorithm": "fp32",
     "dataset": "mnist",
     "data_dir": "/data",
@@ -53,6 +56,7 @@ def _fields():
         ("spec", "", default.spec),
         ("spec.multilevel", "pcm_", default.spec.multilevel),
         ("spec.binary", "binary_", default.spec.binary),
+        ("crossbar", "crossbar_", default.crossbar),
     ):
         for field in dataclasses.fields(part):
             if field.name not in ("multilevel", "binary", "name", "source"):
@@ -122,12 +126,14 @@ def test_json_round_trip():
         "track_wear": False,
         "pcm_step_slope": -0.1,
         "binary_stuck_reset": 1e-3,
+        "crossbar_adc_bits": 6,
     }
     first = resolve(TrainConfig(data_dir="/data", width=0.1, seed=2**32 - 1), overrides)
     text = first.to_json()
     assert Config.from_json(text) == first
-    assert set(json.loads(text)) == {"train", "spec"}
+    assert set(json.loads(text)) == {"train", "spec", "crossbar"}
     assert json.loads(text)["spec"]["multilevel"]["step_slope"] == -0.1
+    assert json.loads(text)["crossbar"]["adc_bits"] == 6
 
 
 def test_differences_name_fields_and_both_values():
