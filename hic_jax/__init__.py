@@ -1,6 +1,6 @@
 """hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
 
-from hic_jax import pcm
+from hic_jax import crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.spec import HICSpec
 from hic_jax.transform import HICState, analog_labels, hic, hybrid_weights
@@ -28,6 +28,7 @@ __all__ = [
     "HICState",
     "HybridWeight",
     "analog_labels",
+    "crossbar",
     "drift",
     "endurance",
     "hic",

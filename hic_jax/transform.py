@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
+from flax import nnx, struct
 
 from hic_jax import accumulator
 from hic_jax.packing import Layout
@@ -234,7 +234,7 @@ def hybrid_weights(opt_state: Any) -> Any:
 
     Args:
       opt_state: state of any optax transformation that contains `hic`, once or, for
-        different leaves, several times.
+        different leaves, several times; that of an `nnx.Optimizer`, too.
 
     Returns:
       A pytree of the structure of the parameters: a `HybridWeight` for every analog
@@ -248,7 +248,7 @@ def hybrid_weights(opt_state: Any) -> Any:
         for s in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, HICState))
         if isinstance(s, HICState)
     ]
-    states = [s for s in states if s.layout.shapes]
+    states = [nnx.as_pure(s) for s in states if s.layout.shapes]
     if not states:
         raise ValueError(
             "opt_state holds no analog weight: chain hic_jax.hic(...) into the "
@@ -269,7 +269,7 @@ def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
     """Labels for `optax.partition`: which leaves PCM crossbars hold.
 
     Kernels are analog: leaves of two or more dimensions, except embedding tables
-    (looked up, not multiplied). Biases and normalisation parameters are digital.
+    (looked up, not multiplied) and whatever is called a bias or a scale.
 
     Args:
       params: a model's parameters (flax Linen, nnx state, any pytree).
@@ -282,8 +282,11 @@ def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
 
     def label(path, leaf):
         names = jax.tree_util.keystr(path, simple=True, separator="/")
-        lookup = any("embedding" in str(entry).lower() for entry in path[-2:])
+        own = names.lower().split("/")[-2:]
+        kernel = jnp.ndim(leaf) >= 2 and not any(
+            "embedding" in name or name in ("bias", "scale") for name in own
+        )
         chosen = any(f"{names}/".startswith(f"{layer}/") for layer in digital)
-        return "analog" if jnp.ndim(leaf) >= 2 and not (lookup or chosen) else "digital"
+        return "analog" if kernel and not chosen else "digital"
 
     return jax.tree_util.tree_map_with_path(label, params)
