@@ -120,6 +120,47 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.legend()
 
 
+def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
+    """Accuracy with each non-ideality on alone and off alone.
+
+    Args:
+      path: of the picture.
+      results: by variant (all, none, only-X, without-X), a list over seeds of
+        ``test_accuracy`` and ``after_a_year``.
+    """
+    names = [n.removeprefix("only-") for n in results if n.startswith("only-")]
+    titles = {"test_accuracy": "after training", "after_a_year": "a year later, AdaBS"}
+    with _figure(path, columns=2) as both:
+        for axes, (measure, title) in zip(both, titles.items(), strict=True):
+            accuracy = {n: 100 * np.array(r[measure]) for n, r in results.items()}
+            for variant, label, colour in (
+                ("none", "all off", _COLOURS["fp32"]),
+                ("all", "all on", _COLOURS["hic"]),
+            ):
+                axes.axvline(accuracy[variant].mean(), color=colour, label=label)
+            for prefix, label, colour, shift in (
+                ("only-", "on alone", _COLOURS["none"], 0.12),
+                ("without-", "off alone", _COLOURS["hic"], -0.12),
+            ):
+                values = [accuracy[prefix + name] for name in names]
+                axes.errorbar(
+                    [v.mean() for v in values],
+                    np.arange(len(names)) + shift,
+                    xerr=[v.std(ddof=1) if len(v) > 1 else 0.0 for v in values],
+                    fmt="o",
+                    color=colour,
+                    label=label,
+                )
+            axes.set(xlabel="test accuracy (%)", title=title)
+            axes.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
+            axes.invert_yaxis()
+        both[1].tick_params(labelleft=False)
+        handles, labels = both[0].get_legend_handles_labels()
+        both[0].figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels)
+        )
+
+
 def wear_histogram(
     path: Path, cycles: dict[str, np.ndarray], endurance_cycles: float
 ) -> None:

@@ -1,0 +1,157 @@
+"""Which non-ideality hurts: the same training with each on alone and off alone.
+
+    python -m experiments.ablate --workdir=runs/ablate --seeds=3 --epochs=30
+
+Takes every flag of `experiments.train`. Each training is a run folder of its own in the
+work folder, and goes on where it was stopped.
+"""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+from absl import app, flags, logging
+
+import hic_jax
+from experiments import drift, launch, plots
+from experiments import train as train_lib
+from experiments.config import ANALOG_ALGORITHMS, Config, define_flags, from_flags
+from experiments.run_folder import RunFolderError, check_unused_or_same
+from experiments.setup import Experiment
+from hic_jax import checks, pcm
+
+CONVERTERS = "converters"
+
+
+def present(config: Config) -> tuple[str, ...]:
+    """Non-idealities that the hardware of ``config`` has."""
+    device = config.spec.multilevel
+    names = [
+        name
+        for name, constants in pcm.NON_IDEALITIES.items()
+        if any(getattr(device, constant) for constant in constants)
+    ]
+    return (*names, *([CONVERTERS] if config.train.converters else []))
+
+
+def only(config: Config, *names: str) -> Config:
+    """``config`` with every non-ideality off but ``names``."""
+    device = config.spec.multilevel.only(*(n for n in names if n != CONVERTERS))
+    return _replace(config, device, CONVERTERS in names)
+
+
+def without(config: Config, name: str) -> Config:
+    """``config`` with one non-ideality off."""
+    if name == CONVERTERS:
+        return _replace(config, config.spec.multilevel, False)
+    device = config.spec.multilevel.without(name)
+    return _replace(config, device, config.train.converters)
+
+
+def _replace(config: Config, device: pcm.MultilevelSpec, converters: bool) -> Config:
+    return dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, converters=converters),
+        spec=dataclasses.replace(config.spec, multilevel=device),
+    )
+
+
+def variants(config: Config) -> dict[str, Config]:
+    """The trainings by the names of their folders, all on and all off first."""
+    runs = {"all": config, "none": only(config)}
+    for name in present(config):
+        runs[f"only-{name}"] = only(config, name)
+        runs[f"without-{name}"] = without(config, name)
+    return runs
+
+
+def run(config: Config, workdir: Path, *, seeds: int, chips: int) -> dict[str, dict]:
+    """Trains and reads every variant that is not there yet.
+
+    Args:
+      config: with the non-idealities to be told apart.
+      workdir: folder of the run folders.
+      seeds: trainings of each variant, from the seed of ``config`` on.
+      chips: that are read after a year.
+
+    Returns:
+      By variant: ``test_accuracy`` and ``after_a_year`` (AdaBS, mean over chips), a
+      list over seeds each.
+    """
+    runs = {
+        (name, seed): dataclasses.replace(
+            variant, train=dataclasses.replace(variant.train, seed=seed)
+        )
+        for name, variant in variants(config).items()
+        for seed in range(config.train.seed, config.train.seed + seeds)
+    }
+    folders = {key: str(workdir / f"{key[0]}-seed{key[1]}") for key in runs}
+    for key, variant in runs.items():
+        check_unused_or_same(folders[key], variant)
+    results: dict[str, dict] = {}
+    for (name, seed), variant in runs.items():
+        folder = folders[name, seed]
+        logging.info("%s, seed %d", name, seed)
+        experiment = Experiment.of(variant)
+        summary = train_lib.train(experiment, folder)
+        rows = summary.get("drift") or drift.read_over_time(
+            experiment,
+            folder,
+            times=[hic_jax.YEAR],
+            chips=chips,
+            compensations=["adabs"],
+        )
+        result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
+        result["test_accuracy"].append(summary["test_accuracy"])
+        result["after_a_year"].append(rows[0]["mean"])
+    return results
+
+
+def table(results: dict[str, dict]) -> str:
+    """Accuracy (%) of all variants, mean and standard deviation over seeds."""
+    head = ("", "after training", "a year later, AdaBS")
+    rows = [head, *((name, *map(percent, r.values())) for name, r in results.items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}"
+        for row in rows
+    )
+
+
+def percent(shares: list[float]) -> str:
+    """Mean, and standard deviation of several, in per cent."""
+    text = f"{100 * statistics.mean(shares):.1f}"
+    if len(shares) > 1:
+        text += f" +- {100 * statistics.stdev(shares):.1f}"
+    return text
+
+
+def main(argv: list[str]) -> None:
+    """Ablates as the flags say."""
+    launch.start(argv)
+    options = flags.FLAGS
+    workdir = Path(options.workdir)
+    with launch.clear_errors(ValueError):
+        config = from_flags()
+        checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
+        if not present(config):
+            raise ValueError("the hardware has no non-ideality to be told apart")
+    with launch.clear_errors(RunFolderError, train_lib.TrainingDiverged, OSError):
+        results = run(config, workdir, seeds=options.seeds, chips=options.chips)
+        (workdir / "ablation.json").write_text(json.dumps(results, indent=2) + "\n")
+        plots.ablation(workdir / "ablation.png", results)
+    print(f"\n{table(results)}\n\nRun folders and picture: {workdir}")
+
+
+def define_launch_flags() -> None:
+    """Flags of this launcher, beside those of the configuration."""
+    flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    flags.DEFINE_integer("seeds", 1, "Trainings of each variant.", lower_bound=1)
+    flags.DEFINE_integer("chips", 5, "Chips read after a year.", lower_bound=1)
+
+
+if __name__ == "__main__":
+    define_launch_flags()
+    define_flags()
+    app.run(main)

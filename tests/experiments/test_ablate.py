@@ -1,0 +1,87 @@
+"""Ablations: one non-ideality at a time, and nothing trained twice."""
+
+import dataclasses
+import functools
+
+import jax
+import pytest
+
+from experiments import ablate
+from experiments.config import TrainConfig, resolve
+from hic_jax import models, pcm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def _one_block(monkeypatch):
+    """Of the three stages of a ResNet, the first is enough here."""
+    monkeypatch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+
+
+small = functools.partial(
+    TrainConfig, channel_plan="one_block", batch_size=479, epochs=1
+)
+
+
+def test_default_hardware_has_all_but_faults():
+    names = {*pcm.NON_IDEALITIES, "converters"} - {"stuck"}
+    assert set(ablate.present(resolve(TrainConfig()))) == names
+    stuck = resolve(TrainConfig(), {"pcm_stuck_set": 0.01})
+    assert set(ablate.present(stuck)) == names | {"stuck"}
+    assert ablate.present(resolve(TrainConfig(preset="ideal", converters=False))) == ()
+
+
+def test_each_variant_has_what_its_name_says():
+    config = resolve(TrainConfig())
+    runs = ablate.variants(config)
+    names = set(ablate.present(config))
+    assert runs["all"] == config
+    assert ablate.present(runs["none"]) == ()
+    assert len(runs) == 2 + 2 * len(names)
+    for name in names - {"drift", "drift_spread"}:
+        assert ablate.present(runs[f"only-{name}"]) == (name,)
+        assert set(ablate.present(runs[f"without-{name}"])) == names - {name}
+    # The spread of the exponents is a part of drift.
+    drift = {"drift", "drift_spread"}
+    assert set(ablate.present(runs["only-drift"])) == drift
+    assert set(ablate.present(runs["without-drift"])) == names - drift
+    assert set(ablate.present(runs["without-drift_spread"])) == names - {"drift_spread"}
+
+
+def test_trains_once_and_tells(tmp_path):
+    config = resolve(small(preset="ideal"))  # Converters alone: four trainings.
+    assert set(ablate.variants(config)) == {
+        "all", "none", "only-converters", "without-converters",
+    }  # fmt: skip
+    first = ablate.run(config, tmp_path, seeds=1, chips=1)
+    assert first["all"] == first["only-converters"]
+    assert first["none"] == first["without-converters"]
+    written = {path: path.stat().st_mtime for path in tmp_path.rglob("d/*")}
+    assert ablate.run(config, tmp_path, seeds=1, chips=1) == first
+    assert {path: path.stat().st_mtime for path in tmp_path.rglob("d/*")} == written
+    assert len(ablate.table(first).splitlines()) == 5
+
+
+def test_mean_and_spread_over_seeds():
+    results = {"all": {"test_accuracy": [0.5, 0.6], "after_a_year": [0.25, 0.25]}}
+    row = ablate.table(results).splitlines()[1]
+    assert row.split() == ["all", "55.0", "+-", "7.1", "25.0", "+-", "0.0"]
+
+
+def test_another_configuration_is_refused_before_any_training(tmp_path):
+    config = resolve(small(preset="ideal"))
+    folder = tmp_path / "none-seed0"
+    folder.mkdir()
+    other = dataclasses.replace(config.train, epochs=2)
+    (folder / "config.json").write_text(
+        dataclasses.replace(config, train=other).to_json()
+    )
+    with pytest.raises(ValueError, match="another configuration"):
+        ablate.run(config, tmp_path, seeds=1, chips=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["none-seed0"]
