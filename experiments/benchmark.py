@@ -16,6 +16,7 @@ from absl import app, flags
 import hic_jax
 from experiments import launch
 from hic_jax import models
+from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 
@@ -26,20 +27,26 @@ CLASSES = 10
 def measure(
     *, depth: int, width: float, channel_plan: str, batch_size: int, repeats: int
 ) -> dict[str, np.ndarray]:
-    """Seconds of an FP32 step, a HIC step and the device update alone.
+    """Seconds of an FP32 step, HIC steps and the device update alone.
 
-    The three take turns, so that whatever else the machine does meets all of them.
+    They take turns, so that whatever else the machine does meets all of them.
     Pairs are refreshed every tenth time.
 
     Returns:
       (repeats,) seconds each, by name.
     """
     channels = models.stage_channels(channel_plan, width)
-    model = models.ResNet(depth, channels, CLASSES)
     train, batch = random_images(batch_size)
     runs: dict[str, Callable[[], None]] = {}
-    for name in ("fp32", "hic"):
-        tx = ALGORITHMS[name](
+    for name, algorithm, crossbar in (
+        ("fp32 step", "fp32", None),
+        ("hic step, no converters", "hic", None),
+        ("hic step", "hic", CrossbarSpec()),
+    ):
+        model = models.ResNet(
+            depth, channels, CLASSES, crossbars=LayerCrossbars(crossbar)
+        )
+        tx = ALGORITHMS[algorithm](
             OptimizerSpec(schedule=lambda _: 0.1, analog_schedule=lambda _: 0.02),
             hic_jax.HICSpec(),
             jax.random.key(0),
@@ -48,9 +55,7 @@ def measure(
         step = steps.make_step(
             model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
         )
-        runs[f"{name} step"] = repeated(
-            jax.jit(step, donate_argnums=0), state, train, batch
-        )
+        runs[name] = repeated(jax.jit(step, donate_argnums=0), state, train, batch)
     runs["device update"] = device_update(model)
     for run in runs.values():
         run()  # Compiles.
@@ -111,12 +116,12 @@ def repeated(function: Callable, state, *arguments) -> Callable[[], None]:
 def table(seconds: dict[str, np.ndarray]) -> str:
     """Mean, spread, and the ratio of means, which refreshes count in."""
     baseline = np.mean(seconds["fp32 step"])
-    lines = [f"{'':<14} {'mean':>9} {'quartiles':>19} {'of FP32':>8}"]
+    lines = [f"{'':<24} {'mean':>9} {'quartiles':>19} {'of FP32':>8}"]
     for name, times in seconds.items():
         low, high = 1e3 * np.percentile(times, (25, 75))
         mean = np.mean(times)
         lines.append(
-            f"{name:<14} {1e3 * mean:>6.1f} ms {low:>7.1f} .. {high:>7.1f} ms "
+            f"{name:<24} {1e3 * mean:>6.1f} ms {low:>7.1f} .. {high:>7.1f} ms "
             f"{mean / baseline:>8.3f}"
         )
     return "\n".join(lines)
