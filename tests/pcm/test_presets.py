@@ -44,7 +44,9 @@ def test_every_programmed_preset_has_its_name_and_a_source(name):
 
 def test_the_regimes_share_no_preset():
     assert not set(pcm.PRESETS) & set(pcm.PROGRAMMED_PRESETS)
-    with pytest.raises(ValueError, match=r"programmed preset='nandakumar_2018': .*2019"):
+    with pytest.raises(
+        ValueError, match=r"programmed preset='nandakumar_2018': .*2019"
+    ):
         pcm.programmed_preset("nandakumar_2018")
     with pytest.raises(ValueError, match="preset='hermes_1': must be one of nandaku"):
         pcm.preset("hermes_1")
