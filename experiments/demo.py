@@ -16,6 +16,7 @@ from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
 from experiments.setup import Experiment
+from hic_jax import inference
 from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
 
 TIMES = (25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR)
@@ -58,7 +59,9 @@ def draw(workdir: Path) -> None:
     plots.learning_curves(
         workdir / "learning_curves.png", {n: f.metrics() for n, f in folders.items()}
     )
-    plots.accuracy_over_time(workdir / "accuracy_over_time.png", hic.summary()["drift"])
+    plots.accuracy_over_time(
+        workdir / "accuracy_over_time.png", as_trained(hic.summary()["drift"])
+    )
     state = hic.restore(Experiment.of(hic.config).init_state())
     pulses = device_pulses(hic_jax.hybrid_weights(state.opt_state))
     plots.wear_histogram(
@@ -69,6 +72,11 @@ def draw(workdir: Path) -> None:
     plots.set_pulse_curve(workdir / "set_pulses.png", hic.config.spec.multilevel)
     for folder in folders.values():
         folder.close()
+
+
+def as_trained(rows: list[dict]) -> list[dict]:
+    """The rows of the devices that were trained: a run may hold others."""
+    return [row for row in rows if row["devices"] == inference.TRAINED]
 
 
 def table(summaries: dict[str, list[dict]]) -> str:

@@ -2,8 +2,12 @@
 
     python -m experiments.drift --workdir=runs/digits \
         --times=25,3600,86400,31536000 --chips=10
+    python -m experiments.drift --workdir=runs/digits --deploy=nandakumar_2019 \
+        --compensations=none,gdc,column,adabs
 
-Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time.
+Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time. The second
+command programs the trained weights onto fresh inference chips and reads those; its
+rows stand beside the ones of the devices that were trained.
 """
 
 from absl import app, flags, logging
@@ -12,7 +16,8 @@ from experiments import launch, plots
 from experiments.config import ANALOG_ALGORITHMS
 from experiments.run_folder import RunFolder, RunFolderError, read_config
 from experiments.setup import Experiment
-from hic_jax import inference
+from hic_jax import checks, inference, pcm
+from hic_jax.compensation import COMPENSATIONS
 from hic_jax.training import steps
 
 
@@ -23,15 +28,22 @@ def read_over_time(
     times: list[float],
     chips: int,
     compensations: list[str],
+    deploy: str = "",
+    ideal_reference: bool = False,
 ) -> list[dict]:
     """Measures, and writes the result into the run folder.
+
+    Rows of the same devices are replaced, those of others stay.
 
     Args:
       experiment: of the configuration in the folder.
       workdir: run folder with a checkpoint.
-      times: seconds after training.
+      times: seconds after training, or after programming.
       chips: how many.
-      compensations: of `inference.COMPENSATIONS`.
+      compensations: of `hic_jax.compensation.COMPENSATIONS`.
+      deploy: devices of fresh inference chips, of `pcm.PROGRAMMED_PRESETS`; empty
+        reads the devices as trained.
+      ideal_reference: see `inference.accuracy_over_time`.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
@@ -47,9 +59,18 @@ def read_over_time(
         times=times,
         chips=chips,
         compensations=compensations,
+        deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
+        ideal_reference=ideal_reference,
     )
-    folder.update_summary(drift=rows)
-    plots.accuracy_over_time(folder.path / "accuracy_over_time.png", rows)
+    devices = deploy or inference.TRAINED
+    others = [
+        row
+        for row in folder.summary().get("drift", [])
+        if row.get("devices", inference.TRAINED) != devices
+    ]
+    folder.update_summary(drift=others + rows)
+    name = f"accuracy_over_time_{deploy}.png" if deploy else "accuracy_over_time.png"
+    plots.accuracy_over_time(folder.path / name, rows)
     folder.close()
     return rows
 
@@ -61,6 +82,8 @@ def main(argv: list[str]) -> None:
     with launch.clear_errors(ValueError):
         times = parse_times(options.times)
         inference.check_reading(times, options.chips, options.compensations)
+        if options.deploy:
+            checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
         config = read_config_of_devices(options.workdir)
         experiment = Experiment.of(config)
     with launch.clear_errors(RunFolderError, OSError):
@@ -70,6 +93,8 @@ def main(argv: list[str]) -> None:
             times=times,
             chips=options.chips,
             compensations=options.compensations,
+            deploy=options.deploy,
+            ideal_reference=options.ideal_reference,
         )
     for row in rows:
         logging.info(
@@ -109,10 +134,23 @@ def define_flags() -> None:
         "Seconds after training, separated by commas.",
     )
     flags.DEFINE_integer(
-        "chips", 10, "Chips with the trained conductances, each with its own drift."
+        "chips", 10, "Chips that hold the trained weights, each with its own drift."
     )
     flags.DEFINE_list(
-        "compensations", ",".join(inference.COMPENSATIONS), "none, adabs, or both."
+        "compensations",
+        "none,adabs",
+        f"Of {', '.join(COMPENSATIONS)}, separated by commas.",
+    )
+    flags.DEFINE_string(
+        "deploy",
+        "",
+        "Devices of fresh inference chips that get the trained weights: "
+        f"{', '.join(pcm.PROGRAMMED_PRESETS)}. Empty reads the devices as trained.",
+    )
+    flags.DEFINE_bool(
+        "ideal_reference",
+        False,
+        "Whether gdc and column compare exact reads, not noisy ones.",
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hic_jax import DAY, HOUR, MONTH, YEAR, pcm
+from hic_jax import DAY, HOUR, MONTH, YEAR, inference, pcm
 from hic_jax.pcm import multilevel
 
 _STYLE = {
@@ -30,6 +30,8 @@ _COLOURS = {
     "hic": "#0b6e8f",
     "fp32": "#555555",
     "none": "#c4552d",
+    "gdc": "#d99a2b",
+    "column": "#6a8f3c",
     "adabs": "#0b6e8f",
     "multilevel": "#0b6e8f",
     "binary": "#d99a2b",
@@ -38,10 +40,13 @@ _NAMES = {
     "hic": "HIC",
     "fp32": "FP32",
     "none": "no compensation",
+    "gdc": "one gain per layer (GDC)",
+    "column": "one gain per column",
     "adabs": "AdaBS",
     "multilevel": "multi-level devices (MSB)",
     "binary": "binary cells (LSB)",
 }
+_MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
 _TIME_MARKS = {
     "1 min": 60,
     "1 hour": HOUR,
@@ -88,36 +93,59 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
 
 
 def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Accuracy against time after training: mean and spread over chips.
+    """Accuracy against time after training: mean over chips, and its 95 % interval.
+
+    Where an uncompensated network stands beside several compensated ones, these have a
+    second picture to themselves: they differ by less than it loses.
 
     Args:
       path: of the picture.
-      rows: of `hic_jax.inference.accuracy_over_time`.
+      rows: of `hic_jax.inference.accuracy_over_time`, all of the same devices.
     """
-    with _figure(path) as (axes,):
-        for name in dict.fromkeys(row["compensation"] for row in rows):
-            mine = [row for row in rows if row["compensation"] == name]
-            time = np.array([row["time"] for row in mine])
-            mean = 100 * np.array([row["mean"] for row in mine])
-            std = 100 * np.array([row["std"] for row in mine])
-            colour = _COLOURS.get(name)
-            axes.plot(
-                time, mean, marker="o", color=colour, label=_NAMES.get(name, name)
+    devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
+    deployed = devices != inference.TRAINED
+    compensated = [row for row in rows if row["compensation"] != "none"]
+    panels = [rows]
+    if len(compensated) < len(rows) and _compensations(compensated)[1:]:
+        panels.append(compensated)
+    with _figure(path, columns=len(panels)) as all_axes:
+        for axes, panel in zip(all_axes, panels, strict=True):
+            for name in _compensations(panel):
+                _draw_ageing(axes, name, panel)
+            axes.set(
+                xscale="log",
+                xlabel=f"time after {'programming' if deployed else 'training'}",
+                ylabel="test accuracy (%)",
             )
-            axes.fill_between(
-                time, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0
-            )
-        chips = len(rows[0]["accuracies"])
-        axes.set(
-            xscale="log",
-            xlabel="time after training",
-            ylabel="test accuracy (%)",
-            title=f"mean ± standard deviation, {chips} chips",
-        )
-        axes.set_xticks(list(_TIME_MARKS.values()), list(_TIME_MARKS))
-        axes.set_xlim(0.5 * min(time), 2 * max(time))
-        axes.minorticks_off()
-        axes.legend()
+            what = f"mean of {chips} chips, 95 % interval" if chips > 1 else "one chip"
+            axes.set_title(f"{devices}: {what}" if deployed else what, fontsize=11)
+            axes.set_xticks(list(_TIME_MARKS.values()), list(_TIME_MARKS))
+            times = [row["time"] for row in rows]
+            axes.set_xlim(0.5 * min(times), 2 * max(times))
+            axes.minorticks_off()
+        all_axes[0].legend()
+
+
+def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["compensation"] for row in rows))
+
+
+def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One compensation's accuracy, and a band for the interval of its mean."""
+    mine = [row for row in rows if row["compensation"] == name]
+    time = [row["time"] for row in mine]
+    ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
+    low, high = np.clip(100 * ends.T, 0, 100)
+    colour = _COLOURS.get(name)
+    axes.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(
+        time,
+        [100 * row["mean"] for row in mine],
+        marker=_MARKERS.get(name, "o"),
+        markersize=5,
+        color=colour,
+        label=_NAMES.get(name, name),
+    )
 
 
 def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:

@@ -2,6 +2,7 @@
 
 from hic_jax import crossbar, pcm
 from hic_jax.accounting import endurance, model_size
+from hic_jax.deployment import DeployedWeight, deploy
 from hic_jax.spec import HICSpec
 from hic_jax.transform import HICState, analog_labels, hic, hybrid_weights
 from hic_jax.weights import (
@@ -24,11 +25,13 @@ __all__ = [
     "MINUTE",
     "MONTH",
     "YEAR",
+    "DeployedWeight",
     "HICSpec",
     "HICState",
     "HybridWeight",
     "analog_labels",
     "crossbar",
+    "deploy",
     "drift",
     "endurance",
     "hic",

@@ -9,7 +9,7 @@ import optax
 
 from hic_jax import checks
 from hic_jax.pcm import binary
-from hic_jax.weights import HybridWeight, is_hybrid
+from hic_jax.weights import HybridWeight, is_analog, is_hybrid
 
 DIGITAL_BITS = 32
 
@@ -125,6 +125,11 @@ def _summary(
 def _tensors(weights: Any) -> list[HybridWeight]:
     """The `HybridWeight`s of a tree, digital leaves left out."""
     leaves = jax.tree.leaves(
-        weights, is_leaf=lambda x: is_hybrid(x) or isinstance(x, optax.MaskedNode)
+        weights, is_leaf=lambda x: is_analog(x) or isinstance(x, optax.MaskedNode)
     )
+    if any(is_analog(leaf) and not is_hybrid(leaf) for leaf in leaves):
+        raise ValueError(
+            "weights are deployed: size and wear are counted of the hybrid weights "
+            "that were trained"
+        )
     return [leaf for leaf in leaves if is_hybrid(leaf)]

@@ -1,102 +1,48 @@
-"""Reading a trained network later: accuracy at time t, and AdaBS recalibration."""
+"""Reading a trained network later: accuracy at time t, on several chips."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
-from hic_jax import checks, data
-from hic_jax.training.steps import Arrays, Network, accuracy
+from hic_jax import checks
+from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
+from hic_jax.deployment import deploy
+from hic_jax.pcm import ProgrammedSpec
+from hic_jax.training.steps import Arrays, Network, correct_answers
 from hic_jax.weights import drift
 
-COMPENSATIONS = ("none", "adabs")
-
-# AdaBS as published: 2,600 training images in 13 batches, running statistics kept at
-# 0.015 of their old value at the end.
-ADABS_BATCHES = 13
-ADABS_BATCH_SIZE = 200
-ADABS_KEPT = 0.015
+# What ``devices`` says of a network that is read from those it was trained on.
+TRAINED = "trained"
+CONFIDENCE = 0.95
 
 
-def adabs(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    train: Arrays,
-    *,
-    batches: int = ADABS_BATCHES,
+@functools.partial(jax.jit, static_argnames="deploy_spec")
+def make_chip(
+    key: jax.Array, network: Network, deploy_spec: ProgrammedSpec | None
 ) -> Network:
-    r"""Adaptive BatchNorm statistics update, for weights that have drifted.
-
-    Running statistics are updated on a few training images, without labels and
-    without augmentation: ``new = p old + (1 - p) batch`` with :math:`p = 0.015^{1/n}`
-    over n batches. Only BatchNorm changes; no device is written. Every batch reads the
-    devices anew, so the statistics are not those of one noisy read.
+    """A chip that holds a trained network.
 
     Args:
-      key: chooses the images and draws the read noise.
-      model: called with ``(images, train=)``, BatchNorm in "batch_stats". Its own
-        momentum does not matter.
-      network: as it is now, after drift.
-      train: training images.
-      batches: n; of 200 images, fewer where the set is small.
-
-    Returns:
-      The network with new running statistics.
-
-    References:
-      Joshi et al., Accurate deep neural network inference using computational
-      phase-change memory, Nat. Commun. 11:2473 (2020).
+      key: the chip.
+      network: as trained.
+      deploy_spec: the devices of a fresh inference chip, programmed with the trained
+        weights. None for chips of the trained conductances, with drift exponents of
+        their own.
     """
-    size = train.labels.shape[0]
-    checks.integer("batches", batches, 1, size)
-    batch_size = min(ADABS_BATCH_SIZE, size // batches)
-    order_key, read_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, size)[: batches * batch_size]
-    kept = ADABS_KEPT ** (1 / batches)
-    for i, indices in enumerate(order.reshape(batches, batch_size)):
-        variables = network.variables(jax.random.fold_in(read_key, i))
-        batch = _batch_statistics(model, variables, train, indices)
-        network = network.replace(
-            batch_stats=jax.tree.map(
-                lambda old, new: kept * old + (1 - kept) * new,
-                network.batch_stats,
-                batch,
-            )
-        )
-    return network
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _batch_statistics(model, variables, train, indices):
-    """BatchNorm statistics of one batch of images alone."""
-    images = data.normalise(train.images[indices], train.mean, train.std)
-
-    def updated(old):
-        _, new = model.apply(
-            {**variables, "batch_stats": old},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return new["batch_stats"]
-
-    # A layer turns old statistics into m old + (1 - m) batch: zeros and ones in the
-    # place of the old ones tell its momentum m and the batch's statistics apart.
-    zeros = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
-    from_zeros = updated(zeros)
-    from_ones = updated(jax.tree.map(jnp.ones_like, zeros))
-    return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
+    if deploy_spec is None:
+        return network.replace(weights=drift(network.weights, 0.0, key))
+    return network.replace(weights=deploy(network.weights, deploy_spec, key))
 
 
 @jax.jit
-def _aged(key: jax.Array, network: Network, seconds: jax.Array) -> Network:
-    """One chip of these conductances, some time after training."""
-    return network.replace(weights=drift(network.weights, seconds, key))
+def _aged(network: Network, seconds: jax.Array) -> Network:
+    return network.replace(weights=drift(network.weights, seconds))
 
 
 def accuracy_over_time(
@@ -104,30 +50,43 @@ def accuracy_over_time(
     model: nn.Module,
     network: Network,
     test: Arrays,
-    train: Arrays,
+    train: Arrays | None = None,
     *,
     times: Sequence[float],
     chips: int,
-    compensations: Sequence[str] = COMPENSATIONS,
+    compensations: Sequence[str] = ("none", "adabs"),
+    deploy_spec: ProgrammedSpec | None = None,
+    ideal_reference: bool = False,
+    vmap_chips: bool | None = None,
 ) -> list[dict[str, Any]]:
     """Test accuracy of a trained network as its devices drift.
 
-    Every chip has the trained conductances, its own drift exponents (the same at all
-    times) and its own read noise.
+    The network is read as trained, or as deployed. As trained, every chip has the
+    trained conductances, its own drift exponents and its own read noise. As deployed,
+    every chip is programmed once with the trained weights. Either way it is the same
+    chip at all times and under all compensations.
 
     Args:
       key: makes the chips.
       model: called with ``(images, train=)``.
       network: as trained, with analog weights.
       test: images to be classified.
-      train: images for AdaBS.
-      times: seconds after the end of training.
+      train: images that AdaBS calibrates with; None if there are none.
+      times: seconds after the end of training, or of programming.
       chips: how many.
-      compensations: of `COMPENSATIONS`.
+      compensations: of `hic_jax.compensation.COMPENSATIONS`.
+      deploy_spec: devices of the inference chips; None reads as trained.
+      ideal_reference: whether the compensations that compare column currents read
+        them exactly, or with read noise, each chip once when it is new and again
+        every time.
+      vmap_chips: whether all chips are computed at once. By default on accelerators
+        only: on the CPU a vmapped convolution becomes a slow grouped one.
 
     Returns:
-      A row for each time and compensation: ``time`` (s), ``compensation``, ``mean``
-      and ``std`` of the accuracy over chips, ``accuracies`` of the chips.
+      A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
+      the name of ``deploy_spec``), ``compensation``, ``mean`` and ``std`` of the
+      accuracy over chips, ``interval``, the 95 % Student-t interval (low, high) of
+      the mean (None for one chip), ``accuracies`` of the chips.
 
     Raises:
       ValueError: if nothing is analog, or a time, the number of chips or a
@@ -136,30 +95,80 @@ def accuracy_over_time(
     check_reading(times, chips, compensations)
     if network.weights is None:
         raise ValueError("network holds no analog weight: there is nothing to drift")
-    rows = []
-    for seconds in times:
-        measured: dict[str, list[float]] = {name: [] for name in compensations}
-        for chip in range(chips):
-            chip_key, use_key = jax.random.split(jax.random.fold_in(key, chip))
-            aged = _aged(chip_key, network, jnp.float32(seconds))
-            use_key = jax.random.fold_in(use_key, np.float32(seconds).view(np.uint32))
-            adabs_key, read_key = jax.random.split(use_key)
+    for name in compensations:
+        check_possible(name, network, train)
+
+    def life_of(chip_key):
+        """(times * compensations,) int32 correct answers of one chip."""
+        make_key, use_key = jax.random.split(chip_key)
+        chip = make_chip(make_key, network, deploy_spec)
+        reference_key = None if ideal_reference else _at_time(use_key, 0.0)
+        reference = Reference(chip.weights, reference_key)
+        correct = []
+        for seconds in times:
+            aged = _aged(chip, jnp.float32(seconds))
+            compensate_key, read_key = jax.random.split(_at_time(use_key, seconds))
             for name in compensations:
-                ready = aged
-                if name == "adabs":
-                    ready = adabs(adabs_key, model, aged, train)
-                measured[name].append(accuracy(read_key, model, ready, test))
-        for name, accuracies in measured.items():
-            rows.append(
-                {
-                    "time": seconds,
-                    "compensation": name,
-                    "mean": float(np.mean(accuracies)),
-                    "std": float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0,
-                    "accuracies": accuracies,
-                }
-            )
-    return rows
+                compensate = COMPENSATIONS[name]
+                ready = compensate(compensate_key, model, aged, reference, train)
+                correct.append(correct_answers(read_key, model, ready, test))
+        return jnp.stack(correct)
+
+    chip_keys = [jax.random.fold_in(key, chip) for chip in range(chips)]
+    correct = np.asarray(over_chips(life_of, chip_keys, vmap_chips))
+    accuracies = (correct / test.labels.shape[0]).T
+    read = ((time, name) for time in times for name in compensations)
+    return [
+        {
+            "time": time,
+            "devices": TRAINED if deploy_spec is None else deploy_spec.name,
+            "compensation": name,
+            **_summary(row),
+        }
+        for (time, name), row in zip(read, accuracies, strict=True)
+    ]
+
+
+def over_chips(
+    function: Callable[[jax.Array], jax.Array],
+    chip_keys: Sequence[jax.Array],
+    vmap_chips: bool | None = None,
+) -> jax.Array:
+    """A function of each chip's key: (chips, ...), at once or one after the other.
+
+    Args:
+      function: of a key.
+      chip_keys: a key for each chip.
+      vmap_chips: overrides the choice by platform: at once where there is an
+        accelerator, which a single chip leaves idle; one by one on the CPU.
+    """
+    if vmap_chips is None:
+        vmap_chips = jax.default_backend() != "cpu"
+    if vmap_chips:
+        return jax.vmap(function)(jnp.stack(chip_keys))
+    return jnp.stack([function(key) for key in chip_keys])
+
+
+def _at_time(key: jax.Array, seconds: float) -> jax.Array:
+    """The key of a chip's reads at a time: the same whatever other times are read."""
+    return jax.random.fold_in(key, np.float32(seconds).view(np.uint32))
+
+
+def _summary(accuracies: np.ndarray) -> dict[str, Any]:
+    """Statistics over chips."""
+    mean, chips = float(np.mean(accuracies)), len(accuracies)
+    std = float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0
+    interval = None
+    if chips > 1:
+        quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, chips - 1)
+        half = float(quantile * std / np.sqrt(chips))
+        interval = (mean - half, mean + half)
+    return {
+        "mean": mean,
+        "std": std,
+        "interval": interval,
+        "accuracies": accuracies.tolist(),
+    }
 
 
 def check_reading(

@@ -1,7 +1,8 @@
 """`HybridWeight`: a tensor of weights held by hybrid PCM, and how it is read and aged.
 
 A weight tensor is programmed once and then only changed by the transformation
-(`hic_jax.transform`); `read` and `drift` never change their argument.
+(`hic_jax.transform`); `read` and `drift` never change their argument, and take any
+`AnalogWeight`.
 """
 
 import functools
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -20,8 +22,30 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 MONTH, YEAR = 30 * DAY, 365 * DAY
 
 
+class AnalogWeight:
+    """Weights that devices hold: what `read` and `drift` need of them.
+
+    Attributes:
+      time: () float32, s, the clock of the devices now.
+      read_shape: of the standard normal draws that a noisy read takes.
+      chip_shape: of those that another chip of the same conductances takes.
+    """
+
+    time: jax.Array
+    read_shape: tuple[int, ...]
+    chip_shape: tuple[int, ...]
+
+    def read(self, normal: jax.Array | None) -> jax.Array:
+        """Float32 weights at ``time``; exact without draws."""
+        raise NotImplementedError
+
+    def on_another_chip(self, normal: jax.Array) -> "AnalogWeight":
+        """The same conductances on devices with drift exponents of their own."""
+        raise NotImplementedError
+
+
 @struct.dataclass
-class HybridWeight:
+class HybridWeight(AnalogWeight):
     """Weights in (multi-level PCM, binary PCM, accumulator word) form.
 
     The following holds, for a weight tensor of shape S:
@@ -56,6 +80,31 @@ class HybridWeight:
     def size(self) -> int:
         """Number of weights."""
         return self.accumulator.size
+
+    @property
+    def read_shape(self) -> tuple[int, ...]:
+        """A draw for each pair: two Gaussian read errors are one."""
+        return self.shape
+
+    @property
+    def chip_shape(self) -> tuple[int, ...]:
+        """A draw for each device."""
+        return self.multilevel.g.shape
+
+    def read(self, normal: jax.Array | None) -> jax.Array:
+        """Weights that the multi-level pairs hold at ``time``."""
+        conductance = pair.read(
+            normal, self.multilevel, self.time, self.spec.multilevel
+        )
+        return conductance / self.scale
+
+    def on_another_chip(self, normal: jax.Array) -> "HybridWeight":
+        """Other drift exponents, where the devices differ in them."""
+        spec = self.spec.multilevel
+        if not spec.drift_nu_std:
+            return self
+        nu = multilevel.drift_exponents(normal, spec)
+        return self.replace(multilevel=self.multilevel.replace(nu=nu))
 
 
 def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:
@@ -116,26 +165,26 @@ def is_hybrid(x: Any) -> bool:
     return isinstance(x, HybridWeight)
 
 
+def is_analog(x: Any) -> bool:
+    """Whether ``x`` is an `AnalogWeight` of any kind."""
+    return isinstance(x, AnalogWeight)
+
+
 def read(weights: Any, *, key: jax.Array | None = None) -> Any:
-    """Reads the weights from the multi-level pairs, drifted to their time.
+    """Reads the weights from their devices, drifted to their time.
 
     Args:
-      weights: a `HybridWeight`, or any pytree of them.
+      weights: a `HybridWeight` or a `DeployedWeight`, or any pytree of them.
       key: draws the read noise; without one the read is exact.
 
     Returns:
-      The same tree with float32 weights in place of the `HybridWeight`s.
+      The same tree with float32 weights in place of the devices.
     """
-    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
+    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_analog)
     normal = [None] * len(leaves)
     if key is not None:
-        normal = packing.normals(key, [w.shape for w in leaves])
-    return treedef.unflatten(
-        [
-            pair.read(z, w.multilevel, w.time, w.spec.multilevel) / w.scale
-            for z, w in zip(normal, leaves, strict=True)
-        ]
-    )
+        normal = packing.normals(key, [w.read_shape for w in leaves])
+    return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
 
 
 def drift(
@@ -147,14 +196,18 @@ def drift(
     and ``drift(drift(w, a), b) == drift(w, a + b)``.
 
     Args:
-      weights: a `HybridWeight`, or any pytree of them.
+      weights: a `HybridWeight` or a `DeployedWeight`, or any pytree of them.
       seconds: s, not negative.
       key: makes another chip of the same conductances: each device's own drift
         exponent is drawn from it. The same key is the same chip, at whatever time.
-        Without a key the devices keep the exponents that they have.
+        Without a key the devices keep the exponents that they have. A deployed chip
+        is made by `hic_jax.deploy`, and takes no key here.
 
     Returns:
-      The same tree of `HybridWeight`s, ``seconds`` older.
+      The same tree of devices, ``seconds`` older.
+
+    Raises:
+      ValueError: at negative seconds, or a key for a deployed chip.
 
     Examples:
       >>> import jax, jax.numpy as jnp, hic_jax
@@ -166,22 +219,13 @@ def drift(
       >>> print(f"{ratio[0, 0]:.3f}")  # (1 year / 38.6 s) ** -0.04
       0.580
     """
-    if isinstance(seconds, (int, float)):
-        checks.at_least("seconds", seconds, 0.0)
-    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_hybrid)
+    if not isinstance(seconds, jax.core.Tracer):
+        checks.at_least("seconds", float(np.min(seconds)), 0.0)
+    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_analog)
     if key is not None:
-        normal = packing.normals(key, [w.multilevel.g.shape for w in leaves])
-        leaves = [_new_chip(z, w) for z, w in zip(normal, leaves, strict=True)]
+        normal = packing.normals(key, [w.chip_shape for w in leaves])
+        leaves = [w.on_another_chip(z) for z, w in zip(normal, leaves, strict=True)]
     return treedef.unflatten([w.replace(time=w.time + seconds) for w in leaves])
-
-
-def _new_chip(normal: jax.Array, weight: HybridWeight) -> HybridWeight:
-    """The same conductances on devices with drift exponents of their own."""
-    spec, pairs = weight.spec.multilevel, weight.multilevel
-    if not spec.drift_nu_std:
-        return weight
-    pairs = pairs.replace(nu=multilevel.drift_exponents(normal, spec))
-    return weight.replace(multilevel=pairs)
 
 
 @functools.partial(jax.jit, static_argnames="layout")
@@ -209,8 +253,8 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
 
     Args:
       params: the model's parameters.
-      weights: `hybrid_weights(opt_state)` of the same structure, with `MaskedNode`
-        where a leaf is digital.
+      weights: `hybrid_weights(opt_state)`, or what `hic_jax.deploy` made of it: of the
+        same structure, with `MaskedNode` where a leaf is digital.
       key: draws the read noise; without one the read is exact.
 
     Returns:

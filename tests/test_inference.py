@@ -1,4 +1,4 @@
-"""Reading a network later: AdaBS against NumPy, chips that age and stay themselves."""
+"""Reading a network later: chips that age and stay themselves."""
 
 import math
 
@@ -12,6 +12,7 @@ import pytest
 
 import hic_jax
 from hic_jax import inference
+from hic_jax.compensation import COMPENSATIONS
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 
@@ -72,65 +73,6 @@ def network():
     return _network()
 
 
-def _features(network, images):
-    """What BatchNorm sees of each image, in float64."""
-    pixels = (np.asarray(images.images, np.float64) / 255 - 0.5) / 0.25
-    kernel = hic_jax.read(network.weights["first"]["kernel"])
-    return pixels.reshape(len(pixels), -1) @ np.asarray(kernel, np.float64)
-
-
-@pytest.mark.parametrize("batches", [1, 13])
-def test_adabs_leaves_1_5_percent_of_the_old_statistics(network, batches):
-    # Equal images: every batch has the same mean, and no variance.
-    images = _images(np.tile(_random_images().images[:1], (IMAGES, 1, 1, 1)))
-    new = inference.adabs(
-        jax.random.key(2), Net(), network, images, batches=batches
-    ).batch_stats["norm"]
-    old = network.batch_stats["norm"]
-    expected = 0.015 * old["mean"] + 0.985 * _features(network, images)[0]
-    # float32 sums of 16 products; the variance is a difference of such squares.
-    np.testing.assert_allclose(new["mean"], expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(new["var"], 0.015 * old["var"], rtol=1e-4, atol=1e-4)
-
-
-def test_adabs_follows_its_formula_batch_by_batch(network):
-    images, batches = _random_images(), 4
-    key = jax.random.key(3)
-    # The same images in the same order.
-    order = np.asarray(jax.random.permutation(jax.random.split(key)[0], IMAGES))
-    kept = 0.015 ** (1 / batches)
-    mean, var = (np.asarray(network.batch_stats["norm"][k]) for k in ("mean", "var"))
-    for batch in order.reshape(batches, -1):
-        features = _features(network, images)[batch]
-        mean = kept * mean + (1 - kept) * features.mean(axis=0)
-        var = kept * var + (1 - kept) * features.var(axis=0)
-    new = inference.adabs(key, Net(), network, images, batches=batches)
-    # float32 sums of 16 products over 13 images.
-    np.testing.assert_allclose(new.batch_stats["norm"]["mean"], mean, rtol=1e-4)
-    np.testing.assert_allclose(new.batch_stats["norm"]["var"], var, rtol=1e-4)
-    other = inference.adabs(
-        key, Net(momentum=0.5), network, images, batches=batches
-    ).batch_stats
-    chex.assert_trees_all_close(other, new.batch_stats, rtol=1e-4)
-
-
-def test_adabs_changes_running_statistics_alone(network):
-    new = inference.adabs(
-        jax.random.key(2), Net(), network, _random_images(), batches=4
-    )
-    chex.assert_trees_all_equal(new.params, network.params)
-    chex.assert_trees_all_equal(new.weights, network.weights)
-    assert jnp.all(new.batch_stats["norm"]["mean"] != jnp.arange(5.0) - 2)
-
-
-@pytest.mark.parametrize("batches", [0, IMAGES + 1, 2.5])
-def test_adabs_needs_an_image_for_each_batch(network, batches):
-    with pytest.raises(ValueError, match=rf"batches={batches}: must be"):
-        inference.adabs(
-            jax.random.key(2), Net(), network, _random_images(), batches=batches
-        )
-
-
 class Ageing:
     """Accuracy over time of one network, and the networks that were counted."""
 
@@ -139,14 +81,14 @@ class Ageing:
         self.before = jax.tree.map(jnp.copy, self.network)
         self.counted = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inference, "accuracy", self._accuracy)
+            patch.setattr(inference, "correct_answers", self._correct_answers)
             self.rows = self.measure()
 
-    def _accuracy(self, key, model, network, split):
+    def _correct_answers(self, key, model, network, split):
         self.counted.append(network)
-        return steps.accuracy(key, model, network, split)
+        return steps.correct_answers(key, model, network, split)
 
-    def measure(self, seed=5, chips=CHIPS, compensations=("none", "adabs")):
+    def measure(self, seed=5, chips=CHIPS, compensations=("none", "adabs"), **options):
         return inference.accuracy_over_time(
             jax.random.key(seed),
             Net(),
@@ -156,12 +98,14 @@ class Ageing:
             times=TIMES,
             chips=chips,
             compensations=compensations,
+            **options,
         )
 
     def chips(self, compensation):
         """(chips at the first time, chips at the second time)."""
+        # Chip by chip, time by time.
         counted = self.counted[0 if compensation == "none" else 1 :: 2]
-        return counted[:CHIPS], counted[CHIPS:]
+        return counted[0::2], counted[1::2]
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +128,7 @@ def test_a_row_for_each_time_and_compensation(ageing):
         np.testing.assert_allclose(counts, np.rint(counts))
         assert row["mean"] == pytest.approx(np.mean(accuracies))
         assert row["std"] == pytest.approx(np.std(accuracies, ddof=1))
+        assert row["devices"] == "trained"
 
 
 def test_the_same_key_is_the_same_result(ageing):
@@ -198,6 +143,50 @@ def test_one_chip_has_no_spread(ageing):
         row["accuracies"][:1] for row in ageing.rows if row["compensation"] == "none"
     ]
     assert [row["std"] for row in rows] == [0.0, 0.0]
+    assert [row["interval"] for row in rows] == [None, None]
+
+
+def test_the_interval_is_students(ageing):
+    for row in ageing.rows:
+        # The 97.5 % quantile of t with two degrees of freedom is 4.303.
+        half = 4.303 * row["std"] / np.sqrt(CHIPS)
+        expected = (row["mean"] - half, row["mean"] + half)
+        assert row["interval"] == pytest.approx(expected, rel=1e-3)
+    assert any(row["std"] > 0 for row in ageing.rows)
+
+
+@pytest.mark.parametrize("deploy_spec", [None, hic_jax.pcm.hermes_1()])
+def test_chips_at_once_are_chips_one_by_one(ageing, deploy_spec):
+    looped, vmapped = (
+        ageing.measure(
+            compensations=COMPENSATIONS, deploy_spec=deploy_spec, vmap_chips=vmap_chips
+        )
+        for vmap_chips in (False, True)
+    )
+    assert looped == vmapped
+    assert [row["compensation"] for row in looped] == 2 * list(COMPENSATIONS)
+    # Neither chips nor compensations are all the same to this network.
+    assert len({tuple(row["accuracies"]) for row in looped}) > 4
+
+
+@pytest.mark.parametrize(("platform", "vmapped"), [("cpu", False), ("gpu", True)])
+def test_the_platform_decides_whether_chips_are_computed_at_once(
+    monkeypatch, platform, vmapped
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    keys = list(jax.random.split(jax.random.key(0), 3))
+
+    def function(key):
+        traced.append(isinstance(key, jax.core.Tracer))
+        return jax.random.uniform(key)
+
+    traced = []
+    one = inference.over_chips(function, keys)
+    assert traced == ([True] if vmapped else [False] * 3)
+    np.testing.assert_array_equal(one, [jax.random.uniform(key) for key in keys])
+    traced.clear()
+    inference.over_chips(function, keys, vmap_chips=not vmapped)
+    assert traced == ([False] * 3 if vmapped else [True])
 
 
 @pytest.mark.parametrize("layer", ["first", "head"])
@@ -247,6 +236,85 @@ def test_adabs_recalibrates_the_same_drifted_chip(ageing):
         assert jnp.all(new != old)
 
 
+@pytest.fixture(scope="module")
+def deployed(ageing):
+    """Networks that were counted as deployed: chip by chip, both times, all four."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "correct_answers", ageing._correct_answers)
+        before = len(ageing.counted)
+        rows = ageing.measure(
+            compensations=COMPENSATIONS, deploy_spec=hic_jax.pcm.nandakumar_2019()
+        )
+        counted = ageing.counted[before:]
+        del ageing.counted[before:]
+    return rows, np.array(counted, object).reshape(CHIPS, len(TIMES), 4)
+
+
+@pytest.mark.parametrize("layer", ["first", "head"])
+def test_a_deployed_chip_is_programmed_once(deployed, layer):
+    rows, counted = deployed
+    assert {row["devices"] for row in rows} == {"nandakumar_2019"}
+    chips = []
+    for chip in counted:
+        first = chip[0, 0].weights[layer]["kernel"]
+        for network in chip.flat:
+            held = network.weights[layer]["kernel"]
+            np.testing.assert_array_equal(held.g, first.g)
+            np.testing.assert_array_equal(held.nu, first.nu)
+        chips.append(first)
+    assert jnp.mean(chips[0].g == chips[1].g) < 0.5  # Zero where both were cut off.
+    assert jnp.all(chips[0].nu != chips[1].nu)
+
+
+@pytest.mark.parametrize("layer", ["first", "head"])
+def test_every_weight_ages_whatever_compensation_is_asked_for(deployed, layer):
+    _, counted = deployed
+    for i, seconds in enumerate(TIMES):
+        for network in counted[:, i].flat:
+            assert float(network.weights[layer]["kernel"].time) == seconds
+    early, late = (
+        [jnp.sum(abs(hic_jax.read(n.weights[layer]["kernel"]))) for n in networks]
+        for networks in (counted[0, 0], counted[0, 1])
+    )
+    for before, after in zip(early, late, strict=True):
+        assert after < 0.8 * before
+
+
+def test_each_compensation_does_its_own(deployed, ageing):
+    _, counted = deployed
+    for none, gdc, column, adabs in counted.reshape(-1, 4):
+        assert none.gains is adabs.gains is None
+        assert gdc.gains["head"]["kernel"].shape == ()
+        assert column.gains["head"]["kernel"].shape == (CLASSES,)
+        for network in (none, gdc, column):
+            chex.assert_trees_all_equal(network.batch_stats, ageing.network.batch_stats)
+        assert jnp.all(
+            adabs.batch_stats["norm"]["mean"] != none.batch_stats["norm"]["mean"]
+        )
+
+
+def test_an_ideal_reference_is_compared_with_ideal_reads(ageing):
+    options = {"compensations": ["gdc"], "deploy_spec": hic_jax.pcm.nandakumar_2019()}
+    with pytest.MonkeyPatch.context() as patch:
+        references = []
+        patch.setitem(
+            COMPENSATIONS,
+            "gdc",
+            lambda key, model, network, reference, train: (
+                references.append(reference) or network
+            ),
+        )
+        for ideal in (False, True):
+            ageing.measure(ideal_reference=ideal, **options)
+    noisy, ideal = references[: 2 * CHIPS], references[2 * CHIPS :]
+    assert all(reference.key is None for reference in ideal)
+    # One read a chip, whatever the time.
+    for early, late in zip(noisy[::2], noisy[1::2], strict=True):
+        assert jnp.all(early.key == late.key)
+        assert float(early.weights["head"]["kernel"].time) == 0.0
+    assert noisy[0].key != noisy[2].key
+
+
 def test_the_trained_network_is_left_as_it_was(ageing):
     chex.assert_trees_all_equal(ageing.network, ageing.before)
 
@@ -288,4 +356,28 @@ def test_nothing_analog_is_nothing_to_drift():
             images,
             times=[25.0],
             chips=1,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "train", "message"),
+    [
+        ({}, None, "train: adabs needs training images"),
+        ({"batch_stats": {}}, _random_images(), "batch_stats=.*the network has none"),
+    ],
+)
+def test_what_a_compensation_lacks_is_said_before_the_work(
+    network, monkeypatch, change, train, message
+):
+    monkeypatch.setattr(inference, "correct_answers", None)
+    with pytest.raises(ValueError, match=message):
+        inference.accuracy_over_time(
+            jax.random.key(0),
+            Net(),
+            network.replace(**change),
+            _random_images(),
+            train,
+            times=[25.0],
+            chips=1,
+            compensations=["none", "adabs"],
         )

@@ -231,13 +231,17 @@ class Network:
       params: parameters; analog leaves only stand for their shape and dtype.
       batch_stats: running statistics of BatchNorm.
       ranges: running ranges of converters.
-      weights: `hybrid_weights` of the analog leaves; None if all are digital.
+      weights: `hybrid_weights` of the analog leaves, or what `hic_jax.deploy` made of
+        them; None if all are digital.
+      gains: digital factors on the outputs of analog layers, before the bias: a tree
+        like ``weights``, () or (columns,) float32 each; None if there are none.
     """
 
     params: Any
     batch_stats: Any
     ranges: Any
     weights: Any
+    gains: Any = None
 
     @classmethod
     def of(cls, state: TrainState) -> "Network":
@@ -261,7 +265,19 @@ class Network:
 
 @jax.jit
 def _read(key: jax.Array, network: Network) -> Any:
-    return read_params(network.params, network.weights, key=key)
+    params = read_params(network.params, network.weights, key=key)
+    if network.gains is None:
+        return params
+    # A factor on an output is one on the column of weights that makes it (but for where
+    # between two codes an ADC then finds it).
+    return jax.tree.map(
+        lambda gain, p: (
+            p if isinstance(gain, optax.MaskedNode) else p * gain.astype(p.dtype)
+        ),
+        network.gains,
+        params,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -271,17 +287,18 @@ def _count_correct(model, variables, split, indices, valid):
     return jnp.sum((jnp.argmax(logits, axis=-1) == split.labels[indices]) & valid)
 
 
-def accuracy(
+def correct_answers(
     key: jax.Array,
     model: nn.Module,
     network: Network,
     split: Arrays,
     *,
     batch_size: int = 500,
-) -> float:
-    """Share of correct answers on a whole split, BatchNorm on running statistics.
+) -> jax.Array:
+    """Number of correct answers on a whole split, BatchNorm on running statistics.
 
     Read noise is new at every read, so every batch of images reads the devices anew.
+    The function can be vmapped, over chips for instance.
 
     Args:
       key: draws the read noise.
@@ -289,6 +306,9 @@ def accuracy(
       network: what was trained.
       split: images and labels.
       batch_size: images per read.
+
+    Returns:
+      () int32.
     """
     size = split.labels.shape[0]
     batch_size = min(batch_size, size)
@@ -304,4 +324,17 @@ def accuracy(
                 position < size,
             )
         )
-    return float(sum(int(c) for c in jax.device_get(correct)) / size)
+    return jnp.sum(jnp.stack(correct))
+
+
+def accuracy(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Arrays,
+    *,
+    batch_size: int = 500,
+) -> float:
+    """Share of correct answers on a whole split; see `correct_answers`."""
+    correct = correct_answers(key, model, network, split, batch_size=batch_size)
+    return int(correct) / split.labels.shape[0]

@@ -144,6 +144,8 @@ READING = {
     "--chips=0": r"chips=0: must be at least 1",
     "--compensations=adabn": r"compensation='adabn': .*mean 'adabs'",
     "--compensations=": r"compensations=.*: must",
+    "--deploy=nandakumar_2018": r"deploy='nandakumar_2018': .*mean 'nandakumar_2019'",
+    "--deploy=hermes": r"deploy='hermes': must be one of nandakumar_2019, hermes_1, h",
     "--workdirs=x": r"Unknown command line flag 'workdirs'",
 }
 

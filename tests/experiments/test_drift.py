@@ -14,6 +14,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import models
+from hic_jax.compensation import COMPENSATIONS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,15 +41,20 @@ def path(tmp_path_factory):
     return path
 
 
+def _rows(path):
+    return json.loads((path / "summary.json").read_text())["drift"]
+
+
 @pytest.fixture
 def launch(path):
-    """Runs the launcher with some flags; returns the rows that it wrote."""
+    """Runs the launcher with some flags; returns the rows of the devices it read."""
     before = set(flags.FLAGS)
     drift.define_flags()
 
     def launch(*words):
         drift.main(flags.FLAGS(["drift", f"--workdir={path}", *words]))
-        return json.loads((path / "summary.json").read_text())["drift"]
+        devices = flags.FLAGS.deploy or "trained"
+        return [row for row in _rows(path) if row["devices"] == devices]
 
     yield launch
     for name in set(flags.FLAGS) - before:
@@ -61,7 +67,8 @@ def _content(path):
         file: zlib.crc32(file.read_bytes())
         for file in path.rglob("*")
         if file.is_file()
-        and file.name not in ("summary.json", "accuracy_over_time.png")
+        and file.name != "summary.json"
+        and not file.name.startswith("accuracy_over_time")
     }
 
 
@@ -82,6 +89,8 @@ def test_rows_are_added_to_the_summary_and_nothing_else_changes(path, launch):
         assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
         assert row["std"] == pytest.approx(np.std(row["accuracies"], ddof=1))
         assert 0 <= row["mean"] <= 1
+        assert row["devices"] == "trained"
+        assert row["interval"][0] <= row["mean"] <= row["interval"][1]
 
 
 def test_reading_again_is_the_same_result(launch):
@@ -95,6 +104,29 @@ def test_more_chips_are_the_same_chips_and_more(launch):
     words = ["--times=31536000", "--compensations=none"]
     (two,), (three,) = launch(*words, "--chips=2"), launch(*words, "--chips=3")
     assert three["accuracies"][:2] == two["accuracies"]
+
+
+def test_fresh_chips_are_read_beside_the_trained_devices(path, launch):
+    before = _content(path)
+    trained = launch("--times=25", "--chips=1", "--compensations=none")
+    words = ["--times=25,3600", "--chips=2", "--compensations=none,gdc,column,adabs"]
+    rows = launch(*words, "--deploy=hermes_2")
+    assert [row["compensation"] for row in rows] == 2 * list(COMPENSATIONS)
+    assert launch(*words, "--deploy=hermes_2") == rows
+    assert all(row in _rows(path) for row in trained + rows)
+    # A new reading of the trained devices leaves the others.
+    again = launch("--times=3600", "--chips=1", "--compensations=none", "--deploy=")
+    assert [row["time"] for row in again] == [3600.0]
+    assert all(row in _rows(path) for row in again + rows)
+    assert _content(path) == before
+    assert (path / "accuracy_over_time_hermes_2.png").exists()
+
+
+def test_an_ideal_reference_is_another_reading(launch):
+    words = ["--times=31536000", "--chips=3", "--compensations=gdc,column"]
+    words.append("--deploy=nandakumar_2019")
+    noisy, ideal = launch(*words), launch(*words, "--ideal_reference")
+    assert noisy != ideal
 
 
 def test_times_are_words():

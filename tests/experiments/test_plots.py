@@ -7,6 +7,7 @@ import pytest
 import hic_jax
 from experiments import plots
 from hic_jax import pcm
+from hic_jax.compensation import COMPENSATIONS
 
 ENDURANCE = 1e9
 
@@ -18,13 +19,15 @@ def _curve(epochs):
         yield row | ({} if k % 2 else {"test_accuracy": 1 - 0.5 / k})
 
 
-def _ageing(times, compensations, chips):
+def _ageing(times, compensations, chips, devices="trained"):
     return [
         {
             "time": time,
+            "devices": devices,
             "compensation": name,
             "mean": 0.9 - 0.01 * i,
             "std": 0.02,
+            "interval": (0.85 - 0.01 * i, 1.05) if chips > 1 else None,
             "accuracies": [0.9] * chips,
         }
         for i, time in enumerate(times)
@@ -41,6 +44,10 @@ PICTURES = {
     ),
     "one interval": (plots.learning_curves, {"hic": list(_curve(1))[1:]}),
     "ageing": (plots.accuracy_over_time, _ageing(TIMES, ("none", "adabs"), 3)),
+    "ageing, deployed": (
+        plots.accuracy_over_time,
+        _ageing(TIMES, COMPENSATIONS, 3, "hermes_2"),
+    ),
     "one time, one chip": (plots.accuracy_over_time, _ageing([25.0], ["none"], 1)),
     "wear": (
         plots.wear_histogram,
@@ -108,6 +115,25 @@ def test_accuracy_is_percent_over_seconds(tmp_path, axes):
         np.testing.assert_allclose(
             line.get_xydata(), list(zip(TIMES, (90.0, 89.0, 88.0), strict=True))
         )
+
+
+def test_every_compensation_is_told_apart_and_has_its_interval(tmp_path, axes):
+    rows = _ageing(TIMES, COMPENSATIONS, 3, "hermes_2")
+    plots.accuracy_over_time(tmp_path / "picture.png", rows)
+    together, compensated = axes
+    assert "hermes_2" in together.get_title()
+    assert [len(ax.get_lines()) for ax in axes] == [4, 3]
+    assert not [line for line in compensated.get_lines() if "no " in line.get_label()]
+    for look in ("get_color", "get_marker", "get_label"):
+        assert len({getattr(line, look)() for line in together.get_lines()}) == 4
+    for ax in axes:
+        assert "programming" in ax.get_xlabel()
+        assert len(ax.collections) == len(ax.get_lines())
+        for band in ax.collections:
+            ends = band.get_paths()[0].vertices[:, 1]
+            # An interval beyond 100 % is drawn up to there.
+            assert ends.min() == pytest.approx(83.0)
+            assert ends.max() == pytest.approx(100.0)
 
 
 def test_devices_that_were_never_written_are_counted(tmp_path, axes):

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+import hic_jax
 from hic_jax import pcm
 
 
@@ -31,3 +32,23 @@ def test_every_preset_has_its_name_and_a_source(name):
 def test_an_unknown_preset_suggests_what_was_meant():
     with pytest.raises(ValueError, match=r"preset='ideel'.*did you mean 'ideal'"):
         pcm.preset("ideel")
+
+
+@pytest.mark.parametrize("name", pcm.PROGRAMMED_PRESETS)
+def test_every_programmed_preset_has_its_name_and_a_source(name):
+    device = pcm.programmed_preset(name)
+    assert device.name == name
+    assert device.source
+    assert hash(device) == hash(pcm.programmed_preset(name))
+
+
+def test_the_regimes_share_no_preset():
+    assert not set(pcm.PRESETS) & set(pcm.PROGRAMMED_PRESETS)
+    with pytest.raises(
+        ValueError, match=r"programmed preset='nandakumar_2018': .*2019"
+    ):
+        pcm.programmed_preset("nandakumar_2018")
+    with pytest.raises(ValueError, match="preset='hermes_1': must be one of nandaku"):
+        pcm.preset("hermes_1")
+    with pytest.raises(ValueError, match="must be a MultilevelSpec"):
+        hic_jax.HICSpec(multilevel=pcm.nandakumar_2019())

@@ -1,0 +1,158 @@
+"""`deploy`: trained weights, programmed onto a fresh inference chip.
+
+Training writes blind pulses (`HybridWeight`); an inference chip is written once, with
+verification, in the programmed regime (`hic_jax.pcm.programmed`). `hic_jax.read`,
+`hic_jax.drift` and `hic_jax.read_params` take both.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from hic_jax import packing
+from hic_jax.pcm import programmed
+from hic_jax.pcm.programmed import ProgrammedSpec
+from hic_jax.weights import AnalogWeight, is_analog, read
+
+
+@struct.dataclass
+class DeployedWeight(AnalogWeight):
+    """Weights on the programmed devices of an inference chip.
+
+    The following holds, for a weight tensor of shape S:
+      * weight = (G+ - G-) / scale, with G drifted to ``time`` and never negative
+      * one device of a pair was asked for |weight| * scale, the other for zero
+      * nothing is written after `deploy`: drift exponents stay, only time moves on
+
+    A stuck device has the conductance that it is stuck at, and a drift exponent of 0.
+
+    Attributes:
+      g: (2, *S) float32, uS, (G+, G-) when programming ended.
+      nu: (2, *S) float32 drift exponents; None if nothing drifts.
+      scale: () float32, uS per unit of weight.
+      time: () float32, s, since programming ended.
+      spec: the devices, static.
+    """
+
+    g: jax.Array
+    nu: jax.Array | None
+    scale: jax.Array
+    time: jax.Array
+    spec: ProgrammedSpec = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight tensor."""
+        return self.g.shape[1:]
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.g.size // 2
+
+    @property
+    def read_shape(self) -> tuple[int, ...]:
+        """A draw for each device: no reading is below zero."""
+        return self.g.shape
+
+    @property
+    def chip_shape(self) -> tuple[int, ...]:
+        """None: another chip has conductances of its own, too."""
+        raise ValueError(
+            "key=...: weights are deployed on a chip of their own; another chip is "
+            "made by hic_jax.deploy with another key"
+        )
+
+    def read(self, normal: jax.Array | None) -> jax.Array:
+        """Weights that the pairs hold at ``time``."""
+        spec, g = self.spec, self.g
+        if self.nu is not None:
+            g = programmed.drifted(g, self.time, self.nu, spec)
+        if normal is not None and spec.read_noise is not None:
+            g = programmed.read(self.g, g, self.time, normal, spec)
+        return (g[0] - g[1]) / self.scale
+
+
+def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
+    r"""Programs trained weights onto a fresh chip of another kind of device.
+
+    The weights are read once, at their time and with their read noise, as a controller
+    would; each tensor is scaled so that its largest weight is ``g_max``, and of a pair
+    one device gets the magnitude, the other zero:
+
+    .. math::
+      G^\pm_T = g_{max} \max(\pm W, 0) / \max|W|
+
+    Args:
+      weights: `hybrid_weights(opt_state)`, aged or not; `optax.MaskedNode`s stay.
+      spec: of the chip's devices, such as `hic_jax.pcm.nandakumar_2019()`.
+      key: the chip: read noise of the trained devices, programming noise, drift
+        exponents, which devices are stuck. Another key is another chip.
+
+    Returns:
+      The same tree with a `DeployedWeight` in place of every weight, at time 0.
+
+    Raises:
+      ValueError: if nothing is analog, or ``spec`` is of another regime.
+
+    References:
+      Joshi et al., Accurate deep neural network inference using computational
+      phase-change memory, Nat. Commun. 11:2473 (2020).
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, hic_jax
+      >>> tx = hic_jax.hic(hic_jax.HICSpec(), jax.random.key(0))
+      >>> state = tx.init({"kernel": jnp.linspace(-1, 1, 64).reshape(8, 8)})
+      >>> weights = hic_jax.hybrid_weights(state)
+      >>> spec = hic_jax.pcm.nandakumar_2019()
+      >>> chip = hic_jax.deploy(weights, spec, jax.random.key(1))
+      >>> new, old = hic_jax.read([chip, hic_jax.drift(chip, seconds=hic_jax.YEAR)])
+      >>> lost = jnp.sum(jnp.abs(old["kernel"])) / jnp.sum(jnp.abs(new["kernel"]))
+      >>> print(f"{lost:.1f}")  # (1 year / 20 s) ** -0.049 is 0.50
+      0.5
+    """
+    if not isinstance(spec, ProgrammedSpec):
+        raise ValueError(f"spec={spec!r}: must be a ProgrammedSpec")
+    leaves = jax.tree.leaves(weights, is_leaf=is_analog)
+    if not leaves or not all(map(is_analog, leaves)):
+        raise ValueError(
+            "weights hold no analog weight, or others beside them: must be a tree of "
+            "them, as hic_jax.hybrid_weights makes it"
+        )
+    return _deploy(weights, spec, key)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
+    read_key, write_key, nu_key, stuck_key = jax.random.split(key, 4)
+    held = read(weights, key=read_key)
+    layout = packing.Layout.of(held)
+    tensors = jax.tree.leaves(held)
+    peaks = [jnp.max(jnp.abs(w), initial=0.0) for w in tensors]
+    scales = [spec.g_max / jnp.where(peak > 0, peak, 1.0) for peak in peaks]
+    wanted = layout.pack([w * s for w, s in zip(tensors, scales, strict=True)])
+    target = jnp.stack([jnp.maximum(wanted, 0.0), jnp.maximum(-wanted, 0.0)])
+
+    g, nu = target, None
+    if spec.write_std is not None:
+        g = programmed.write(target, _normal(write_key, target), spec)
+    if spec.drifts:
+        nu = programmed.drift_exponents(target, _normal(nu_key, target), spec)
+    if spec.stuck_set or spec.stuck_reset:
+        uniform = jax.random.uniform(stuck_key, target.shape, jnp.float32)
+        g, nu = programmed.stick(g, nu, uniform, spec)
+
+    exponents = [None] * len(tensors) if nu is None else layout.unpack(nu)
+    return layout.treedef.unflatten(
+        [
+            DeployedWeight(g=g, nu=nu, scale=s, time=jnp.float32(0.0), spec=spec)
+            for g, nu, s in zip(layout.unpack(g), exponents, scales, strict=True)
+        ]
+    )
+
+
+def _normal(key: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.random.normal(key, like.shape, jnp.float32)

@@ -1,0 +1,86 @@
+"""Fitted curves of relative conductance g = G / G_max, with g > 0: constants only."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Polynomial:
+    r""":math:`\sum_i c_i g^i`.
+
+    Attributes:
+      coefficients: c_0, c_1, ...
+    """
+
+    coefficients: tuple[float, ...]
+
+    def __call__(self, g: jax.Array) -> jax.Array:
+        """The curve at ``g``."""
+        total = jnp.zeros_like(g)
+        for c in reversed(self.coefficients):
+            total = total * g + c
+        return total
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logarithm:
+    r""":math:`a \ln g + b`, kept in [low, high].
+
+    Attributes:
+      slope: a.
+      offset: b.
+      low: lowest value.
+      high: highest value.
+    """
+
+    slope: float
+    offset: float
+    low: float
+    high: float
+
+    def __call__(self, g: jax.Array) -> jax.Array:
+        """The curve at ``g``."""
+        return jnp.clip(self.slope * jnp.log(g) + self.offset, self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Power:
+    r""":math:`a g^p`, at most ``high``.
+
+    Attributes:
+      factor: a.
+      exponent: p.
+      high: highest value.
+    """
+
+    factor: float
+    exponent: float
+    high: float
+
+    def __call__(self, g: jax.Array) -> jax.Array:
+        """The curve at ``g``."""
+        return jnp.minimum(self.factor * g**self.exponent, self.high)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piecewise:
+    """One curve below a conductance, another from there on.
+
+    Attributes:
+      split: relative conductance where the second begins.
+      below: the first.
+      above: the second.
+    """
+
+    split: float
+    below: "Fit"
+    above: "Fit"
+
+    def __call__(self, g: jax.Array) -> jax.Array:
+        """The curve at ``g``."""
+        return jnp.where(g < self.split, self.below(g), self.above(g))
+
+
+Fit = Polynomial | Logarithm | Power | Piecewise

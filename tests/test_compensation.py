@@ -1,0 +1,261 @@
+"""Compensations of drift: gains against closed forms, AdaBS against NumPy."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hic_jax
+from hic_jax import compensation, pcm
+from hic_jax.compensation import Reference
+from hic_jax.training import steps
+from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+
+IMAGES, CLASSES = 52, 3
+IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
+# All devices drift alike, and are read exactly.
+ALIKE = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018().without("read_noise"))
+KEY, OTHER = jax.random.split(jax.random.key(4))
+
+
+class Net(nn.Module):
+    """An analog layer whose outputs BatchNorm counts, and one after it."""
+
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Dense(5, use_bias=False, name="first")(images.reshape(len(images), -1))
+        x = nn.BatchNorm(
+            use_running_average=not train, momentum=self.momentum, name="norm"
+        )(x)
+        return nn.Dense(CLASSES, name="head")(nn.relu(x))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def _images(pixels):
+    return steps.Arrays(
+        images=jnp.asarray(pixels, jnp.uint8),
+        labels=jnp.arange(len(pixels)) % CLASSES,
+        mean=jnp.full(1, 0.5),
+        std=jnp.full(1, 0.25),
+    )
+
+
+def _random_images():
+    return _images(np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 1)))
+
+
+def _network(spec=IDEAL):
+    """A network with running statistics other than those of the start."""
+    schedule = optax.constant_schedule(0.1)
+    optimizer = OptimizerSpec(schedule=schedule, analog_schedule=schedule)
+    tx = ALGORITHMS["hic"](optimizer, spec, jax.random.key(1))
+    state = steps.init_state(jax.random.key(0), Net(), tx, (4, 4, 1))
+    old = {"norm": {"mean": jnp.arange(5.0) - 2, "var": jnp.arange(5.0) + 3}}
+    return steps.Network.of(state).replace(batch_stats=old)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return _network()
+
+
+def _features(network, images):
+    """What BatchNorm sees of each image, in float64."""
+    pixels = (np.asarray(images.images, np.float64) / 255 - 0.5) / 0.25
+    kernel = hic_jax.read(network.weights["first"]["kernel"])
+    return pixels.reshape(len(pixels), -1) @ np.asarray(kernel, np.float64)
+
+
+# ---- gains
+
+
+def _deployed(network, spec, key=KEY):
+    return network.replace(weights=hic_jax.deploy(network.weights, spec, key))
+
+
+def _aged(network, seconds=hic_jax.YEAR):
+    return network.replace(weights=hic_jax.drift(network.weights, seconds))
+
+
+def _kernels(network, key=KEY):
+    """Kernels of a network as it infers."""
+    params = network.read(key)
+    return {name: np.asarray(params[name]["kernel"]) for name in ("first", "head")}
+
+
+def test_currents_are_those_of_rows_driven_one_at_a_time(network):
+    currents = compensation.column_currents(network.weights)
+    for name, kernel in _kernels(network).items():
+        one_by_one = np.zeros(kernel.shape[1])
+        for row in np.eye(len(kernel)):
+            one_by_one += abs(row @ kernel)
+        np.testing.assert_allclose(currents[name]["kernel"], one_by_one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compensate", [compensation.gdc, compensation.column])
+@pytest.mark.parametrize("key", [None, OTHER], ids=["ideal", "noisy"])
+def test_gains_undo_a_drift_that_is_common_to_all_devices(compensate, key):
+    new = _network(ALIKE)
+    old = _aged(new)
+    # (1 year / 38.6 s) ** -0.04
+    np.testing.assert_allclose(
+        _kernels(old)["head"], 0.580 * _kernels(new)["head"], rtol=1e-3
+    )
+    mended = compensate(KEY, Net(), old, Reference(new.weights, key))
+    chex.assert_trees_all_close(_kernels(mended), _kernels(new), rtol=1e-5)
+    chex.assert_trees_all_equal(mended.weights, old.weights)
+    chex.assert_trees_all_equal(mended.batch_stats, old.batch_stats)
+
+
+def _columns_alike(network):
+    """A chip on which the devices of a column, and only those, drift alike."""
+    chip = _deployed(network, pcm.hermes_2().without("read_noise"))
+
+    def alike(w):
+        nu = jnp.linspace(0.0, 0.1, w.shape[-1])
+        return w.replace(nu=jnp.broadcast_to(nu, w.g.shape))
+
+    weights = jax.tree.map(alike, chip.weights, is_leaf=hic_jax.weights.is_analog)
+    return chip.replace(weights=weights)
+
+
+def test_a_gain_per_column_undoes_what_one_per_layer_cannot(network):
+    new = _columns_alike(network)
+    old, reference = _aged(new), Reference(new.weights, None)
+    each = compensation.column(KEY, Net(), old, reference)
+    chex.assert_trees_all_close(_kernels(each), _kernels(new), rtol=1e-5)
+    whole = _kernels(compensation.gdc(KEY, Net(), old, reference))
+    for name, kernel in _kernels(new).items():
+        assert np.abs(whole[name] - kernel).max() > 0.1 * np.abs(kernel).max()
+        # The sum of currents is what it was.
+        np.testing.assert_allclose(abs(whole[name]).sum(), abs(kernel).sum(), rtol=1e-5)
+
+
+def test_gains_are_on_the_outputs_of_analog_layers_alone(network):
+    gains = jax.tree.map(
+        lambda w: jnp.arange(1.0, 1 + w.shape[-1]),
+        network.weights,
+        is_leaf=hic_jax.weights.is_analog,
+    )
+    plain = network.read(KEY)
+    scaled = network.replace(gains=gains).read(KEY)
+    for layer, x in (("first", jnp.ones((2, 16))), ("head", jnp.ones((2, 5)))):
+        before, after = (x @ params[layer]["kernel"] for params in (plain, scaled))
+        np.testing.assert_allclose(
+            after, before * gains[layer]["kernel"], rtol=1e-5, atol=1e-5
+        )
+    chex.assert_trees_all_equal(scaled["head"]["bias"], plain["head"]["bias"])
+    chex.assert_trees_all_equal(scaled["norm"], plain["norm"])
+
+
+@pytest.mark.parametrize("compensate", [compensation.gdc, compensation.column])
+def test_reads_are_noisy_before_and_now_or_neither(network, compensate):
+    new = _deployed(network, pcm.nandakumar_2019())
+    old = _aged(new)
+
+    def gains(reference_key, now_key):
+        reference = Reference(new.weights, reference_key)
+        return jax.tree.leaves(compensate(now_key, Net(), old, reference).gains)
+
+    def same(one, two):
+        return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+    assert same(gains(KEY, KEY), gains(KEY, KEY))
+    assert not same(gains(KEY, KEY), gains(OTHER, KEY))
+    assert not same(gains(KEY, KEY), gains(KEY, OTHER))
+    assert same(gains(None, KEY), gains(None, OTHER))
+    assert not same(gains(None, KEY), gains(KEY, KEY))
+
+
+def test_a_column_without_current_keeps_its_gain():
+    params = {"kernel": jnp.ones((4, 3)).at[:, 1].set(0.0)}
+    weights = hic_jax.hybrid_weights(hic_jax.hic(IDEAL, 0).init(params))
+    network = steps.Network(params, {}, {}, weights)
+    gains = compensation.column(KEY, Net(), network, Reference(weights, KEY)).gains
+    np.testing.assert_array_equal(gains["kernel"], np.ones(3))
+
+
+def test_none_changes_nothing(network):
+    reference = Reference(network.weights, KEY)
+    none = compensation.COMPENSATIONS["none"]
+    assert none(KEY, Net(), network, reference, None) is network
+
+
+# ---- AdaBS
+
+
+@pytest.mark.parametrize("batches", [1, 13])
+def test_adabs_leaves_1_5_percent_of_the_old_statistics(network, batches):
+    # Equal images: every batch has the same mean, and no variance.
+    images = _images(np.tile(_random_images().images[:1], (IMAGES, 1, 1, 1)))
+    new = compensation.adabs(
+        jax.random.key(2), Net(), network, images, batches=batches
+    ).batch_stats["norm"]
+    old = network.batch_stats["norm"]
+    expected = 0.015 * old["mean"] + 0.985 * _features(network, images)[0]
+    # float32 sums of 16 products; the variance is a difference of such squares.
+    np.testing.assert_allclose(new["mean"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(new["var"], 0.015 * old["var"], rtol=1e-4, atol=1e-4)
+
+
+def test_adabs_follows_its_formula_batch_by_batch(network):
+    images, batches = _random_images(), 4
+    key = jax.random.key(3)
+    # The same images in the same order.
+    order = np.asarray(jax.random.permutation(jax.random.split(key)[0], IMAGES))
+    kept = 0.015 ** (1 / batches)
+    mean, var = (np.asarray(network.batch_stats["norm"][k]) for k in ("mean", "var"))
+    for batch in order.reshape(batches, -1):
+        features = _features(network, images)[batch]
+        mean = kept * mean + (1 - kept) * features.mean(axis=0)
+        var = kept * var + (1 - kept) * features.var(axis=0)
+    new = compensation.adabs(key, Net(), network, images, batches=batches)
+    # float32 sums of 16 products over 13 images.
+    np.testing.assert_allclose(new.batch_stats["norm"]["mean"], mean, rtol=1e-4)
+    np.testing.assert_allclose(new.batch_stats["norm"]["var"], var, rtol=1e-4)
+    other = compensation.adabs(
+        key, Net(momentum=0.5), network, images, batches=batches
+    ).batch_stats
+    chex.assert_trees_all_close(other, new.batch_stats, rtol=1e-4)
+
+
+def test_adabs_changes_running_statistics_alone(network):
+    new = compensation.adabs(
+        jax.random.key(2), Net(), network, _random_images(), batches=4
+    )
+    chex.assert_trees_all_equal(new.params, network.params)
+    chex.assert_trees_all_equal(new.weights, network.weights)
+    assert jnp.all(new.batch_stats["norm"]["mean"] != jnp.arange(5.0) - 2)
+
+
+@pytest.mark.parametrize("batches", [0, IMAGES + 1, 2.5])
+def test_adabs_needs_an_image_for_each_batch(network, batches):
+    with pytest.raises(ValueError, match=rf"batches={batches}: must be"):
+        compensation.adabs(
+            jax.random.key(2), Net(), network, _random_images(), batches=batches
+        )
+
+
+def test_adabs_without_batchnorm(network):
+    bare = network.replace(batch_stats={})
+    with pytest.raises(
+        ValueError, match=r"batch_stats=\{\}: adabs recalibrates BatchNorm"
+    ):
+        compensation.adabs(KEY, Net(), bare, _random_images())
+
+
+@pytest.mark.parametrize("train", [None, _images(np.zeros((0, 4, 4, 1)))])
+def test_adabs_without_images(network, train):
+    with pytest.raises(ValueError, match="train: adabs needs training images"):
+        compensation.adabs(KEY, Net(), network, train)
