@@ -96,7 +96,8 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
       The same tree with a `DeployedWeight` in place of every weight, at time 0.
 
     Raises:
-      ValueError: if nothing is analog, or ``spec`` is of another regime.
+      ValueError: if nothing is analog, the weights are deployed already, or ``spec``
+        is of another regime.
 
     References:
       Joshi et al., Accurate deep neural network inference using computational
@@ -117,6 +118,11 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     if not isinstance(spec, ProgrammedSpec):
         raise ValueError(f"spec={spec!r}: must be a ProgrammedSpec")
     leaves = jax.tree.leaves(weights, is_leaf=is_analog)
+    if any(isinstance(leaf, DeployedWeight) for leaf in leaves):
+        raise ValueError(
+            "weights are deployed already: another chip is made of the trained ones, "
+            "with another key"
+        )
     if not leaves or not all(map(is_analog, leaves)):
         raise ValueError(
             "weights hold no analog weight, or others beside them: must be a tree of "

@@ -208,6 +208,11 @@ def test_another_chip_is_not_a_matter_of_drift(weights):
         hic_jax.drift(hic_jax.deploy(weights, EXACT, KEY), 1.0, KEY)
 
 
+def test_a_chip_is_not_deployed_again(weights):
+    with pytest.raises(ValueError, match="deployed already"):
+        hic_jax.deploy(hic_jax.deploy(weights, EXACT, KEY), EXACT, KEY)
+
+
 def test_wear_and_size_are_those_of_training(weights):
     chip = hic_jax.deploy(weights, EXACT, KEY)
     with pytest.raises(ValueError, match="weights are deployed"):
