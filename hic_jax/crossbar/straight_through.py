@@ -88,7 +88,7 @@ def _backward(product, spec, residuals, cotangents):
     )
     (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(error_codes)
     return (
-        x_bar * error_unit.astype(x_bar.dtype),
+        (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
         w_bar * (unit * error_unit).astype(w_bar.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
     )
