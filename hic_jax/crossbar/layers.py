@@ -23,6 +23,10 @@ class LayerCrossbars:
     default: CrossbarSpec | None = None
     layers: Mapping[str, CrossbarSpec | None] = FrozenDict()
 
+    def __post_init__(self):
+        # A dict would leave the model without a hash, which jit asks for.
+        object.__setattr__(self, "layers", FrozenDict(self.layers))
+
     def of(self, path: Sequence[str]) -> CrossbarSpec | None:
         """The spec of the layer at a path."""
         return self.layers.get("/".join(path), self.default)

@@ -62,7 +62,9 @@ def _forward(product, spec, x, w, ranges):
     bound = _known_or(ranges.dac, largest)
     codes = converters.to_codes(x, bound, spec.dac_bits)
     unit = converters.unit(bound, spec.dac_bits)
-    adc_bound = None if ranges.adc is None else ranges.adc / unit
+    adc_bound = ranges.adc
+    if adc_bound is not None:  # In codes; where there is no input, at no range.
+        adc_bound = jnp.where(bound < converters.TINY, 0.0, adc_bound / unit)
     sums = product.partial_sums(codes, w, spec.tile_rows)
     y = _read_columns(sums, adc_bound, spec.adc_bits, spec.adc_noise, (codes, w))
     seen = Ranges(largest, unit * jnp.max(jnp.stack([absmax(s) for s in sums])))
@@ -86,7 +88,7 @@ def _backward(product, spec, residuals, cotangents):
     )
     (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(error_codes)
     return (
-        x_bar * error_unit.astype(x_bar.dtype),
+        (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
         w_bar * (unit * error_unit).astype(w_bar.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
     )
