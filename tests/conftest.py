@@ -6,6 +6,9 @@ import tempfile
 from pathlib import Path
 
 import jax
+import pytest
+
+from hic_jax import models
 
 
 def pytest_configure(config):
@@ -16,3 +19,19 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if not hasattr(config, "workerinput"):
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For tests whose programs run a few times only."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def one_block():
+    """A plan of channels of one stage, where three of a ResNet would do no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+        yield

@@ -35,11 +35,7 @@ class Net(nn.Module):
         return nn.Dense(CLASSES, name="head")(nn.relu(x))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def _images(pixels):

@@ -18,12 +18,7 @@ STUCK = dataclasses.replace(pcm.nandakumar_2019(), stuck_set=0.02, stuck_reset=0
 EXACT = STUCK.without(*programmed.NON_IDEALITIES)
 KEY = jax.random.key(7)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

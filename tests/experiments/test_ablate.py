@@ -3,25 +3,13 @@
 import dataclasses
 import functools
 
-import jax
 import pytest
 
 from experiments import ablate
 from experiments.config import TrainConfig, resolve
-from hic_jax import models, pcm
+from hic_jax import pcm
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def _one_block(monkeypatch):
-    """Of the three stages of a ResNet, the first is enough here."""
-    monkeypatch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 small = functools.partial(

@@ -3,12 +3,10 @@
 import functools
 import json
 
-import jax
 import pytest
 
 from experiments import demo
 from experiments.config import TrainConfig
-from hic_jax import models
 
 PICTURES = {
     "learning_curves.png",
@@ -17,20 +15,7 @@ PICTURES = {
     "set_pulses.png",
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_block():
-    """Of the three stages of a ResNet, the first is enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import zlib
 
-import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -13,23 +12,9 @@ from experiments import drift
 from experiments.config import TrainConfig, resolve
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax import models
 from hic_jax.compensation import COMPENSATIONS
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_block():
-    """Of the three stages of a ResNet, the first is enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 @pytest.fixture(scope="module")

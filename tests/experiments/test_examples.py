@@ -4,19 +4,13 @@ import re
 import runpy
 from pathlib import Path
 
-import jax
 import pytest
 
 from experiments import examples
 
 SCRIPTS = sorted(Path(examples.__file__).parent.glob("[!_]*.py"))
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -14,25 +14,11 @@ from experiments.config import Config, TrainConfig, resolve
 from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax import models
 from hic_jax.training import steps
 
 STEPS = 6  # Two epochs of three batches.
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_block():
-    """Of the three stages of a ResNet, the first is enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 class Run:

@@ -20,24 +20,10 @@ from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.train import TrainingDiverged, check_losses, train
-from hic_jax import models
 
 EPOCH = 3  # Steps; a run has two epochs.
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_block():
-    """Of the three stages of a ResNet, the first is enough here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.CHANNEL_PLANS, "one_block", (4,))
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 def _experiment(algorithm="hic", epochs=2, **hardware):

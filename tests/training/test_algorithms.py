@@ -14,12 +14,7 @@ from hic_jax.training.steps import find_hic
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def _params():

@@ -50,11 +50,7 @@ class Net(nn.Module):
         return nn.Dense(CLASSES, kernel_init=init, name="head")(x)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache
