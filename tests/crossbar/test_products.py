@@ -1,10 +1,4 @@
-"""Products between converters against NumPy, bit for bit, and their gradients.
-
-Inputs and weights are whole numbers of few bits: sums of them are exact in float32,
-and whatever the order, so that results can be compared bit for bit.
-"""
-
-import itertools
+"""Products between converters against NumPy, bit for bit, and their gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -16,188 +10,160 @@ from jax.test_util import check_grads
 
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
+from hic_jax.crossbar.products import tiles
+from tests.crossbar import reference
+from tests.crossbar.reference import absmax, whole
 
 OFF = {
     "dac_bits": 0, "adc_bits": 0, "error_dac_bits": 0, "error_adc_bits": 0,
 }  # fmt: skip
 BITS = st.sampled_from([0, 2, 3, 4, 5, 6, 7, 8])
+RANGES = st.sampled_from(["absmax", "fixed"])
 MATRIX = (((1,), (0,)), ((), ()))
 K, N = 12, 7
-F32 = np.float32
-
-# What a crossbar does, written out tile by tile.
 
 
-def codes(x, bound, bits):
-    """Codes of a converter, float32."""
-    if not bits:
-        return x
-    most = F32(2 ** (bits - 1) - 1)
-    per_unit = most / F32(bound) if bound > 0 else F32(0)
-    return np.clip(np.round(x * per_unit), -most, most)
-
-
-def unit(bound, bits):
-    return F32(bound) / F32(2 ** (bits - 1) - 1) if bits else F32(1)
-
-
-def convert(x, bound, bits):
-    return codes(x, bound, bits) * unit(bound, bits)
-
-
-def absmax(x):
-    return F32(np.max(np.abs(x), initial=0))
-
-
-def read(tiles, bits, bound=None):
-    """Sum of the tiles, each after its converter."""
-    total = F32(0)
-    for tile in tiles:
-        limit = absmax(tile) if bound is None else bound
-        total = total + (convert(tile, limit, bits) if bits else tile)
-    return total
-
-
-def multiply(x, w, spec, *, dac_bound=None, adc_bound=None):
-    """(m, k) times (k, n)."""
-    bound = absmax(x) if dac_bound is None else F32(dac_bound)
-    rows, step = spec.tile_rows or w.shape[0], unit(bound, spec.dac_bits)
-    drive = codes(x, bound, spec.dac_bits)
-    tiles = [
-        drive[:, i : i + rows] @ w[i : i + rows] for i in range(0, w.shape[0], rows)
-    ]
-    limit = None if adc_bound is None else F32(adc_bound) / step
-    return read(tiles, spec.adc_bits, limit) * step
-
-
-def gradients(x, w, error, spec):
-    """Straight-through gradients of the same, of inputs and of weights."""
-    x_step = unit(absmax(x), spec.dac_bits)
-    step = unit(absmax(error), spec.error_dac_bits)
-    drive = codes(error, absmax(error), spec.error_dac_bits)
-    columns = spec.tile_columns or w.shape[1]
-    tiles = [
-        drive[:, i : i + columns] @ w[:, i : i + columns].T
-        for i in range(0, w.shape[1], columns)
-    ]
-    w_bar = codes(x, absmax(x), spec.dac_bits).T @ drive * (x_step * step)
-    return read(tiles, spec.error_adc_bits) * step, w_bar
-
-
-def convolution_tiles(channels, taps, rows):
-    """(channel, tap) pairs of every array: whole channels where one has room."""
-    pairs = list(itertools.product(range(channels), range(taps)))
-    if not rows:
-        return [pairs]
-    if rows >= taps:
-        held = rows // taps * taps
-        return [pairs[i : i + held] for i in range(0, len(pairs), held)]
-    return [
-        pairs[c * taps + t : c * taps + min(t + rows, taps)]
-        for c in range(channels)
-        for t in range(0, taps, rows)
-    ]
-
-
-def convolve(x, w, spec, *, strides, padding, dilation, groups):
-    """(b, h, w, c) with (kh, kw, c / groups, n), by loops."""
-    (sh, sw), (dh, dw) = strides, dilation
-    kh, kw, channels, outputs = w.shape
-    bound = absmax(x)
-    drive = np.pad(codes(x, bound, spec.dac_bits), ((0, 0), *padding, (0, 0)))
-    height = (drive.shape[1] - (kh - 1) * dh - 1) // sh + 1
-    width = (drive.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    tiles = []
-    for held in convolution_tiles(channels, kh * kw, spec.tile_rows):
-        tile = np.zeros((x.shape[0], height, width, outputs), F32)
-        for (channel, tap), output in itertools.product(held, range(outputs)):
-            i, j = divmod(tap, kw)
-            group = output // (outputs // groups)
-            seen = drive[
-                :,
-                i * dh : i * dh + (height - 1) * sh + 1 : sh,
-                j * dw : j * dw + (width - 1) * sw + 1 : sw,
-                group * channels + channel,
-            ]
-            tile[..., output] += seen * w[i, j, channel, output]
-        tiles.append(tile)
-    return read(tiles, spec.adc_bits) * unit(bound, spec.dac_bits)
-
-
-def whole(seed, shape, most=8):
-    """Whole numbers in [-most, most], float32."""
-    return (
-        np.random.default_rng(seed)
-        .integers(-most, most, shape, endpoint=True)
-        .astype(np.float32)
+def specs(sizes):
+    """Any converters and ranges, with arrays of one of some sizes."""
+    return st.builds(
+        CrossbarSpec,
+        tile_rows=st.sampled_from(sizes),
+        tile_columns=st.sampled_from(sizes),
+        dac_bits=BITS,
+        adc_bits=BITS,
+        error_dac_bits=BITS,
+        error_adc_bits=BITS,
+        dac_range=RANGES,
+        adc_range=RANGES,
+        dac_bound=st.sampled_from([3.0, 7.0, 20.0]),  # Of inputs up to 8.
+        adc_bound=st.sampled_from([0.7, 2.0, 30.0]),
     )
 
 
-@settings(deadline=None, max_examples=150)
-@given(
-    seed=st.integers(0, 99),
-    dac_bits=BITS,
-    adc_bits=BITS,
-    tile_rows=st.sampled_from([0, 1, 5, 6, K, 30]),
-)
-def test_matrix_product(seed, dac_bits, adc_bits, tile_rows):
-    spec = CrossbarSpec(dac_bits=dac_bits, adc_bits=adc_bits, tile_rows=tile_rows)
-    x, w = whole(seed, (5, K)), whole(seed + 100, (K, N))
-    with jax.disable_jit():
-        y = crossbar.dot_general(spec)(x, w, MATRIX)
-    np.testing.assert_array_equal(y, multiply(x, w, spec))
+def check(spec, product, table, x, w, error):
+    """Compares a product and its gradients with the reference, bit for bit."""
+    y, transpose = jax.vjp(product, x, w)
+    np.testing.assert_array_equal(y, reference.forward(spec, table, x, w)[0])
+    for ours, expected in zip(
+        transpose(jnp.asarray(error)),
+        reference.backward(spec, table, x, w, error),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, expected)
 
 
-@settings(deadline=None, max_examples=100)
+DOTS = {
+    "matrix": ((5, K), (K, N), MATRIX),
+    "dense": ((2, 3, K), (K, N), (((2,), (0,)), ((), ()))),
+    "rows of two axes": ((3, 2, 4, 3), (3, 4, 2, 3), (((3, 2), (0, 1)), ((), ()))),
+    "batch": ((2, 5, K), (K, 2, 3), (((2,), (0,)), ((0,), (1,)))),
+    "vectors": ((K,), (K,), (((0,), (0,)), ((), ()))),
+}
+
+
+@settings(deadline=None, max_examples=80)
 @given(
+    spec=specs([0, 1, 5, K, 30]), case=st.sampled_from(list(DOTS)),
     seed=st.integers(0, 99),
-    bits=st.tuples(BITS, BITS, BITS),
-    tile_columns=st.sampled_from([0, 1, 3, N, 30]),
-)
-def test_gradients_go_straight_through(seed, bits, tile_columns):
-    spec = CrossbarSpec(
-        dac_bits=bits[0],
-        error_dac_bits=bits[1],
-        error_adc_bits=bits[2],
-        tile_columns=tile_columns,
+)  # fmt: skip
+def test_dot_general(spec, case, seed):
+    x_shape, w_shape, numbers = DOTS[case]
+    table = reference.dot_general(x_shape, w_shape, numbers)
+    product = crossbar.dot_general(spec)
+    check(
+        spec,
+        lambda x, w: product(x, w, numbers),
+        table,
+        *(whole(seed + i, s) for i, s in enumerate((x_shape, w_shape, table.shape))),
     )
-    x, w = whole(seed, (5, K)), whole(seed + 100, (K, N))
-    error = whole(seed + 200, (5, N))
-    with jax.disable_jit():
+
+
+@pytest.mark.parametrize("dac_bits", range(2, 9))
+def test_converters_of_any_width(dac_bits):
+    x, w, error = whole(0, (5, K)), whole(1, (K, N)), whole(2, (5, N))
+    table = reference.dot_general(x.shape, w.shape, MATRIX)
+    for adc_bits in range(2, 9):
+        spec = CrossbarSpec(
+            dac_bits=dac_bits, adc_bits=adc_bits,
+            error_dac_bits=adc_bits, error_adc_bits=dac_bits,
+            tile_rows=5, tile_columns=3,
+        )  # fmt: skip
         product = crossbar.dot_general(spec)
-        _, transpose = jax.vjp(lambda x, w: product(x, w, MATRIX), x, w)
-        x_bar, w_bar = transpose(jnp.asarray(error))
-    expected = gradients(x, w, error, spec)
-    np.testing.assert_array_equal(x_bar, expected[0])
-    np.testing.assert_array_equal(w_bar, expected[1])
+        check(spec, lambda x, w, p=product: p(x, w, MATRIX), table, x, w, error)
 
 
-@settings(deadline=None, max_examples=60)
+# 2 x 3 taps of 4 features: a feature fits into 6 rows.
+WINDOW = (2, 3)
+CONVOLUTIONS = {
+    "plain": {},
+    "strides": {"strides": (2, 1), "padding": ((1, 0), (2, 1))},
+    "depthwise": {"groups": 4, "padding": ((1, 1), (1, 1))},
+    "groups": {"groups": 2, "strides": (2, 2)},
+    "dilated kernel": {"rhs_dilation": (1, 2), "padding": ((0, 1), (2, 2))},
+    "dilated input": {"lhs_dilation": (2, 1), "padding": ((1, 1), (0, 0))},
+    "all": {
+        "groups": 2, "strides": (1, 2), "padding": ((0, 2), (1, 0)),
+        "lhs_dilation": (1, 2), "rhs_dilation": (2, 1),
+    },
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=50)
 @given(
+    spec=specs([0, 4, 6, 13, 256]), case=st.sampled_from(list(CONVOLUTIONS)),
     seed=st.integers(0, 99),
-    dac_bits=BITS,
-    adc_bits=BITS,
-    tile_rows=st.sampled_from([0, 1, 4, 6, 9, 12, 18, 24, 256]),
-    strides=st.sampled_from([(1, 1), (2, 1), (2, 2)]),
-    padding=st.sampled_from([((0, 0), (0, 0)), ((1, 1), (1, 1)), ((0, 1), (2, 0))]),
-    dilation=st.sampled_from([(1, 1), (1, 2)]),
-    groups=st.sampled_from([1, 2, 4]),
-)
-def test_convolution(
-    seed, dac_bits, adc_bits, tile_rows, strides, padding, dilation, groups
-):
-    spec = CrossbarSpec(dac_bits=dac_bits, adc_bits=adc_bits, tile_rows=tile_rows)
-    # 24 / groups rows: 4 / groups channels of 2 x 3 taps.
-    x, w = whole(seed, (2, 5, 6, 4)), whole(seed + 100, (2, 3, 4 // groups, 4))
-    y = crossbar.conv_general_dilated(spec)(
-        x, w, strides, padding,
-        rhs_dilation=dilation, feature_group_count=groups,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+)  # fmt: skip
+def test_convolution(spec, case, seed):
+    options = {"strides": (1, 1), "padding": ((0, 0), (0, 0))} | CONVOLUTIONS[case]
+    groups = options.get("groups", 1)
+    x, w = whole(seed, (2, 5, 6, 4)), whole(seed + 1, (*WINDOW, 4 // groups, 4))
+    table = reference.convolution(x.shape, w.shape, **options)
+    check(spec, convolution(spec, **options), table, x, w, whole(seed + 2, table.shape))
+
+
+def convolution(spec, strides, padding, groups=1, numbers=None, **dilations):
+    hook = crossbar.conv_general_dilated(spec)
+    return lambda x, w: hook(
+        x, w, strides, padding, feature_group_count=groups, **dilations,
+        dimension_numbers=numbers or ("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
-    expected = convolve(
-        x, w, spec, strides=strides, padding=padding, dilation=dilation, groups=groups
+
+
+@pytest.mark.parametrize("rows", [0, 4, 13])
+@pytest.mark.parametrize("kernel", ["OIHW", "IHOW", "WIHO"])
+def test_axes_in_any_order(rows, kernel):
+    spec = CrossbarSpec(tile_rows=rows, tile_columns=rows)
+    x, w = whole(0, (2, 5, 6, 4)), whole(1, (*WINDOW, 4, 3))
+    # Inputs as NCHW, results as NHWC.
+    numbers = jax.lax.ConvDimensionNumbers(
+        (0, 1, 2, 3), tuple(map(kernel.index, "OIHW")), (0, 3, 1, 2)
     )
-    np.testing.assert_array_equal(y, expected)
+    valid = convolution(spec, (1, 1), "VALID", numbers=numbers)
+
+    def transposed(x, w):
+        return valid(
+            jnp.transpose(x, [0, 3, 1, 2]),
+            jnp.transpose(w, list(map("HWIO".index, kernel))),
+        )
+
+    table = reference.convolution(x.shape, w.shape, (1, 1), ((0, 0), (0, 0)))
+    check(spec, transposed, table, x, w, whole(2, table.shape))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 20), st.integers(1, 12), st.integers(0, 40))
+def test_every_row_is_in_one_array(features, taps, rows):
+    held = []
+    for tile in tiles(features, taps, rows):
+        start, stop = tile.taps or (0, taps)
+        pairs = [
+            (feature, tap)
+            for feature in range(tile.start, tile.stop)
+            for tap in range(start, stop)
+        ]
+        assert 0 < len(pairs) <= (rows or features * taps)
+        held += pairs
+    assert held == [(f, t) for f in range(features) for t in range(taps)]
 
 
 def test_fixed_ranges_clip():
@@ -207,26 +173,8 @@ def test_fixed_ranges_clip():
     x, w = whole(0, (5, K)), whole(1, (K, N))
     y = crossbar.dot_general(spec)(x, w, MATRIX)
     largest = 1.5 * 4.0 * absmax(w)
-    expected = multiply(x, w, spec, dac_bound=4.0, adc_bound=largest)
-    # The bound of the sums is rounded twice on the way to codes: an LSB at ties.
-    np.testing.assert_allclose(y, expected, atol=3 * largest / 127)
     assert np.max(np.abs(y)) <= 3 * largest * (1 + 1e-6)  # Three tiles.
     assert np.max(np.abs(y - x @ w)) > largest / 3
-
-
-def test_several_contracted_axes_and_batches():
-    spec = CrossbarSpec(tile_rows=5)
-    x, w = whole(0, (3, 2, 4, 3)), whole(1, (3, 4, 2, 6))
-    y = crossbar.dot_general(spec)(x, w, (((3, 2), (0, 1)), ((), ())))
-    assert y.shape == (3, 2, 2, 6)
-    rows = x.transpose(0, 1, 3, 2).reshape(6, 12)
-    expected = multiply(rows, w.reshape(12, 12), spec)
-    np.testing.assert_array_equal(y.reshape(6, 12), expected)
-    # A batch axis: an array each, at the input range of all.
-    off = CrossbarSpec(**OFF, tile_rows=5)
-    x, w = whole(0, (4, 5, K)), whole(1, (4, K, N))
-    y = crossbar.dot_general(off)(x, w, (((2,), (1,)), ((0,), (0,))))
-    np.testing.assert_array_equal(y, np.einsum("bmk,bkn->bmn", x, w))
 
 
 @pytest.mark.parametrize("tile", [0, 5, 20])
