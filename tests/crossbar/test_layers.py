@@ -238,6 +238,15 @@ def test_a_spec_for_each_layer():
     assert LayerCrossbars().dot_general(("head",)) is None
 
 
+def test_layers_may_be_a_dict():
+    crossbars = LayerCrossbars(CrossbarSpec(), {"stem": None})
+    same = LayerCrossbars(CrossbarSpec(), FrozenDict({"stem": None}))
+    assert crossbars == same
+    # As a model that jit is to tell from others.
+    one, other = (models.ResNet(8, (4,), 10, crossbars=c) for c in (crossbars, same))
+    assert hash(one) == hash(other)
+
+
 def test_layers_of_a_resnet():
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
 
