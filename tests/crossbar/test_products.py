@@ -16,6 +16,8 @@ from hic_jax.crossbar.products import tiles
 from tests.crossbar import reference
 from tests.crossbar.reference import absmax, whole
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OFF = {
     "dac_bits": 0, "adc_bits": 0, "error_dac_bits": 0, "error_adc_bits": 0,
 }  # fmt: skip
@@ -62,9 +64,9 @@ DOTS = {
 }
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(
-    spec=specs([0, 1, 5, K, 30]), case=st.sampled_from(list(DOTS)),
+    spec=specs([0, 1, 5, 30]), case=st.sampled_from(list(DOTS)),
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_dot_general(spec, case, seed):
@@ -107,9 +109,9 @@ CONVOLUTIONS = {
 }  # fmt: skip
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(
-    spec=specs([0, 4, 6, 13, 256]), case=st.sampled_from(list(CONVOLUTIONS)),
+    spec=specs([0, 4, 6, 13]), case=st.sampled_from(list(CONVOLUTIONS)),
     seed=st.integers(0, 99),
 )  # fmt: skip
 def test_convolution(spec, case, seed):

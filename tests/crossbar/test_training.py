@@ -14,6 +14,8 @@ from hic_jax import crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OFF = CrossbarSpec(
     dac_bits=0, adc_bits=0, error_dac_bits=0, error_adc_bits=0,
     tile_rows=0, tile_columns=0,
