@@ -26,6 +26,13 @@ def above(name: str, value: float, low: float) -> None:
         raise ValueError(f"{name}={value!r}: must be greater than {low}")
 
 
+def below(name: str, value: float, high: float) -> None:
+    """Raises unless ``value`` < ``high``."""
+    finite(name, value)
+    if value >= high:
+        raise ValueError(f"{name}={value!r}: must be less than {high}")
+
+
 def within(name: str, value: float, low: float, high: float) -> None:
     """Raises unless ``low`` <= ``value`` <= ``high``."""
     finite(name, value)

@@ -31,8 +31,9 @@ def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
     if not bits:
         return x
     most = largest_code(bits)
-    per_unit = jnp.where(bound < TINY, 0.0, most / bound).astype(x.dtype)
-    return jnp.clip(jnp.round(x * per_unit), -most, most)
+    per_unit = jnp.where(bound < TINY, 0.0, most / bound)
+    codes = jnp.round(x.astype(jnp.float32) * per_unit)
+    return jnp.clip(codes, -most, most).astype(x.dtype)
 
 
 def unit(bound: jax.Array, bits: int) -> jax.Array:

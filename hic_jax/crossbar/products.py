@@ -87,7 +87,8 @@ def _split(x: jax.Array, axis: int, size: int) -> jax.Array:
 class Convolution:
     """A convolution, its groups on arrays of their own.
 
-    In the backward pass the contributions of all taps are integrated before they are
+    In the backward pass the columns are the output features, driven with the errors of
+    one tap after the other, and what comes of all taps is integrated before it is
     converted. (One conversion per tap, each at its own range, would add a rounding
     error of the same variance: nine of a third of the range each.)
 
@@ -139,8 +140,8 @@ class Convolution:
         groups = self.feature_group_count
         e_axis, w_axis = self.dimension_numbers.out_spec[1], self._outputs_axis
         sums = []
-        for tile in tiles(w.shape[w_axis] // groups, self._taps(w), columns):
-            held = self._cut(self._masked(w, tile), w_axis, tile, groups)
+        for tile in tiles(w.shape[w_axis] // groups, 1, columns):
+            held = self._cut(w, w_axis, tile, groups)
             transpose = jax.linear_transpose(lambda x, w=held: self(x, w), x)
             sums += transpose(self._cut(error, e_axis, tile, groups))
         return sums

@@ -28,7 +28,8 @@ class CrossbarSpec:
       dac_range: how the largest input is set: absmax, of the batch at hand; fixed, to
         dac_bound; running, a mean over past batches (see `hic_jax.crossbar.running`).
         Errors shrink a thousandfold in training: theirs is always absmax.
-      adc_range: likewise for the sums; absmax is each tile's own.
+      adc_range: likewise for the sums; absmax is each tile's own, over all its columns
+        and groups.
       dac_bound: largest input where that is fixed.
       adc_bound: largest sum where that is fixed, in units of the largest input times
         the largest weight of the layer.
@@ -63,7 +64,8 @@ class CrossbarSpec:
             checks.one_of(name, getattr(self, name), RANGES)
         for name in ("dac_bound", "adc_bound"):
             checks.above(name, getattr(self, name), 0.0)
-        checks.within("range_momentum", self.range_momentum, 0.0, 1.0)
+        checks.at_least("range_momentum", self.range_momentum, 0.0)
+        checks.below("range_momentum", self.range_momentum, 1.0)
         checks.at_least("adc_noise", self.adc_noise, 0.0)
 
     @property

@@ -185,7 +185,7 @@ def backward(spec, table, x, w, error):
     x_codes = codes(x, x_bound, spec.dac_bits).flat[table.x]
     step = unit(absmax(error), spec.error_dac_bits)
     drive = codes(error, absmax(error), spec.error_dac_bits).flat[table.y]
-    array = array_of(table.column, table.tap, table.taps, spec.tile_columns)
+    array = array_of(table.column, 0, 1, spec.tile_columns)
     sums = _add_up(array, table.x, drive * w.flat[table.w], x.shape)
     x_bar = read(sums, spec.error_adc_bits) * step
     (w_bar,) = _add_up(np.zeros_like(table.w), table.w, x_codes * drive, w.shape)

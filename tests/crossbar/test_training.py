@@ -60,7 +60,7 @@ def trained(crossbars):
         (OFF, {"adc_noise": 0.05}),
         # Arrays of their own count where every array has a converter.
         (dataclasses.replace(OFF, adc_bits=3), {"tile_rows": 9}),
-        (dataclasses.replace(OFF, error_adc_bits=3), {"tile_columns": 9}),
+        (dataclasses.replace(OFF, error_adc_bits=3), {"tile_columns": 1}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
