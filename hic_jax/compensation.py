@@ -203,9 +203,22 @@ def _batch_statistics(model, variables, train, indices):
     return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
 
 
-def _adabs(key, model, network, reference, train):
-    del reference
-    return adabs(key, model, network, train)
+def gdc_and_adabs(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    reference: Reference,
+    train: Arrays | None,
+) -> Network:
+    """`adabs` on top of `gdc`.
+
+    BatchNorm can undo only what happens before it: the logits of a classifier, which
+    none follows, would shrink beside a digital bias that does not (on CIFAR-10 that
+    costs 5 points in a year). There the gain of the layer acts; everywhere else
+    BatchNorm takes it out again.
+    """
+    gain_key, key = jax.random.split(key)
+    return adabs(key, model, gdc(gain_key, model, network, reference), train)
 
 
 Compensation = Callable[
@@ -215,7 +228,7 @@ COMPENSATIONS: dict[str, Compensation] = {
     "none": none,
     "gdc": gdc,
     "column": column,
-    "adabs": _adabs,
+    "adabs": gdc_and_adabs,
 }
 
 
