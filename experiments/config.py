@@ -52,6 +52,8 @@ class TrainConfig:
       label_smoothing: share of the target that is spread over all classes.
       augmentation: auto, none, crop or crop_flip; auto is crop for characters, and
         crop_flip else.
+      shift: how the images are changed before anything else: none, dim, invert, noise
+        or rotate. They are normalised by the moments of the unchanged ones.
       preset: the multi-level device.
       converters: whether analog layers are computed by crossbars with converters, or
         exactly.
@@ -79,6 +81,7 @@ class TrainConfig:
     analog_weight_decay: float = 0.0
     label_smoothing: float = 0.0
     augmentation: str = "auto"
+    shift: str = "none"
     preset: str = "nandakumar_2018"
     converters: bool = True
     digital_layers: str = ""
@@ -89,6 +92,7 @@ class TrainConfig:
         checks.one_of("channel_plan", self.channel_plan, CHANNEL_PLANS)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.one_of("augmentation", self.augmentation, ("auto", *data.POLICIES))
+        checks.one_of("shift", self.shift, data.SHIFTS)
         checks.one_of("preset", self.preset, pcm.PRESETS)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch_size", self.batch_size, 1)

@@ -57,10 +57,10 @@ _TIME_MARKS = {
 
 
 @contextmanager
-def _figure(path: Path, columns: int = 1) -> Iterator[list[Axes]]:
+def _figure(path: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
     """Axes side by side, saved to ``path`` at the end."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2 * columns, 3.6))
+        figure = Figure(figsize=(5.2 * columns, height))
         yield list(np.ravel(figure.subplots(1, columns)))
         figure.savefig(path)
 
@@ -146,6 +146,60 @@ def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
         color=colour,
         label=_NAMES.get(name, name),
     )
+
+
+def field_learning(
+    path: Path, rows: Sequence[dict[str, Any]], field: dict[str, Any]
+) -> None:
+    """Test accuracy in the field: what drift took, and what learning brings back.
+
+    Args:
+      path: of the picture.
+      rows: of ``metrics.jsonl`` in the field.
+      field: of ``summary.json``: accuracies as trained, and before learning.
+    """
+    tested = [row for row in rows if "test_accuracy" in row]
+    epochs = [0, *(row["epoch"] for row in tested)]
+    learnt = [field["accuracy_before"]["none"], *(r["test_accuracy"] for r in tested)]
+    with _figure(path, height=4.4) as (axes,):
+        axes.axhline(
+            100 * field["accuracy_trained"],
+            color=_COLOURS["fp32"],
+            linestyle="--",
+            label="as trained",
+        )
+        for name, accuracy in field["accuracy_before"].items():
+            if name != "none":
+                axes.axhline(
+                    100 * accuracy,
+                    color=_COLOURS[name],
+                    linestyle=":",
+                    label=f"{_NAMES[name]} instead",
+                )
+        axes.plot(
+            epochs,
+            100 * np.array(learnt),
+            color=_COLOURS["hic"],
+            marker="o",
+            markersize=4,
+            label="learning in the field",
+        )
+        shift = "" if field["shift"] == "none" else f", images: {field['shift']}"
+        axes.set(
+            xlabel="epochs in the field",
+            ylabel="test accuracy (%)",
+            title=f"after {_duration(field['seconds'])} of drift{shift}",
+        )
+        axes.figure.legend(loc="outside lower center", ncols=2)
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it."""
+    for name, unit in (("years", YEAR), ("days", DAY), ("hours", HOUR)):
+        if seconds >= unit:
+            count = seconds / unit
+            return f"{count:.3g} {name}" if count != 1 else f"one {name[:-1]}"
+    return f"{seconds:g} s"
 
 
 def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:

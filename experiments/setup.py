@@ -4,6 +4,8 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict
@@ -22,7 +24,7 @@ class Experiment:
 
     Attributes:
       config: the configuration.
-      dataset: images and labels in host memory.
+      dataset: images and labels in host memory, not shifted.
       model: the network.
       schedule: learning rate as a function of the step.
       tx: the transformation that trains it.
@@ -57,6 +59,7 @@ class Experiment:
         channels = models.stage_channels(train.channel_plan, train.width)
         models.check_depth(train.depth)
         dataset = data.load(train.dataset, train.data_dir)
+        data.shift(dataset.test_images[:1], train.shift)  # Whether it can be.
         size = len(dataset.train_labels)
         if train.batch_size > size:
             raise ValueError(
@@ -98,6 +101,14 @@ class Experiment:
             read_key=read_key,
             chip_key=chip_key,
         )
+
+    def arrays(self, split: str) -> steps.Arrays:
+        """A split ("train" or "test") on the device, shifted as configured."""
+        arrays, shift = steps.arrays(self.dataset, split), self.config.train.shift
+        if shift == "none":
+            return arrays
+        images = data.shift(np.asarray(arrays.images), shift)
+        return arrays.replace(images=jnp.asarray(images))
 
     def init_state(self) -> steps.TrainState:
         """The state before the first step."""

@@ -76,8 +76,8 @@ def _train(
         logging.info("going on from step %d", state.step)
     step = int(state.step)
     folder.begin_metrics(step)
-    train_set = steps.arrays(experiment.dataset, "train")
-    test_set = steps.arrays(experiment.dataset, "test")
+    train_set = experiment.arrays("train")
+    test_set = experiment.arrays("test")
     run = experiment.runner()
     total = experiment.steps_per_epoch * config.train.epochs
     last = min(total, max_steps or total)

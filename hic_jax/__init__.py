@@ -4,7 +4,7 @@ from hic_jax import crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
 from hic_jax.spec import HICSpec
-from hic_jax.transform import HICState, analog_labels, hic, hybrid_weights
+from hic_jax.transform import HICState, age, analog_labels, hic, hybrid_weights
 from hic_jax.weights import (
     DAY,
     HOUR,
@@ -29,6 +29,7 @@ __all__ = [
     "HICSpec",
     "HICState",
     "HybridWeight",
+    "age",
     "analog_labels",
     "crossbar",
     "deploy",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from hic_jax import accumulator
+from hic_jax import accumulator, checks
 from hic_jax.packing import Layout
 from hic_jax.pcm import binary, pair
 from hic_jax.spec import HICSpec
@@ -263,6 +263,38 @@ def hybrid_weights(opt_state: Any) -> Any:
         return next((n for n in nodes if isinstance(n, HybridWeight)), nodes[0])
 
     return jax.tree.map(first_analog, *trees, is_leaf=stop)
+
+
+def age(opt_state: Any, seconds: jax.Array | float) -> Any:
+    """An optimizer state whose devices drift for a while, unused, and then train on.
+
+    `drift` is for reading; this is for going on: what is written afterwards is young,
+    what is not stays old.
+
+    Args:
+      opt_state: state of any optax transformation that contains `hic`.
+      seconds: s, not negative.
+
+    Returns:
+      The state ``seconds`` later. What the devices then read is not in ``params`` yet:
+      ``read_params(params, hybrid_weights(opt_state), key=key)``.
+
+    Raises:
+      ValueError: at negative seconds.
+    """
+    if not isinstance(seconds, jax.core.Tracer):
+        checks.at_least("seconds", float(seconds), 0.0)
+
+    def older(state):
+        if not isinstance(state, HICState):
+            return state
+        # The clock is a float32 that counts steps: after a year on it, a step of 0.1 s
+        # would be lost. So the writes move into the past instead.
+        pairs = state.weights.multilevel
+        pairs = pairs.replace(written_at=pairs.written_at - seconds)
+        return state.replace(weights=state.weights.replace(multilevel=pairs))
+
+    return jax.tree.map(older, opt_state, is_leaf=lambda x: isinstance(x, HICState))
 
 
 def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:

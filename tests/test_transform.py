@@ -404,3 +404,51 @@ def test_a_state_without_analog_weights_is_an_error():
         hic_jax.hybrid_weights(tx.init({"w": jnp.ones(3)}))
     with pytest.raises(ValueError, match="no analog weight"):
         hic_jax.hybrid_weights(hic_jax.hic(IDEAL, 0).init({}))
+
+
+# ---- going on later
+
+
+def _trained(spec, shape=(8, 8)):
+    params = {"kernel": normal(0, shape)}
+    updates = {"kernel": 0.3 * normal(1, (12, *shape))}
+    return run(spec, updates, params)[:2]
+
+
+def test_an_older_state_reads_as_drifted_weights():
+    state, _ = _trained(REAL)
+    older = hic_jax.hybrid_weights(hic_jax.age(state, hic_jax.YEAR))
+    drifted = hic_jax.drift(hic_jax.hybrid_weights(state), hic_jax.YEAR)
+    # A float32 clock that has counted a year knows the second to 2 s.
+    chex.assert_trees_all_close(
+        hic_jax.read(older), hic_jax.read(drifted), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_only_what_is_written_after_a_year_is_young():
+    spec = dataclasses.replace(
+        REAL, multilevel=pcm.nandakumar_2018(), refresh_every=0, seconds_per_step=50.0
+    )
+    state, params = _trained(spec)
+    state = hic_jax.age(state, hic_jax.YEAR)
+    tx = hic_jax.hic(spec, 0)
+    push = jnp.zeros((8, 8)).at[0].set(1.0)
+    steps = 4
+    for step in range(steps):
+        update = {"kernel": push if step == 0 else jnp.zeros_like(push)}
+        change, state = tx.update(update, state, params)
+        params = optax.apply_updates(params, change)
+    weights = hic_jax.hybrid_weights(state)["kernel"]
+    now = pair.conductances(weights.multilevel, weights.time, spec.multilevel)
+    ratio = np.asarray(now / weights.multilevel.g)
+    # (age / 38.6 s) ** -0.04: pushed up, G+ was written `steps` steps ago.
+    np.testing.assert_allclose(ratio[0, 0], (steps * 50.0 / 38.6) ** -0.04, rtol=1e-5)
+    # The others wait for a year and 4 to 16 steps: one in 1e5.
+    np.testing.assert_allclose(ratio[0, 1:], (hic_jax.YEAR / 38.6) ** -0.04, rtol=1e-5)
+    np.testing.assert_allclose(ratio[1], (hic_jax.YEAR / 38.6) ** -0.04, rtol=1e-5)
+
+
+def test_nothing_gets_younger():
+    state, _ = _trained(REAL)
+    with pytest.raises(ValueError, match=r"seconds=-1.0: must be at least 0"):
+        hic_jax.age(state, -1.0)

@@ -14,9 +14,11 @@ from hic_jax.data.augment import (
 )
 from hic_jax.data.datasets import Dataset, load
 from hic_jax.data.errors import DataError
+from hic_jax.data.shift import SHIFTS, shift
 
 __all__ = [
     "POLICIES",
+    "SHIFTS",
     "DataError",
     "Dataset",
     "augment",
@@ -25,4 +27,5 @@ __all__ = [
     "normalise",
     "random_crop",
     "random_flip",
+    "shift",
 ]

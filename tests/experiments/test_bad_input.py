@@ -10,13 +10,14 @@ import pytest
 from absl import app, flags
 
 import hic_jax
-from experiments import config, demo, drift, train
+from experiments import config, demo, drift, field, train
 from experiments.config import TrainConfig, resolve
 
 LAUNCHERS = {
     train: (train.define_launch_flags, config.define_flags),
     drift: (drift.define_flags,),
     demo: (demo.define_flags,),
+    field: (field.define_flags,),
 }
 
 
@@ -174,6 +175,35 @@ def test_reading_what_is_no_run(refusal, tmp_path, name):
     path = tmp_path / name
     assert f"workdir={path}: is not a run" in refusal(drift, f"--workdir={path}")
     assert list(tmp_path.iterdir()) == []
+
+
+LEARNING = {
+    "--seconds=-1": r"seconds=-1\.0: must be at least 0",
+    "--epochs=0": r"epochs=0: must be at least 1",
+    "--analog_learning_rate=0": r"analog_learning_rate=0\.0: must be greater than 0",
+    "--shift=rotated": r"flag --shift=rotated: value should be one of <none\|dim",
+    "--workdir=": r"workdir=.*holds files but no config\.json",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), LEARNING.items(), ids=LEARNING)
+def test_learning_in_the_field_is_refused(refusal, tmp_path, words, message):
+    trained, workdir = tmp_path / "trained", tmp_path / "field"
+    for path in (trained, workdir):
+        path.mkdir()
+    _stored(trained)
+    if words == "--workdir=":
+        (workdir / "thesis.tex").touch()
+        words += str(workdir)
+    error = refusal(field, f"--trained={trained}", f"--workdir={workdir}", words)
+    assert re.search(message, error), error
+    assert [path.name for path in workdir.iterdir()] in ([], ["thesis.tex"])
+
+
+def test_learning_in_the_field_without_devices(refusal, tmp_path):
+    path = _stored(tmp_path, algorithm="fp32")
+    error = refusal(field, f"--trained={path}", f"--workdir={tmp_path / 'field'}")
+    assert "algorithm=fp32, which has no analog weights" in error
 
 
 @pytest.mark.parametrize("words", ["--epochs=0", "--seeds=0", "--chips=0", "--epoch=1"])

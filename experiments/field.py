@@ -1,0 +1,201 @@
+"""Learning in the field: goes on training on devices that have drifted, where they are.
+
+    python -m experiments.field --trained=runs/digits --workdir=runs/field
+    python -m experiments.field --trained=runs/digits --workdir=runs/rotated \
+        --shift=rotate --epochs=10
+
+Takes the network of a run, lets its devices drift for a year (``--seconds``), perhaps
+shows it images of another kind (``--shift``), and trains it further without programming
+anything anew. The new run folder holds what every run does; ``field`` in its
+``summary.json`` says what was lost, what came back and what that cost in wear.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+import hic_jax
+from experiments import launch, plots
+from experiments import train as train_lib
+from experiments.config import Config
+from experiments.drift import read_config_of_devices
+from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.setup import Experiment
+from hic_jax import checks, data
+from hic_jax.accounting import device_pulses
+from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
+from hic_jax.training import steps
+
+# What is tried before anything is trained.
+BEFORE = ("none", "gdc", "adabs")
+
+
+def config_in_the_field(trained: Config, **changes) -> Config:
+    """A configuration for going on from another one, with some fields changed."""
+    train = dataclasses.replace(trained.train, warmup=0.0, **changes)
+    return dataclasses.replace(trained, train=train)
+
+
+def learn(trained: str, workdir: str, config: Config, *, seconds: float) -> dict:
+    """Ages the devices of a run and trains them further.
+
+    Args:
+      trained: run folder with a checkpoint.
+      workdir: run folder for what comes; started again it goes on where it was stopped.
+      config: of the further training, from `config_in_the_field`.
+      seconds: between the two.
+
+    Returns:
+      The summary; its ``field`` holds ``trained``, ``seconds``, ``shift``,
+      ``accuracy_trained`` (on the images trained on), ``accuracy_before`` (of the same
+      chip later, by compensation), ``accuracy_after``, and ``extra_cycles``, the
+      write-erase cycles of the training in the field: ``max`` and ``mean`` over the
+      devices of each kind (None if wear is not tracked).
+
+    Raises:
+      RunFolderError: if a folder cannot be used.
+      TrainingDiverged: at a loss that is not finite.
+    """
+    origin = {"trained": trained, "seconds": seconds, "shift": config.train.shift}
+    old = RunFolder.read(trained)
+    before = Experiment.of(old.config)
+    state = old.restore(before.init_state())
+    old.close()
+    experiment = Experiment.of(config)
+    started = in_the_field(state, experiment, seconds)
+
+    folder = RunFolder.for_training(workdir, config)
+    known = folder.summary().get("field")
+    if known is None:
+        accuracies = {
+            "accuracy_trained": before.test_accuracy(state, before.arrays("test")),
+            "accuracy_before": accuracy_before(state, started, experiment),
+        }
+        known = folder.update_summary(field=origin | accuracies)["field"]
+    for name, value in origin.items():
+        if known[name] != value:
+            folder.close()
+            raise RunFolderError(
+                f"workdir={workdir}: went on from {name}={known[name]!r}, not from "
+                f"{value!r}; choose another folder"
+            )
+    if folder.latest_step() is None:
+        folder.save(started)
+    folder.close()
+
+    summary = train_lib.train(experiment, workdir)
+    folder = RunFolder.read(workdir)
+    after = folder.restore(experiment.init_state())
+    wear = extra_cycles(state, after) if config.spec.track_wear else None
+    known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
+    summary = folder.update_summary(field=known)
+    plots.field_learning(folder.path / "field.png", folder.metrics(), known)
+    folder.close()
+    return summary
+
+
+def in_the_field(
+    state: steps.TrainState, experiment: Experiment, seconds: float
+) -> steps.TrainState:
+    """A trained network ``seconds`` later, at the start of a further training.
+
+    Args:
+      state: as trained.
+      experiment: the further training; its schedules and its momentum start anew.
+      seconds: s.
+    """
+    devices = steps.find_hic(hic_jax.age(state.opt_state, seconds))
+    fresh = experiment.init_state()
+    opt_state = jax.tree.map(
+        lambda x: devices if isinstance(x, hic_jax.HICState) else x,
+        fresh.opt_state,
+        is_leaf=lambda x: isinstance(x, hic_jax.HICState),
+    )
+    weights = hic_jax.hybrid_weights(opt_state)
+    params = hic_jax.read_params(state.params, weights, key=experiment.read_key)
+    return state.replace(step=fresh.step, params=params, opt_state=opt_state)
+
+
+def accuracy_before(
+    trained: steps.TrainState, aged: steps.TrainState, experiment: Experiment
+) -> dict[str, float]:
+    """Test accuracy of the aged chip by compensation, before it learns anything."""
+    train, test = experiment.arrays("train"), experiment.arrays("test")
+    network = steps.Network.of(aged)
+    reference_key, key, read_key = jax.random.split(experiment.chip_key, 3)
+    reference = Reference(steps.Network.of(trained).weights, reference_key)
+    accuracies = {}
+    for name in BEFORE:
+        check_possible(name, network, train)
+        ready = COMPENSATIONS[name](key, experiment.model, network, reference, train)
+        accuracies[name] = steps.accuracy(read_key, experiment.model, ready, test)
+    return accuracies
+
+
+def extra_cycles(
+    before: steps.TrainState, after: steps.TrainState
+) -> dict[str, dict[str, float]]:
+    """Write-erase cycles between two states of the same devices, by their kind."""
+    first, last = (
+        device_pulses(hic_jax.hybrid_weights(state.opt_state))
+        for state in (before, after)
+    )
+    extra = {}
+    for kind in first:
+        pulses = [
+            late.astype(np.int64) - early
+            for early, late in zip(first[kind], last[kind], strict=True)
+        ]
+        cycles = np.maximum(*pulses)
+        extra[kind] = {"max": int(cycles.max()), "mean": float(cycles.mean())}
+    return extra
+
+
+def main(argv: list[str]) -> None:
+    """Learns as the flags say."""
+    launch.start(argv)
+    options = flags.FLAGS
+    with launch.clear_errors(ValueError):
+        checks.at_least("seconds", options.seconds, 0.0)
+        trained = read_config_of_devices(options.trained)
+        config = config_in_the_field(
+            trained,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            analog_learning_rate=options.analog_learning_rate,
+            shift=options.shift,
+        )
+        check_unused_or_same(options.workdir, config)
+    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
+        summary = learn(
+            options.trained, options.workdir, config, seconds=options.seconds
+        )
+    field = summary["field"]
+    logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
+    for name, accuracy in field["accuracy_before"].items():
+        logging.info("%12.0f s later, %-6s       %.4f", options.seconds, name, accuracy)
+    logging.info("after learning in the field      %.4f", field["accuracy_after"])
+    for kind, cycles in (field["extra_cycles"] or {}).items():
+        logging.info("extra write-erase cycles, %-10s  %d", kind, cycles["max"])
+
+
+def define_flags() -> None:
+    """Flags of this launcher."""
+    flags.DEFINE_string("trained", None, "Run folder to go on from.", required=True)
+    flags.DEFINE_string("workdir", None, "New run folder.", required=True)
+    flags.DEFINE_float("seconds", hic_jax.YEAR, "How long the devices drift before.")
+    flags.DEFINE_enum("shift", "none", list(data.SHIFTS), "What images become.")
+    flags.DEFINE_integer("epochs", 5, "Passes over the training images.")
+    flags.DEFINE_float(
+        "learning_rate", 0.05, "Highest learning rate of digital parameters."
+    )
+    flags.DEFINE_float(
+        "analog_learning_rate", 0.01, "Highest learning rate of analog weights."
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,118 @@
+"""Learning in the field: the same devices, later, further."""
+
+import json
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import hic_jax
+from experiments import field
+from experiments.config import TrainConfig, resolve
+from experiments.run_folder import RunFolder, RunFolderError
+from experiments.setup import Experiment
+from experiments.train import train
+from hic_jax.training import steps
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a trained run."""
+    path = tmp_path_factory.mktemp("field") / "trained"
+    config = TrainConfig(
+        channel_plan="one_block", width=2.0, epochs=3, batch_size=40,
+        augmentation="none", converters=False,
+    )  # fmt: skip
+    # Without spread what drift does is known.
+    train(Experiment.of(resolve(config, {"pcm_drift_nu_std": 0.0})), str(path))
+    return str(path)
+
+
+def _config(trained, **changes):
+    changes = {"epochs": 1, "analog_learning_rate": 0.02} | changes
+    return field.config_in_the_field(RunFolder.read(trained).config, **changes)
+
+
+@pytest.fixture(scope="module")
+def learnt(trained, tmp_path_factory):
+    """Summary and folder of a training in the field after a year."""
+    path = tmp_path_factory.mktemp("field") / "learnt"
+    summary = field.learn(trained, str(path), _config(trained), seconds=hic_jax.YEAR)
+    return summary, path
+
+
+def _state(path):
+    folder = RunFolder.read(str(path))
+    return folder.restore(Experiment.of(folder.config).init_state())
+
+
+def test_learning_recovers_what_drift_took(learnt, trained):
+    summary, path = learnt
+    result = summary["field"]
+    assert result["trained"] == trained and result["seconds"] == hic_jax.YEAR
+    assert result["accuracy_after"] == summary["test_accuracy"]
+    before = result["accuracy_before"]
+    assert set(before) == {"none", "gdc", "adabs"}
+    # 360 images: a standard deviation is 2.6 % at the most. Guessing is right in 10 %.
+    assert result["accuracy_trained"] > 0.6
+    assert before["none"] < 0.25
+    assert result["accuracy_after"] > before["none"] + 0.2
+    assert (path / "field.png").exists()
+    assert json.loads((path / "summary.json").read_text()) == summary
+
+
+def test_the_devices_are_the_trained_ones_a_year_later(trained):
+    state = _state(trained)
+    started = field.in_the_field(state, Experiment.of(_config(trained)), hic_jax.YEAR)
+    old, new = (steps.find_hic(s.opt_state).weights for s in (state, started))
+    for name in ("g", "pulses", "set_pulses", "resets"):
+        np.testing.assert_array_equal(
+            getattr(new.multilevel, name), getattr(old.multilevel, name)
+        )
+    np.testing.assert_array_equal(new.accumulator, old.accumulator)
+    chex.assert_trees_all_equal(started.batch_stats, state.batch_stats)
+    assert int(started.step) == 0
+    kernels = [
+        np.concatenate([np.ravel(w) for w in jax.tree.leaves(hic_jax.read(weights))])
+        for weights in map(hic_jax.hybrid_weights, (state.opt_state, started.opt_state))
+    ]
+    large = np.abs(kernels[0]) > np.median(np.abs(kernels[0]))
+    # (1 year / 38.6 s) ** -0.04: all was written in the last seconds.
+    np.testing.assert_allclose(kernels[1][large] / kernels[0][large], 0.580, rtol=1e-3)
+
+
+def test_wear_goes_on_from_where_it_was(learnt, trained):
+    summary, path = learnt
+    for kind in ("multilevel", "binary"):
+        before, after = (
+            json.loads((folder / "summary.json").read_text())["write_erase_cycles"]
+            for folder in (type(path)(trained), path)
+        )
+        extra = summary["field"]["extra_cycles"][kind]
+        assert 0 < extra["mean"]
+        assert after[kind]["max"] <= before[kind]["max"] + extra["max"]
+        assert after[kind]["sets"] > before[kind]["sets"]
+
+
+def test_started_again_it_goes_on(learnt, trained):
+    summary, path = learnt
+    again = field.learn(trained, str(path), _config(trained), seconds=hic_jax.YEAR)
+    assert again == summary
+
+
+def test_another_time_needs_another_folder(learnt, trained):
+    _, path = learnt
+    with pytest.raises(RunFolderError, match="went on from seconds=31536000"):
+        field.learn(trained, str(path), _config(trained), seconds=hic_jax.DAY)
+
+
+def test_images_shift_for_training_and_test_alike(trained):
+    experiment = Experiment.of(_config(trained, shift="invert"))
+    for split in ("train", "test"):
+        plain = steps.arrays(experiment.dataset, split)
+        shifted = experiment.arrays(split)
+        np.testing.assert_array_equal(shifted.images, 255 - np.asarray(plain.images))
+        np.testing.assert_array_equal(shifted.mean, plain.mean)
