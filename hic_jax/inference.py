@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from absl import logging
 
 from hic_jax import checks
 from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
@@ -146,7 +147,11 @@ def over_chips(
         vmap_chips = jax.default_backend() != "cpu"
     if vmap_chips:
         return jax.vmap(function)(jnp.stack(chip_keys))
-    return jnp.stack([function(key) for key in chip_keys])
+    results = []
+    for chip, key in enumerate(chip_keys, start=1):
+        results.append(jax.block_until_ready(function(key)))
+        logging.info("chip %d of %d", chip, len(chip_keys))
+    return jnp.stack(results)
 
 
 def _at_time(key: jax.Array, seconds: float) -> jax.Array:
