@@ -16,7 +16,6 @@ from experiments.report.estimates import (
     Estimate,
     Point,
     Run,
-    Wear,
     ageing,
     at_size,
     baseline_of,
@@ -248,7 +247,8 @@ def spares_the_devices(runs: Sequence[Run]) -> Finding:
     sentences = [
         f"The most worn device, a {DEVICES[worst.kind]} at width {worst.width:g}, has "
         f"seen {worst.worst:,} cycles, {scientific(worst.fraction)} of a limit of "
-        f"{scientific(worst.endurance_cycles)}: it survives {trainings(worst)} such "
+        f"{scientific(worst.endurance_cycles)}: it survives "
+        f"{trainings(worst.trainings)} such "
         "trainings."
     ]
     verdict = Verdict.SUPPORTED
@@ -326,17 +326,21 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def on_devices(devices: str) -> str:
     """The devices of `Ageing` in words."""
     return "the trained devices" if devices == TRAINED else f"chips of {devices}"
 
 
-def trainings(case: Wear) -> str:
+def trainings(count: float) -> str:
     """How many a device survives, to two digits."""
-    if math.isinf(case.trainings):
+    if math.isinf(count):
         return "any number of"
-    digits = max(len(str(case.trainings)) - 2, 0)
-    return f"{round(case.trainings, -digits):,}"
+    return f"{round(count, 2 - len(str(int(count)))):,}"
 
 
 def _missing(fp32: Sequence[Point], hic: Sequence[Point]) -> str:

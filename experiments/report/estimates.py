@@ -163,12 +163,14 @@ class Reached:
 
     Attributes:
       size_kb: its inference model size.
+      accuracy: in %, that of the curve at this size.
       width: if it was measured; None if it is interpolated between two widths.
       smallest: whether it is the smallest that was measured, so that a smaller one
         might do.
     """
 
     size_kb: float
+    accuracy: float
     width: float | None
     smallest: bool
 
@@ -179,13 +181,14 @@ def smallest_reaching(points: Sequence[Point], accuracy: float) -> Reached | Non
         if point.accuracy.mean < accuracy:
             continue
         if index == 0 or point.accuracy.mean == accuracy:
-            return Reached(point.size_kb, point.width, index == 0)
+            mean = point.accuracy.mean
+            return Reached(point.size_kb, mean, point.width, index == 0)
         before = points[index - 1]
         share = (accuracy - before.accuracy.mean) / (
             point.accuracy.mean - before.accuracy.mean
         )
         size = before.size_kb * (point.size_kb / before.size_kb) ** share
-        return Reached(size, None, False)
+        return Reached(size, accuracy, None, False)
     return None
 
 

@@ -1,4 +1,7 @@
-"""The figures of the report: each drawn from what `estimates` computed."""
+"""The figures of the report, drawn from what `experiments.report.estimates` computed.
+
+The path of a figure has no ending: it is saved as PNG and as SVG.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,109 +9,231 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from experiments.plots import COLOURS, MARKERS, NAMES, TIME_MARKS, figure
 from experiments.report.claims import COMPARABLE_POINTS, REDUCTION, scientific
-from experiments.report.estimates import Ageing, Point, Reached, Wear, baseline_of
+from experiments.report.estimates import Ageing, Gain, Point, Reached, Wear
 from hic_jax.inference import TRAINED
 
-_LIMIT = "#c4552d"
-_LINES = {"fp32": ("s", "--"), "hic": ("o", "-")}
+_LIMIT = COLOURS["none"]
+_MARKS = {"fp32": "s", "hic": "o"}
 
 
 @contextmanager
 def _saved(path: Path) -> Iterator[Axes]:
-    """Axes that are saved as ``path`` with the endings png and svg."""
-    with figure(path.with_suffix(".png"), path.with_suffix(".svg")) as (axes,):
+    with figure(Path(f"{path}.png"), Path(f"{path}.svg")) as (axes,):
         yield axes
 
 
-def accuracy_against_size(path: Path, curves: dict[str, Sequence[Point]]) -> None:
+def accuracy_against_size(
+    path: Path, curves: dict[str, Sequence[Point]], gain: Gain | None
+) -> None:
     """Accuracy against inference model size: seeds, their mean and spread.
 
     Args:
-      path: of the figure, without its ending.
-      curves: of `estimates.curve` by algorithm; an empty one is left out.
+      path: of the figure.
+      curves: of `estimates.curve` by algorithm.
+      gain: whose range of sizes is shaded.
     """
     with _saved(path) as axes:
+        if gain is not None:
+            axes.axvspan(
+                gain.sizes_kb[0], gain.sizes_kb[-1], color="#888888", alpha=0.12,
+                linewidth=0, label="sizes that both cover",
+            )  # fmt: skip
         for name, points in curves.items():
-            if points:
-                _draw_curve(axes, name, points)
-        axes.set(
-            xscale="log",
-            xlabel="inference model size (kB)",
-            ylabel="test accuracy (%)",
-        )
-        _plain_log_axis(axes, [p.size_kb for points in curves.values() for p in points])
-        _room_above(axes)
-        axes.legend(loc="lower right")
+            _draw_curve(axes, name, points)
+        _size_axes(axes)
+        axes.legend(loc="lower right", fontsize=9)
 
 
-def accuracy_against_reduction(
-    path: Path, fp32: Sequence[Point], hic: Sequence[Point], reached: Reached | None
+def smallest_comparable(
+    path: Path, baseline: Point, hic: Sequence[Point], reached: Reached | None
 ) -> None:
-    """HIC against the FP32 baseline: points lost, and share of its size.
+    """HIC beside the FP32 baseline, its accuracy and half its size.
 
     Args:
-      path: of the figure, without its ending.
-      fp32: the curve that holds the baseline.
+      path: of the figure.
+      baseline: of `estimates.baseline_of`.
       hic: the curve of HIC.
       reached: the smallest HIC that is comparable with the baseline.
     """
-    baseline = baseline_of(fp32)
+    target = baseline.accuracy.mean
     with _saved(path) as axes:
-        relative = [
-            Point(
-                point.width,
-                100 * point.size_kb / baseline.size_kb,
-                _shifted(point.accuracy, baseline.accuracy.mean),
-                tuple(a - baseline.accuracy.mean for a in point.accuracies),
-            )
-            for point in (*hic, baseline)
-        ]
-        _draw_curve(axes, "hic", relative[:-1])
         axes.axhspan(
-            -COMPARABLE_POINTS, COMPARABLE_POINTS, color=COLOURS["fp32"], alpha=0.15,
-            linewidth=0, label=f"comparable: ±{COMPARABLE_POINTS:g} points",
+            target - COMPARABLE_POINTS, target + COMPARABLE_POINTS, linewidth=0,
+            color=COLOURS["fp32"], alpha=0.18,
+            label=f"baseline ± {COMPARABLE_POINTS:g} points",
         )  # fmt: skip
-        _draw_curve(axes, "fp32", relative[-1:])
         axes.axvline(
-            100 * (1 - REDUCTION),
+            (1 - REDUCTION) * baseline.size_kb,
             color=_LIMIT,
-            linestyle=":",
-            label=f"{REDUCTION:.0%} less".replace("%", " %"),
+            linestyle="--",
+            linewidth=1.2,
+            label=f"{100 * REDUCTION:g} % less than the baseline",
         )
+        _draw_curve(axes, "fp32", [baseline])
+        _draw_curve(axes, "hic", hic)
         if reached is not None:
-            share = 100 * reached.size_kb / baseline.size_kb
             axes.plot(
-                share,
-                max(
-                    np.interp(
-                        np.log(share),
-                        np.log([p.size_kb for p in relative[:-1]]),
-                        [p.accuracy.mean for p in relative[:-1]],
-                    ),
-                    -COMPARABLE_POINTS,
-                ),
+                reached.size_kb,
+                reached.accuracy,
                 marker="*",
-                markersize=14,
+                markersize=13,
+                markeredgecolor="white",
                 color=_LIMIT,
                 linestyle="none",
                 label="smallest comparable HIC",
                 zorder=5,
             )
+        _size_axes(axes)
+        axes.legend(loc="lower right", fontsize=9)
+
+
+def _draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
+    """Mean and standard deviation of each width; single seeds behind them, faint."""
+    sizes = [point.size_kb for point in points]
+    for point in points:
+        axes.plot(
+            [point.size_kb] * len(point.accuracies),
+            point.accuracies,
+            marker=_MARKS[name],
+            markersize=4,
+            markeredgewidth=0,
+            color=COLOURS[name],
+            alpha=0.35,
+            linestyle="none",
+        )
+        axes.annotate(
+            f"×{point.width:g}",
+            (point.size_kb, point.accuracy.mean),
+            xytext=(-6, 5),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=COLOURS[name],
+        )
+    axes.errorbar(
+        sizes,
+        [point.accuracy.mean for point in points],
+        yerr=[point.accuracy.std or 0.0 for point in points],
+        marker=_MARKS[name],
+        markersize=5.5,
+        linewidth=1.6,
+        capsize=3,
+        color=COLOURS[name],
+        label=NAMES[name],
+    )
+
+
+def _size_axes(axes: Axes) -> None:
+    axes.set(
+        xscale="log", xlabel="inference model size (kB)", ylabel="test accuracy (%)"
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.1, y=0.12)
+
+
+def accuracy_over_time(path: Path, cases: Sequence[Ageing]) -> None:
+    """Accuracy against time: compensations as lines, chips as bands.
+
+    Args:
+      path: of the figure.
+      cases: the compensations of one width on one kind of devices.
+    """
+    deployed = cases[0].devices != TRAINED
+    with _saved(path) as axes:
+        for case in cases:
+            colour = COLOURS.get(case.compensation)
+            mean, std = np.array(case.chip_mean), np.array(case.chip_std)
+            axes.fill_between(
+                case.times,
+                np.maximum(mean - std, 0),
+                np.minimum(mean + std, 100),
+                color=colour,
+                alpha=0.18,
+                linewidth=0,
+            )
+            axes.plot(
+                case.times,
+                mean,
+                marker=MARKERS.get(case.compensation, "o"),
+                markersize=5,
+                color=colour,
+                label=NAMES.get(case.compensation, case.compensation),
+            )
         axes.set(
             xscale="log",
-            xlabel=f"inference model size (% of FP32 at width {baseline.width:g})",
-            ylabel="test accuracy − baseline (points)",
+            xlabel=f"time after {'programming' if deployed else 'training'}",
+            ylabel="test accuracy (%)",
         )
-        _plain_log_axis(axes, [p.size_kb for p in relative])
-        _room_above(axes)
-        axes.legend(loc="lower right", fontsize=8)
+        times = [time for case in cases for time in case.times]
+        axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
+        axes.set_xlim(0.5 * min(times), 2 * max(times))
+        axes.minorticks_off()
+        axes.legend(fontsize=9)
 
 
-def _shifted(estimate, by):
-    import dataclasses
+def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
+    """Write-erase cycles by width and kind of device, beside the endurance limit.
 
-    return dataclasses.replace(estimate, mean=estimate.mean - by)
+    Args:
+      path: of the figure.
+      cases: of `estimates.wear`.
+    """
+    widths = sorted({case.width for case in cases})
+    kinds = list(dict.fromkeys(case.kind for case in cases))
+    limit = min(case.endurance_cycles for case in cases)
+    with _saved(path) as axes:
+        for case in cases:
+            shift = 0.4 * (kinds.index(case.kind) - (len(kinds) - 1) / 2)
+            row = widths.index(case.width) + shift
+            label = NAMES[case.kind] if case.width == widths[0] else None
+            axes.barh(
+                row, max(case.worst, _NONE), height=0.36, color=COLOURS[case.kind],
+                label=label,
+            )  # fmt: skip
+            axes.plot(
+                [max(case.mean, _NONE), max(case.p99, _NONE)],
+                [row, row],
+                marker="|",
+                linestyle="none",
+                color="white",
+            )
+            axes.annotate(
+                f"{case.worst:,}: {scientific(case.fraction)} of the limit",
+                (max(case.worst, _NONE), row),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        axes.axvline(limit, color=_LIMIT, linestyle="--")
+        axes.annotate(
+            f"endurance limit {scientific(limit)}",
+            (limit, 0.5),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, 0),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="center",
+            color=_LIMIT,
+        )
+        axes.set_yticks(range(len(widths)), [f"×{width:g}" for width in widths])
+        axes.invert_yaxis()
+        axes.set(
+            xscale="log",
+            xlim=(_NONE, 3 * max(limit, *(case.worst for case in cases))),
+            xlabel="write-erase cycles of the most worn device",
+            ylabel="width",
+        )
+        axes.grid(visible=False, axis="y")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+
+
+# Where bars begin on the logarithmic axis: left of one cycle.
+_NONE = 0.5
