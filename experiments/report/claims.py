@@ -111,10 +111,10 @@ def beats_fp32(runs: Sequence[Run]) -> Finding:
     low, high = gain.sizes_kb[0], gain.sizes_kb[-1]
     where = f"{kilobytes(low)} to {kilobytes(high)}"
     sentences = [
-        f"Over the sizes that both cover, {where}, HIC gains "
+        f"Over the sizes that both cover, {where}, the gain of HIC is "
         f"{signed(gain.mean.mean)} points on average."
         if low < high
-        else f"At {kilobytes(low)}, the one size that both cover, HIC gains "
+        else f"At {kilobytes(low)}, the one size that both cover, the gain of HIC is "
         f"{signed(gain.mean.mean)} points."
     ]
     if verdict is Verdict.TOO_LITTLE:
@@ -129,7 +129,7 @@ def halves_the_model(runs: Sequence[Run]) -> Finding:
     mean accuracy of HIC at half the baseline's inference model size (interpolated
     linearly in the logarithm of the size; of the widest HIC, if that is smaller than
     half) less the mean accuracy of the baseline. The claim is supported if the 95 %
-    interval of this difference lies above -0.5 points, which is what counts as
+    interval of this difference lies above −0.5 points, which is what counts as
     comparable, and not supported if it lies below and no wider HIC could be tried
     within half the size.
     """
@@ -162,7 +162,7 @@ def halves_the_model(runs: Sequence[Run]) -> Finding:
             f"{kilobytes(half)}: wider HIC runs would tell."
         )
     elif verdict is Verdict.TOO_LITTLE:
-        sentences.append(_why_open(difference, f"-{COMPARABLE_POINTS:g}"))
+        sentences.append(_why_open(difference, f"−{COMPARABLE_POINTS:g}"))
     what = "half the baseline's size" if size == half else "the widest width"
     return Finding(
         verdict,
@@ -199,7 +199,8 @@ def withstands_drift(runs: Sequence[Run]) -> Finding:
     deciding = [case for case in cases if drift_verdict(case) is verdict]
     worst = max(deciding, key=lambda case: case.loss.mean)
     sentences = [
-        f"With AdaBS, {on_devices(worst.devices)} lose {worst.loss.mean:.2f} points "
+        f"With AdaBS, {on_devices(worst.devices)} lose "
+        f"{minus(f'{worst.loss.mean:.2f}')} points "
         f"from {duration(worst.times[0])} to {duration(worst.times[-1])} at width "
         f"{worst.width:g}"
         + (f", the most of {len(deciding)} widths." if deciding[1:] else ".")
@@ -282,7 +283,7 @@ DEVICES = {"multilevel": "multi-level device", "binary": "binary cell"}
 
 def statement(claim: Callable) -> str:
     """The claim itself: the first line of its docstring."""
-    return claim.__doc__.splitlines()[0]
+    return claim.__doc__.splitlines()[0].removesuffix(".")
 
 
 def rule(claim: Callable) -> str:
@@ -313,7 +314,12 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def signed(points: float) -> str:
     """Points with their sign and two decimals."""
-    return f"{points:+.2f}".replace("-", "−")
+    return minus(f"{points:+.2f}")
+
+
+def minus(number: str) -> str:
+    """A number with a minus sign, which is as wide as a plus."""
+    return number.replace("-", "−")
 
 
 def duration(seconds: float) -> str:
@@ -362,39 +368,34 @@ def _why_open(quantity: Estimate, threshold: str) -> str:
         return "It takes two seeds of every width."
     if quantity.interval[0] == quantity.interval[1]:
         return "All seeds agree to the last digit: that tells nothing of their spread."
-    return (
-        f"The 95 % interval holds {threshold.replace('-', '−')}: more seeds would tell."
-    )
+    return f"The 95 % interval holds {threshold}: more seeds would tell."
 
 
 def _reductions(hic: Sequence[Point], baseline: Point) -> list[str]:
-    """The smallest HIC that is as accurate as the baseline, exactly and about."""
-    target = baseline.accuracy.mean
-    sentences = [
-        f"The baseline is FP32 at width {baseline.width:g}: {target:.2f} % at "
-        f"{kilobytes(baseline.size_kb)}."
-    ]
+    """The smallest HIC that is about as accurate as the baseline, and exactly so."""
+    target, size = baseline.accuracy.mean, baseline.size_kb
+    name = f"FP32 at width {baseline.width:g} ({target:.2f} % at {kilobytes(size)})"
+    sentences = []
     for accuracy, what in (
-        (target, "reaches it"),
-        (target - COMPARABLE_POINTS, f"comes within {COMPARABLE_POINTS:g} points"),
+        (target - COMPARABLE_POINTS, f"comes within {COMPARABLE_POINTS:g} points of"),
+        (target, "reaches"),
     ):
         reached = smallest_reaching(hic, accuracy)
         if reached is None:
-            sentences.append(f"No HIC {what}.")
-            continue
-        how = (
-            "interpolated between two widths"
-            if reached.width is None
-            else f"measured, width {reached.width:g}"
-        )
-        if reached.smallest:
-            how += ", the smallest that was trained"
-        saved = 1 - reached.size_kb / baseline.size_kb
-        change = f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'}".replace(
-            "%", " %"
-        )
-        sentences.append(
-            f"The smallest HIC that {what} has {kilobytes(reached.size_kb)} ({how}): "
-            f"{change}."
-        )
+            sentences.append(f"No HIC {what} {name}.")
+        else:
+            how = (
+                "interpolated between two widths"
+                if reached.width is None
+                else f"measured, width {reached.width:g}"
+            )
+            if reached.smallest:
+                how += ", the smallest that was trained"
+            saved = 100 * (1 - reached.size_kb / size)
+            sentences.append(
+                f"The smallest HIC that {what} {name} has "
+                f"{kilobytes(reached.size_kb)} ({how}): {abs(saved):.0f} % "
+                f"{'less' if saved >= 0 else 'more'}."
+            )
+        name = "it"
     return sentences

@@ -45,7 +45,6 @@ def accuracy_against_size(
         for name, points in curves.items():
             _draw_curve(axes, name, points)
         _size_axes(axes)
-        axes.legend(loc="lower right", fontsize=9)
 
 
 def smallest_comparable(
@@ -88,7 +87,6 @@ def smallest_comparable(
                 zorder=5,
             )
         _size_axes(axes)
-        axes.legend(loc="lower right", fontsize=9)
 
 
 def _draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
@@ -134,7 +132,13 @@ def _size_axes(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.1, y=0.12)
+    axes.margins(x=0.15, y=0.12)
+    _legend_above(axes)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Where it hides nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
 
 
 def accuracy_over_time(path: Path, cases: Sequence[Ageing]) -> None:
@@ -174,7 +178,7 @@ def accuracy_over_time(path: Path, cases: Sequence[Ageing]) -> None:
         axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
         axes.set_xlim(0.5 * min(times), 2 * max(times))
         axes.minorticks_off()
-        axes.legend(fontsize=9)
+        _legend_above(axes)
 
 
 def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
@@ -232,7 +236,8 @@ def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
             ylabel="width",
         )
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
+        axes.set_axisbelow(True)
+        _legend_above(axes)
 
 
 # Where bars begin on the logarithmic axis: left of one cycle.

@@ -13,6 +13,7 @@ from experiments.plots import NAMES
 from experiments.report import claims, figures, runs, tables
 from experiments.report.claims import CLAIMS, Finding, Verdict
 from experiments.report.estimates import (
+    Ageing,
     Point,
     Run,
     ageing,
@@ -84,14 +85,17 @@ class Section:
         estimate, unit = self.finding.estimate, self.finding.unit
         if estimate is None:
             return ""
-        form = ".2f" if unit == "points" else ",.0f"
-        parts = [f"{self.finding.quantity}: {estimate.mean:{form}} {unit}"]
+        form = ".2f" if unit == "points" else ",.1f"
+
+        def number(value: float) -> str:
+            return claims.minus(f"{value:{form}}")
+
+        parts = [f"{self.finding.quantity}: {number(estimate.mean)} {unit}"]
         if estimate.interval is not None:
-            low, high = estimate.interval
-            parts.append(f"95 % interval {low:{form}} to {high:{form}}")
-            parts.append(f"standard deviation {estimate.std:{form}}")
-        parts.append("1 seed" if estimate.seeds == 1 else f"{estimate.seeds} seeds")
-        return tables.minus(", ".join(parts))
+            low, high = map(number, estimate.interval)
+            parts.append(f"95 % interval {low} to {high}")
+            parts.append(f"standard deviation {number(estimate.std)}")
+        return ", ".join([*parts, claims.counted(estimate.seeds, "seed")])
 
 
 def write(
@@ -227,7 +231,8 @@ def _half_size(
         out / f"{prefix}smallest_hic",
         f"HIC beside the baseline. {_in_words('fp32', [baseline])} "
         f"{_in_words('hic', hic)}",
-        "HIC beside the FP32 baseline, which it should reach left of the dashed line.",
+        "HIC beside the FP32 baseline, which it should reach left of the dashed line, at "
+        "half its size.",
     )
     reached = smallest_reaching(hic, target)
     figures.smallest_comparable(picture.path, baseline, hic, reached)
@@ -239,23 +244,12 @@ def _drift(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
     pictures = []
     for devices, width in dict.fromkeys((c.devices, c.width) for c in cases):
         mine = [c for c in cases if (c.devices, c.width) == (devices, width)]
-        seeds, chips = mine[0].loss.seeds, mine[0].chips
-        where = f"{claims.on_devices(devices)}, width {width:g}"
-        picture = Picture(
-            out / f"{prefix}drift_{devices}_width{width:g}",
-            f"Test accuracy over time, {where}. "
-            + " ".join(
-                f"{NAMES.get(c.compensation, c.compensation)}: "
-                f"{c.chip_mean[0]:.1f} % at {claims.duration(c.times[0])}, "
-                f"{c.chip_mean[-1]:.1f} % at {claims.duration(c.times[-1])}."
-                for c in mine
-            ),
-            f"{where[0].upper()}{where[1:]}: mean of {chips} chips of "
-            f"{claims.counted(seeds, 'seed')}; the band is the standard deviation of "
-            "one chip.",
-        )
-        figures.accuracy_over_time(picture.path, mine)
-        pictures.append(picture)
+        path = out / f"{prefix}drift_{devices}_width{width:g}"
+        pictures.append(_over_time(path, mine))
+        compensated = [case for case in mine if case.compensation != "none"]
+        if 0 < len(compensated) < len(mine):
+            path = path.with_name(path.name + "_compensated")
+            pictures.append(_over_time(path, compensated))
     if not cases:
         return [], []
     return pictures, [
@@ -267,6 +261,26 @@ def _drift(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
         ),
         Table("drift", "", (), [row for c in cases for row in tables.ageing_rows(c)]),
     ]
+
+
+def _over_time(path: Path, cases: Sequence[Ageing]) -> Picture:
+    """Compensations of one width on one kind of devices."""
+    seeds, chips = cases[0].loss.seeds, cases[0].chips
+    where = f"{claims.on_devices(cases[0].devices)}, width {cases[0].width:g}"
+    figures.accuracy_over_time(path, cases)
+    curves = " ".join(
+        f"{NAMES.get(case.compensation, case.compensation)}: "
+        f"{case.chip_mean[0]:.1f} % at {claims.duration(case.times[0])}, "
+        f"{case.chip_mean[-1]:.1f} % at {claims.duration(case.times[-1])}."
+        for case in cases
+    )
+    return Picture(
+        path,
+        f"Test accuracy over time, {where}. {curves}",
+        f"{where[0].upper()}{where[1:]}: mean of {claims.counted(chips, 'chip')} of "
+        f"{claims.counted(seeds, 'seed')}; the band is the standard deviation of one "
+        "chip.",
+    )
 
 
 def _endurance(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:

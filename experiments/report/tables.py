@@ -14,6 +14,7 @@ from experiments.report.claims import (
     Finding,
     drift_verdict,
     duration,
+    minus,
     scientific,
     signed,
     trainings,
@@ -202,11 +203,6 @@ def _plain(form: str, key: str) -> Callable[[Row], str]:
         return ABSENT if value is None else minus(format(value, form))
 
     return text
-
-
-def minus(text: str) -> str:
-    """A number with a minus sign that is as wide as a plus."""
-    return text.replace("-", "−")
 
 
 def _kilobytes(row: Row, key: str = "inference_kb") -> str:
