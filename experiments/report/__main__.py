@@ -41,8 +41,6 @@ def report(paths: list[str], out: str) -> Path:
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
     launch.quiet_libraries()
-    if len(argv) < 2:
-        raise app.UsageError("RUNS: must name at least one folder")
     with launch.clear_errors(ValueError, OSError):
         written = report(argv[1:], flags.FLAGS.out)
     logging.info("report: %s", written)

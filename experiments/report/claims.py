@@ -306,7 +306,7 @@ def scientific(number: float) -> str:
         return f"{number:g}"
     digits, exponent = f"{number:.1e}".split("e")
     power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if digits == "1.0" else f"{digits} × {power}"
+    return power if digits == "1.0" else f"{digits}\u00a0×\u00a0{power}"
 
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -123,7 +123,7 @@ def write(
     # A run may stand in several groups.
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
     rows = [tables.run_row(run) for run in everything]
-    table_of_runs = Table("runs", "All runs", tables.RUNS, rows)
+    table_of_runs = Table("runs", "Each run once", tables.RUNS, rows)
     tables.write(
         out,
         [
@@ -231,8 +231,8 @@ def _half_size(
         out / f"{prefix}smallest_hic",
         f"HIC beside the baseline. {_in_words('fp32', [baseline])} "
         f"{_in_words('hic', hic)}",
-        "HIC beside the FP32 baseline, which it should reach left of the dashed line, at "
-        "half its size.",
+        "HIC beside the FP32 baseline, which it should reach left of the dashed line: "
+        "at less than half its size.",
     )
     reached = smallest_reaching(hic, target)
     figures.smallest_comparable(picture.path, baseline, hic, reached)

@@ -54,8 +54,11 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     """Run folders: the paths themselves, or up to two levels below them.
 
     Raises:
-      ValueError: if a path is no folder, or no run is there.
+      ValueError: if there is no path, a path is no folder, or no run is there.
     """
+    paths = list(paths)
+    if not paths:
+        raise ValueError("runs=: must name at least one folder")
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
@@ -71,13 +74,13 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
                     if folder.is_dir()
                 )
             )
-        for folder in (folder for level in levels for folder in level):
-            if _is_run(folder):
-                found.setdefault(folder.resolve(), folder)
-        if not found:
+        mine = [folder for level in levels for folder in level if _is_run(folder)]
+        if not mine:
             raise ValueError(
                 f"runs={path}: holds no run (no config.json, up to two levels deep)"
             )
+        for folder in mine:
+            found.setdefault(folder.resolve(), folder)
     return list(found.values())
 
 
@@ -268,10 +271,11 @@ def _distinction(
         ("FP32", "HIC"), pair, zip(*pairs, strict=True), strict=True
     ):
         varying = _varying([recipe(other[0]) for other in others if other])
+        varying.sort(key=lambda field: not field.startswith("train."))
         if side and varying:
-            values = [f"{_short(f)}={_stored(side[0], f)}" for f in varying[:5]]
-            if varying[5:]:
-                values.append(f"{len(varying) - 5} more fields")
+            values = [f"{_short(f)}={_stored(side[0], f)}" for f in varying[:4]]
+            if more := len(varying[4:]):
+                values.append(f"{more} more field{'' if more == 1 else 's'}")
             words.append(f"{name} with {', '.join(values)}")
     return "; ".join(words)
 

@@ -209,6 +209,11 @@ def _kilobytes(row: Row, key: str = "inference_kb") -> str:
     return ABSENT if row[key] is None else f"{row[key]:,.1f}"
 
 
+def _milliseconds(row: Row) -> str:
+    seconds = row["seconds_per_step"]
+    return ABSENT if seconds is None else f"{1000 * seconds:,.1f}"
+
+
 def interval(row: Row, form: str = ".2f") -> str:
     """The 95 % interval of a row."""
     if row["interval_low"] is None:
@@ -242,7 +247,7 @@ RUNS = (
     Column("epochs", _plain("d", "epochs")),
     Column("data set", lambda row: row["dataset"], number=False),
     Column("depth", _plain("d", "depth")),
-    Column("s per step", _plain(".3g", "seconds_per_step")),
+    Column("ms per step", _milliseconds),
     Column("folder", lambda row: row["folder"], number=False),
 )
 
