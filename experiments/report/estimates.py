@@ -289,7 +289,10 @@ class Wear:
       p99: the 99th percentile of the devices, the mean over seeds.
       worst: cycles of the most worn device of all seeds.
       endurance_cycles: the limit; the lowest, if the runs were summarised with several.
-      fraction: of the limit that the most worn device of all seeds has used up.
+      fraction: of its limit that the most worn device of all seeds has used up.
+      trainings: like this one that this device survives; infinite if it saw no cycle.
+      edges: of a histogram in cycles; empty where a seed has none.
+      counts: devices of all seeds between each two edges.
     """
 
     kind: str
@@ -300,11 +303,9 @@ class Wear:
     worst: int
     endurance_cycles: float
     fraction: float
-
-    @property
-    def trainings(self) -> float:
-        """Trainings like this that the most worn device survives."""
-        return math.floor(1 / self.fraction) if self.fraction else math.inf
+    trainings: float
+    edges: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 def wear(runs: Sequence[Run]) -> list[Wear]:
@@ -314,8 +315,9 @@ def wear(runs: Sequence[Run]) -> list[Wear]:
         widths: dict[float, list[dict]] = {}
         for run in runs:
             if run["wear"]:
-                widths.setdefault(run["width"], []).append(run["wear"][kind])
-        for width, seeds in sorted(widths.items()):
+                widths.setdefault(run["width"], []).append(run["wear"])
+        for width, wears in sorted(widths.items()):
+            seeds = [wear[kind] for wear in wears]
             found.append(
                 Wear(
                     kind,
@@ -326,6 +328,28 @@ def wear(runs: Sequence[Run]) -> list[Wear]:
                     max(seed["max"] for seed in seeds),
                     min(seed["endurance_cycles"] for seed in seeds),
                     max(seed["fraction_of_endurance"] for seed in seeds),
+                    min(
+                        seed["endurance_cycles"] // seed["max"]
+                        if seed["max"]
+                        else math.inf
+                        for seed in seeds
+                    ),
+                    *_histogram([wear.get("histogram") for wear in wears], kind),
                 )
             )
     return found
+
+
+def _histogram(
+    seeds: Sequence[dict[str, list[int]] | None], kind: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Edges and the devices of all seeds; the edges of one seed begin another's."""
+    if not all(seeds):
+        return (), ()
+    edges = max((seed["edges"] for seed in seeds), key=len)
+    counts = np.zeros(len(edges) - 1, int)
+    for seed in seeds:
+        if seed["edges"] != edges[: len(seed["edges"])]:
+            return (), ()
+        counts[: len(seed[kind])] += seed[kind]
+    return tuple(edges), tuple(counts.tolist())

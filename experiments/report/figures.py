@@ -215,18 +215,7 @@ def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
                 va="center",
                 fontsize=8,
             )
-        axes.axvline(limit, color=_LIMIT, linestyle="--")
-        axes.annotate(
-            f"endurance limit {scientific(limit)}",
-            (limit, 0.5),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3, 0),
-            textcoords="offset points",
-            rotation=90,
-            ha="right",
-            va="center",
-            color=_LIMIT,
-        )
+        _draw_limit(axes, limit)
         axes.set_yticks(range(len(widths)), [f"×{width:g}" for width in widths])
         axes.invert_yaxis()
         axes.set(
@@ -240,5 +229,50 @@ def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
         _legend_above(axes)
 
 
-# Where bars begin on the logarithmic axis: left of one cycle.
+def cycles_of_devices(path: Path, cases: Sequence[Wear]) -> None:
+    """How many devices have seen how many write-erase cycles.
+
+    Args:
+      path: of the figure.
+      cases: both kinds of device of one width, with histograms.
+    """
+    limit = min(case.endurance_cycles for case in cases)
+    with _saved(path) as axes:
+        for case in cases:
+            axes.stairs(
+                case.counts,
+                np.maximum(case.edges, _NONE),
+                fill=True,
+                alpha=0.6,
+                color=COLOURS[case.kind],
+                label=NAMES[case.kind],
+            )
+        _draw_limit(axes, limit)
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(_NONE, 3 * max(limit, *(case.edges[-1] for case in cases))),
+            xlabel="write-erase cycles (leftmost bin: none)",
+            ylabel="devices",
+        )
+        axes.set_ylim(bottom=0.5)
+        _legend_above(axes)
+
+
+def _draw_limit(axes: Axes, limit: float) -> None:
+    axes.axvline(limit, color=_LIMIT, linestyle="--")
+    axes.annotate(
+        f"endurance limit {scientific(limit)}",
+        (limit, 0.5),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="center",
+        color=_LIMIT,
+    )
+
+
+# Where the logarithmic axis of cycles begins: left of one.
 _NONE = 0.5

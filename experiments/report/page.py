@@ -299,8 +299,18 @@ def _endurance(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
         "device and the 99th percentile.",
     )
     figures.cycles_against_endurance(picture.path, cases)
+    pictures = [picture]
+    for width in dict.fromkeys(case.width for case in cases if case.edges):
+        mine = [case for case in cases if case.width == width]
+        histogram = Picture(
+            out / f"{prefix}write_erase_cycles_width{width:g}",
+            f"Histogram of the write-erase cycles of all devices, width {width:g}.",
+            f"All devices of all seeds, width {width:g}.",
+        )
+        figures.cycles_of_devices(histogram.path, mine)
+        pictures.append(histogram)
     rows = [tables.wear_row(case) for case in cases]
-    return [picture], [
+    return pictures, [
         Table("wear", "Write-erase cycles after training", tables.WEAR, rows)
     ]
 
