@@ -329,7 +329,7 @@ def wear(runs: Sequence[Run]) -> list[Wear]:
                     min(seed["endurance_cycles"] for seed in seeds),
                     max(seed["fraction_of_endurance"] for seed in seeds),
                     min(
-                        seed["endurance_cycles"] // seed["max"]
+                        int(seed["endurance_cycles"] // seed["max"])
                         if seed["max"]
                         else math.inf
                         for seed in seeds
