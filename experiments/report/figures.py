@@ -103,13 +103,15 @@ def _draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
             alpha=0.35,
             linestyle="none",
         )
+        side = 1 if name == "hic" else -1  # Widths stand above HIC and below FP32.
         axes.annotate(
             f"×{point.width:g}",
-            (point.size_kb, point.accuracy.mean),
-            xytext=(-6, 5),
+            (point.size_kb, point.accuracy.mean + side * (point.accuracy.std or 0.0)),
+            xytext=(0, 5 * side),
             textcoords="offset points",
-            ha="right",
-            fontsize=8,
+            ha="center",
+            va="bottom" if side > 0 else "top",
+            fontsize=7.5,
             color=COLOURS[name],
         )
     axes.errorbar(
@@ -132,7 +134,7 @@ def _size_axes(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.15, y=0.12)
+    axes.margins(x=0.1, y=0.14)
     _legend_above(axes)
 
 

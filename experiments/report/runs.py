@@ -1,5 +1,6 @@
 """Runs on disk: found, read, and put into groups that may be compared."""
 
+import collections
 import dataclasses
 import json
 import shlex
@@ -280,8 +281,9 @@ def _distinction(
     return "; ".join(words)
 
 
-def _stored(run: Run, name: str) -> Any:
-    return run["config"].get(name, NOT_STORED)
+def _stored(run: Run, name: str) -> str:
+    """The value of a field as it is shown."""
+    return str(run["config"].get(name, NOT_STORED)) or "''"
 
 
 def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
@@ -313,15 +315,11 @@ def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int
     """
     rows = []
     for analog_field in (False, True):
-        configs = [run["config"] for run in runs if is_analog(run) or not analog_field]
-        for name in _varying(configs):
-            if name.startswith(DEVICES) != analog_field or name == "train.data_dir":
-                continue
-            counts: dict[str, int] = {}
-            for config in configs:
-                value = str(config.get(name, NOT_STORED))
-                counts[value] = counts.get(value, 0) + 1
-            rows.append((_short(name), sorted(counts.items())))
+        sides = [run for run in runs if is_analog(run) or not analog_field]
+        for name in _varying([run["config"] for run in sides]):
+            if name.startswith(DEVICES) == analog_field and name != "train.data_dir":
+                counts = collections.Counter(_stored(run, name) for run in sides)
+                rows.append((_short(name), sorted(counts.items())))
     return rows
 
 
