@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from hic_jax import DAY, HOUR, MONTH, YEAR, inference, pcm
 from hic_jax.pcm import multilevel
 
-_STYLE = {
+STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -26,7 +26,7 @@ _STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-_COLOURS = {
+COLOURS = {
     "hic": "#0b6e8f",
     "fp32": "#555555",
     "none": "#c4552d",
@@ -36,7 +36,7 @@ _COLOURS = {
     "multilevel": "#0b6e8f",
     "binary": "#d99a2b",
 }
-_NAMES = {
+NAMES = {
     "hic": "HIC",
     "fp32": "FP32",
     "none": "no compensation",
@@ -46,8 +46,8 @@ _NAMES = {
     "multilevel": "multi-level devices (MSB)",
     "binary": "binary cells (LSB)",
 }
-_MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
-_TIME_MARKS = {
+MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
+TIME_MARKS = {
     "1 min": 60,
     "1 hour": HOUR,
     "1 day": DAY,
@@ -57,12 +57,13 @@ _TIME_MARKS = {
 
 
 @contextmanager
-def _figure(path: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
-    """Axes side by side, saved to ``path`` at the end."""
-    with matplotlib.rc_context(_STYLE):
+def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
+    """Axes side by side, saved to all ``paths`` at the end."""
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * columns, height))
         yield list(np.ravel(figure.subplots(1, columns)))
-        figure.savefig(path)
+        for path in paths:
+            figure.savefig(path)
 
 
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
@@ -72,11 +73,11 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
       path: of the picture.
       runs: rows of ``metrics.jsonl`` by the algorithm that made them.
     """
-    with _figure(path, columns=2) as (loss, accuracy):
+    with figure(path, columns=2) as (loss, accuracy):
         for name, rows in runs.items():
             style = {
-                "color": _COLOURS.get(name),
-                "label": _NAMES.get(name, name),
+                "color": COLOURS.get(name),
+                "label": NAMES.get(name, name),
                 "marker": "o",
                 "markersize": 4,
             }
@@ -108,7 +109,7 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     panels = [rows]
     if len(compensated) < len(rows) and _compensations(compensated)[1:]:
         panels.append(compensated)
-    with _figure(path, columns=len(panels)) as all_axes:
+    with figure(path, columns=len(panels)) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
             for name in _compensations(panel):
                 _draw_ageing(axes, name, panel)
@@ -119,7 +120,7 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             )
             what = f"mean of {chips} chips, 95 % interval" if chips > 1 else "one chip"
             axes.set_title(f"{devices}: {what}" if deployed else what, fontsize=11)
-            axes.set_xticks(list(_TIME_MARKS.values()), list(_TIME_MARKS))
+            axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
             times = [row["time"] for row in rows]
             axes.set_xlim(0.5 * min(times), 2 * max(times))
             axes.minorticks_off()
@@ -136,15 +137,15 @@ def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
     time = [row["time"] for row in mine]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
     low, high = np.clip(100 * ends.T, 0, 100)
-    colour = _COLOURS.get(name)
+    colour = COLOURS.get(name)
     axes.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(
         time,
         [100 * row["mean"] for row in mine],
-        marker=_MARKERS.get(name, "o"),
+        marker=MARKERS.get(name, "o"),
         markersize=5,
         color=colour,
-        label=_NAMES.get(name, name),
+        label=NAMES.get(name, name),
     )
 
 
@@ -161,10 +162,10 @@ def field_learning(
     tested = [row for row in rows if "test_accuracy" in row]
     epochs = [0, *(row["epoch"] for row in tested)]
     learnt = [field["accuracy_before"]["none"], *(r["test_accuracy"] for r in tested)]
-    with _figure(path, height=4.4) as (axes,):
+    with figure(path, height=4.4) as (axes,):
         axes.axhline(
             100 * field["accuracy_trained"],
-            color=_COLOURS["fp32"],
+            color=COLOURS["fp32"],
             linestyle="--",
             label="as trained",
         )
@@ -172,14 +173,14 @@ def field_learning(
             if name != "none":
                 axes.axhline(
                     100 * accuracy,
-                    color=_COLOURS[name],
+                    color=COLOURS[name],
                     linestyle=":",
-                    label=f"{_NAMES[name]} instead",
+                    label=f"{NAMES[name]} instead",
                 )
         axes.plot(
             epochs,
             100 * np.array(learnt),
-            color=_COLOURS["hic"],
+            color=COLOURS["hic"],
             marker="o",
             markersize=4,
             label="learning in the field",
@@ -212,17 +213,17 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
     """
     names = [n.removeprefix("only-") for n in results if n.startswith("only-")]
     titles = {"test_accuracy": "after training", "after_a_year": "a year later, AdaBS"}
-    with _figure(path, columns=2) as both:
+    with figure(path, columns=2) as both:
         for axes, (measure, title) in zip(both, titles.items(), strict=True):
             accuracy = {n: 100 * np.array(r[measure]) for n, r in results.items()}
             for variant, label, colour in (
-                ("none", "all off", _COLOURS["fp32"]),
-                ("all", "all on", _COLOURS["hic"]),
+                ("none", "all off", COLOURS["fp32"]),
+                ("all", "all on", COLOURS["hic"]),
             ):
                 axes.axvline(accuracy[variant].mean(), color=colour, label=label)
             for prefix, label, colour, shift in (
-                ("only-", "on alone", _COLOURS["none"], 0.12),
-                ("without-", "off alone", _COLOURS["hic"], -0.12),
+                ("only-", "on alone", COLOURS["none"], 0.12),
+                ("without-", "off alone", COLOURS["hic"], -0.12),
             ):
                 values = [accuracy[prefix + name] for name in names]
                 axes.errorbar(
@@ -254,15 +255,15 @@ def wear_histogram(
       endurance_cycles: the limit to show beside them.
     """
     edges = np.concatenate([[0.5], np.geomspace(1, endurance_cycles * 3, 60)])
-    with _figure(path) as (axes,):
+    with figure(path) as (axes,):
         for name, counts in cycles.items():
             axes.hist(
                 np.maximum(counts, 0.6),
                 bins=edges,
                 histtype="stepfilled",
                 alpha=0.55,
-                color=_COLOURS[name],
-                label=_NAMES[name],
+                color=COLOURS[name],
+                label=NAMES[name],
             )
         axes.axvline(endurance_cycles, color="#c4552d", linestyle="--")
         axes.annotate(
@@ -287,15 +288,15 @@ def set_pulse_curve(
     path: Path, spec: pcm.MultilevelSpec, *, pulses: int = 25, devices: int = 4000
 ) -> None:
     """Conductance against SET pulses from RESET: mean, spread, a few devices."""
-    with _figure(path) as (axes,):
+    with figure(path) as (axes,):
         g = np.asarray(simulate_pulses(spec, pulses, devices))
         count = np.arange(pulses + 1)
         mean, std = g.mean(axis=1), g.std(axis=1)
         axes.plot(count, g[:, :6], color="#999999", linewidth=0.7)
         axes.fill_between(
-            count, mean - std, mean + std, color=_COLOURS["hic"], alpha=0.2, linewidth=0
+            count, mean - std, mean + std, color=COLOURS["hic"], alpha=0.2, linewidth=0
         )
-        axes.plot(count, mean, color=_COLOURS["hic"])
+        axes.plot(count, mean, color=COLOURS["hic"])
         axes.set(
             xlabel="SET pulses after RESET",
             ylabel="conductance (µS)",

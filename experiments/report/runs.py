@@ -1,0 +1,371 @@
+"""Runs on disk: found, read, and put into groups that may be compared."""
+
+import collections
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict
+
+from experiments.config import ANALOG_ALGORITHMS, TrainConfig, resolve
+from experiments.report.estimates import Run
+from hic_jax.inference import TRAINED
+
+# What the runs of a group have in common. Runs of different tasks are never compared.
+TASK = ("train.dataset", "train.depth", "train.channel_plan", "train.epochs")
+
+# What the runs of a group may differ in, and where the data lies.
+FREE = ("train.algorithm", "train.width", "train.seed", "train.data_dir")
+
+# What means nothing to an algorithm without devices.
+DEVICES = (
+    "train.analog_",
+    "train.preset",
+    "train.converters",
+    "train.digital_layers",
+    "spec.",
+    "crossbar.",
+)
+
+# Flags of the configuration by the beginning of a field's name, the longest first.
+FLAGS = {
+    "spec.multilevel.": "pcm_",
+    "spec.binary.": "binary_",
+    "spec.": "",
+    "crossbar.": "crossbar_",
+    "train.": "",
+}
+
+
+# Where the data lies is no part of a command; the preset names its constants.
+NO_FLAGS = ("train.data_dir", "spec.multilevel.name", "spec.multilevel.source")
+
+# What stands for a field that an older version did not store.
+NOT_STORED = "not stored"
+
+
+class UnreadableRun(ValueError):
+    """A run that cannot be reported, and why."""
+
+
+def find(paths: Iterable[str | Path]) -> list[Path]:
+    """Run folders: the paths themselves, or up to two levels below them.
+
+    Raises:
+      ValueError: if there is no path, a path is no folder, or no run is there.
+    """
+    paths = list(paths)
+    if not paths:
+        raise ValueError("runs=: must name at least one folder")
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise ValueError(f"runs={path}: is not a folder")
+        levels = [[path]]
+        while levels[-1] and len(levels) < 3:
+            levels.append(
+                sorted(
+                    folder
+                    for parent in levels[-1]
+                    if not _is_run(parent)
+                    for folder in parent.iterdir()
+                    if folder.is_dir()
+                )
+            )
+        mine = [folder for level in levels for folder in level if _is_run(folder)]
+        if not mine:
+            raise ValueError(
+                f"runs={path}: holds no run (no config.json, up to two levels deep)"
+            )
+        for folder in mine:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def read(folder: Path) -> Run:
+    """A run as `experiments.report.estimates` describes it, and more.
+
+    Beside that: ``folder``, ``config`` (fields by dotted names, as stored) and
+    ``summary``.
+
+    Raises:
+      UnreadableRun: if it is not finished, or its files are not as they should be.
+    """
+    config = flatten_dict(_json(folder / "config.json"), sep=".")
+    if not (folder / "summary.json").is_file():
+        raise UnreadableRun("has no summary.json: it did not finish")
+    summary = _json(folder / "summary.json")
+    try:
+        run = {
+            "folder": str(folder),
+            "config": config,
+            "summary": summary,
+            "algorithm": config["train.algorithm"],
+            "width": float(config["train.width"]),
+            "seed": config["train.seed"],
+            "accuracy": 100 * summary["test_accuracy"],
+            "size_kb": summary["inference_bits"] / 8000,
+            "drift": [{"devices": TRAINED} | row for row in summary.get("drift") or ()],
+            "wear": summary.get("write_erase_cycles"),
+        }
+        epochs, done = config["train.epochs"], _epochs(folder)
+        defaults(run)
+    except KeyError as error:
+        raise UnreadableRun(f"lacks {error.args[0]}") from error
+    except (TypeError, ValueError) as error:
+        raise UnreadableRun(str(error)) from error
+    if done is not None and done < epochs:
+        raise UnreadableRun(f"stopped after {done:.3g} of {epochs} epochs")
+    return run
+
+
+def _json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UnreadableRun(f"{path.name}: {error}") from error
+    if not isinstance(content, dict):
+        raise UnreadableRun(f"{path.name}: must be an object")
+    return content
+
+
+def _epochs(folder: Path) -> float | None:
+    """How far the run was trained; None if it logged nothing."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return json.loads(lines[-1])["epoch"] if lines else None
+
+
+def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
+    """Every run that can be reported, each configuration and seed once.
+
+    Returns:
+      The runs, and by the folder of those that were left out, why.
+    """
+    runs: dict[str, Run] = {}
+    left_out = {}
+    for folder in folders:
+        try:
+            run = read(folder)
+        except UnreadableRun as error:
+            left_out[str(folder)] = str(error)
+            continue
+        same = json.dumps([recipe(run), *(run["config"][name] for name in FREE[:3])])
+        if same in runs:
+            left_out[str(folder)] = (
+                f"has the configuration and the seed of {runs[same]['folder']}"
+            )
+        else:
+            runs[same] = run
+    return list(runs.values()), left_out
+
+
+# ---- Groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs whose claims are judged together: those of each side differ in width, seed.
+
+    Attributes:
+      title: what all of them have in common.
+      distinction: how the recipes differ from those of other groups; may be empty.
+      fp32: runs without devices, of one recipe; may be empty.
+      hic: runs with devices, of one recipe; may be empty.
+    """
+
+    title: str
+    distinction: str
+    fp32: tuple[Run, ...]
+    hic: tuple[Run, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Both sides."""
+        return self.fp32 + self.hic
+
+    @property
+    def unequal(self) -> list[str]:
+        """Fields that both sides use, but not alike."""
+        if not self.fp32 or not self.hic:
+            return []
+        fp32, hic = self.fp32[0], self.hic[0]
+        return [
+            f"{_short(name)}: FP32 {_stored(fp32, name)}, HIC {_stored(hic, name)}"
+            for name in _unequal(fp32, hic)
+        ]
+
+
+def group(runs: Sequence[Run]) -> list[Group]:
+    """Puts runs together that may be compared.
+
+    All runs of a group have one task: data set, depth, channel plan and epochs. Seeds
+    are pooled only if every other field is the same, but for what means nothing to
+    FP32: the fields of devices and converters. Each recipe of HIC is compared with the
+    FP32 recipe whose digital fields are the same; if there is none, with each FP32
+    recipe of the task, and `Group.unequal` says what differs. FP32 recipes that remain
+    stand alone.
+    """
+    tasks: dict[str, dict[bool, dict[str, list[Run]]]] = {}
+    for run in runs:
+        task = json.dumps([run["config"].get(name) for name in TASK])
+        sides = tasks.setdefault(task, {False: {}, True: {}})
+        sides[is_analog(run)].setdefault(json.dumps(recipe(run)), []).append(run)
+    groups = []
+    for sides in tasks.values():
+        fp32s, hics = ([tuple(r) for r in sides[s].values()] for s in (False, True))
+        pairs = []
+        for hic in hics:
+            alike = [fp32 for fp32 in fp32s if not _unequal(fp32[0], hic[0])]
+            pairs += [(fp32, hic) for fp32 in alike or fp32s or [()]]
+        compared = [id(fp32) for fp32, _ in pairs]
+        pairs += [(fp32, ()) for fp32 in fp32s if id(fp32) not in compared]
+        groups += [
+            Group(_title((fp32 + hic)[0]), _distinction((fp32, hic), pairs), fp32, hic)
+            for fp32, hic in pairs
+        ]
+    return groups
+
+
+def is_analog(run: Run) -> bool:
+    """Whether its weights are held in devices."""
+    return run["algorithm"] in ANALOG_ALGORITHMS
+
+
+def recipe(run: Run) -> dict[str, Any]:
+    """Fields that runs must share to be seeds of one another, beside the width."""
+    return {
+        name: value
+        for name, value in sorted(run["config"].items())
+        if name not in FREE and (is_analog(run) or not name.startswith(DEVICES))
+    }
+
+
+def _unequal(fp32: Run, hic: Run) -> list[str]:
+    """Fields of an FP32 recipe that a HIC recipe has otherwise."""
+    return [
+        name
+        for name, value in recipe(fp32).items()
+        if hic["config"].get(name, NOT_STORED) != value
+    ]
+
+
+def _title(run: Run) -> str:
+    dataset, depth, plan, epochs = (run["config"].get(name) for name in TASK)
+    network = f"ResNet-{depth}" + ("" if plan == "hic" else f" ({plan} channels)")
+    return f"{dataset}, {network}, {epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def _distinction(
+    pair: tuple[Sequence[Run], ...], pairs: Sequence[tuple[Sequence[Run], ...]]
+) -> str:
+    """Values of this pair in the fields that vary among all pairs of a task."""
+    words = []
+    for name, side, others in zip(
+        ("FP32", "HIC"), pair, zip(*pairs, strict=True), strict=True
+    ):
+        varying = _varying([recipe(other[0]) for other in others if other])
+        varying.sort(key=lambda field: not field.startswith("train."))
+        if side and varying:
+            values = [f"{_short(f)}={_stored(side[0], f)}" for f in varying[:4]]
+            if more := len(varying[4:]):
+                values.append(f"{more} more field{'' if more == 1 else 's'}")
+            words.append(f"{name} with {', '.join(values)}")
+    return "; ".join(words)
+
+
+def _stored(run: Run, name: str) -> str:
+    """The value of a field as it is shown."""
+    return str(run["config"].get(name, NOT_STORED)) or "''"
+
+
+def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """Fields in which configurations differ; an absent one differs from all values."""
+    fields = dict.fromkeys(name for config in configs for name in config)
+    return [
+        name
+        for name in fields
+        if any(
+            config.get(name, NOT_STORED) != configs[0].get(name, NOT_STORED)
+            for config in configs
+        )
+    ]
+
+
+def _short(name: str) -> str:
+    """The flag of a field, or the field itself if it has none."""
+    return next(
+        flag + name.removeprefix(prefix)
+        for prefix, flag in (FLAGS | {"": ""}).items()
+        if name.startswith(prefix)
+    )
+
+
+def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Fields in which runs differ: by flag, each value and how many runs have it.
+
+    Analog fields are those of the runs with devices.
+    """
+    rows = []
+    for analog_field in (False, True):
+        sides = [run for run in runs if is_analog(run) or not analog_field]
+        for name in _varying([run["config"] for run in sides]):
+            if name.startswith(DEVICES) == analog_field and name != "train.data_dir":
+                counts = collections.Counter(_stored(run, name) for run in sides)
+                rows.append((_short(name), sorted(counts.items())))
+    return rows
+
+
+# ---- Commands
+
+
+def defaults(run: Run) -> dict[str, Any]:
+    """The configuration that a run would have had without flags but the main ones.
+
+    Raises:
+      ValueError: if there is no such algorithm, or preset.
+    """
+    config = run["config"]
+    chosen = {
+        name: config[f"train.{name}"] for name in ("algorithm", "dataset", "preset")
+    }
+    fields = dataclasses.asdict(resolve(TrainConfig(**chosen)))
+    start = dataclasses.asdict(TrainConfig())
+    fields["train"] |= {name: start[name] for name in chosen}
+    return flatten_dict(fields, sep=".")
+
+
+def training_command(run: Run) -> str:
+    """A shell line that trains it again: flags where it differs from the defaults."""
+    usual = defaults(run)
+    words = ["python", "-m", "experiments.train", f"--workdir={run['folder']}"]
+    for name, value in run["config"].items():
+        if name not in NO_FLAGS and value != usual.get(name, value):
+            words.append(f"--{_short(name)}={value}")
+    return shlex.join(words)
+
+
+def drift_commands(run: Run) -> list[str]:
+    """Shell lines that read it again over time, one for each kind of devices."""
+    lines = []
+    for devices in dict.fromkeys(row["devices"] for row in run["drift"]):
+        rows = [row for row in run["drift"] if row["devices"] == devices]
+        times = dict.fromkeys(f"{row['time']:.10g}" for row in rows)
+        compensations = dict.fromkeys(row["compensation"] for row in rows)
+        words = ["python", "-m", "experiments.drift", f"--workdir={run['folder']}"]
+        if devices != TRAINED:
+            words.append(f"--deploy={devices}")
+        words += [
+            f"--times={','.join(times)}",
+            f"--chips={len(rows[0]['accuracies'])}",
+            f"--compensations={','.join(compensations)}",
+        ]
+        lines.append(shlex.join(words))
+    return lines

@@ -1,0 +1,297 @@
+"""The report: a page that is complete in itself, with figures and tables beside it."""
+
+import csv
+import html.parser
+import json
+import re
+
+import matplotlib.image
+import pytest
+from absl import flags
+
+from experiments.config import TrainConfig, resolve
+from experiments.drift import read_over_time
+from experiments.report import __main__ as launcher
+from experiments.report import claims, page, tables
+from experiments.report.claims import Verdict
+from experiments.setup import Experiment
+from experiments.train import train
+from hic_jax import YEAR
+
+SIZES = {
+    ("fp32", 1.0): 200.0,
+    ("fp32", 0.5): 50.0,
+    ("hic", 1.0): 30.0,
+    ("hic", 2.0): 100.0,
+}
+MEANS = {
+    ("fp32", 1.0): 92.0,
+    ("fp32", 0.5): 88.0,
+    ("hic", 1.0): 88.0,
+    ("hic", 2.0): 92.0,
+}
+
+
+def _wear(most):
+    kind = {"max": most, "mean": 1.5, "p99": 9.0, "endurance_cycles": 1e9}
+    kind["fraction_of_endurance"] = most / 1e9
+    histogram = {"edges": [0, 1, 2], "multilevel": [3, 4], "binary": [5, 6]}
+    return {"multilevel": kind, "binary": kind, "histogram": histogram}
+
+
+def _drift(loss):
+    return [
+        {
+            "time": time,
+            "devices": devices,
+            "compensation": name,
+            "accuracies": [0.9 - lost / 100, 0.91 - lost / 100],
+        }
+        for devices in ("trained", "hermes_2")
+        for time, lost in ((25.0, 0.0), (YEAR, loss))
+        for name in ("none", "adabs")
+    ]
+
+
+def _sweep(folder, *, drift=True, **fields):
+    """Run folders: two algorithms, two widths, three seeds."""
+    for (algorithm, width), size in SIZES.items():
+        for seed in range(3):
+            config = resolve(
+                TrainConfig(algorithm=algorithm, width=width, seed=seed, **fields)
+            )
+            path = folder / f"{algorithm}-width{width}-seed{seed}"
+            path.mkdir(parents=True)
+            (path / "config.json").write_text(config.to_json())
+            hic = algorithm == "hic"
+            summary = {
+                "test_accuracy": (MEANS[algorithm, width] + 0.1 * seed) / 100,
+                "inference_bits": 8000 * size,
+                "training_bits": 8000 * size,
+                "write_erase_cycles": _wear(400 + seed) if hic else None,
+                "seconds_per_step": 0.01,
+            }
+            if hic and drift:
+                summary["drift"] = _drift(3.0 + 0.1 * seed)
+            (path / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def _rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The report of one sweep, with a run in it that did not finish."""
+    folder = _sweep(tmp_path_factory.mktemp("runs") / "sweep <1>")
+    (folder / "cut" / "off").mkdir(parents=True)
+    config = resolve(TrainConfig(seed=9))
+    (folder / "cut" / "off" / "config.json").write_text(config.to_json())
+    out = tmp_path_factory.mktemp("out") / "report"
+    launcher.report([str(folder)], str(out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def text(out):
+    """The HTML."""
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+class _Elements(html.parser.HTMLParser):
+    """Start tags and their attributes; whether all that open also close."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_complete_in_itself(text):
+    elements = _Elements(text)
+    assert elements.open == []
+    for tag, attributes in elements.found:
+        assert tag not in ("link", "script", "iframe", "object")
+        for name in ("src", "href"):
+            if name in attributes:
+                assert attributes[name].startswith(("data:image/svg+xml;base64,", "#"))
+    assert "url(" not in text and "@import" not in text
+    ids = {a["id"] for _, a in elements.found if "id" in a}
+    links = [a["href"][1:] for tag, a in elements.found if tag == "a"]
+    assert len(links) == 4
+    assert set(links) <= ids
+    assert any(a.get("name") == "viewport" for _, a in elements.found)
+
+
+def test_verdicts_and_their_rules_are_on_the_page(text, out):
+    verdicts = {row["claim"]: row for row in _rows(out / "verdicts.csv")}
+    assert {name: row["verdict"] for name, row in verdicts.items()} == {
+        "equal-size": "supported",
+        "half-size": "supported",
+        "drift": "not supported",
+        "endurance": "supported",
+    }
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    for name, claim in claims.CLAIMS.items():
+        for part in (
+            claims.statement(claim),
+            claims.rule(claim),
+            verdicts[name]["found"],
+        ):
+            assert part.replace("'", "&#39;").replace("\xa0", " ") in words
+    # A badge in the card and in the section of each claim.
+    assert text.count('class="badge yes"') == 6
+    assert text.count('class="badge no"') == 2
+
+
+def test_figures_are_files_and_have_words(text, out):
+    images = [a for tag, a in _Elements(text).found if tag == "img"]
+    pictures = {path.stem for path in out.glob("*.png")}
+    assert pictures == {path.stem for path in out.glob("*.svg")}
+    assert pictures == {
+        "accuracy_size",
+        "smallest_hic",
+        "write_erase_cycles",
+        *(f"write_erase_cycles_width{width}" for width in (1, 2)),
+        *(
+            f"drift_{devices}_width{width}{which}"
+            for devices in ("trained", "hermes_2")
+            for width in (1, 2)
+            for which in ("", "_compensated")
+        ),
+    }
+    assert len(images) == len(pictures)
+    assert all(len(image["alt"]) > 40 for image in images)
+    for path in out.glob("*.png"):
+        image = matplotlib.image.imread(path)
+        assert min(image.shape[:2]) > 300
+        assert image.std() > 0.02
+
+
+def test_tables_hold_the_numbers(out):
+    runs = _rows(out / "runs.csv")
+    assert len(runs) == 12
+    assert {float(row["accuracy_percent"]) for row in runs if row["seed"] == "0"} == {
+        88.0, 92.0,
+    }  # fmt: skip
+    points = _rows(out / "accuracy_size.csv")
+    assert [(p["algorithm"], float(p["width"])) for p in points] == [
+        ("fp32", 0.5), ("fp32", 1.0), ("hic", 1.0), ("hic", 2.0),
+    ]  # fmt: skip
+    for point in points:
+        assert float(point["mean"]) == pytest.approx(
+            MEANS[point["algorithm"], float(point["width"])] + 0.1
+        )
+        assert float(point["std"]) == pytest.approx(0.1)
+        assert point["seeds"] == "3"
+    drift = _rows(out / "drift_loss.csv")
+    assert len(drift) == 8
+    assert all(float(row["mean"]) == pytest.approx(3.1) for row in drift)
+    times = _rows(out / "drift.csv")
+    assert len(times) == 16
+    assert {row["devices"] for row in times} == {"trained", "hermes_2"}
+    wear = _rows(out / "wear.csv")
+    assert {row["worst_cycles"] for row in wear} == {"402"}
+    assert {row["trainings_survived"] for row in wear} == {str(10**9 // 402)}
+    gains = _rows(out / "gain.csv")
+    assert [row["inference_kb"] for row in gains] == ["50.0", "100.0", ""]
+    assert float(gains[1]["mean"]) == pytest.approx(2.0)
+
+
+def test_what_was_left_out_and_how_it_was_made_are_said(text):
+    assert "off</code> has no summary.json" in text
+    assert "sweep &lt;1&gt;" in text
+    assert "sweep <1>" not in text
+    assert "--algorithm=fp32 --width=0.5 --seed=2" in text
+    assert "--deploy=hermes_2 --times=25,31536000 --chips=2" in text
+    assert "judged by 12 runs" in text
+
+
+def test_groups_are_judged_apart(tmp_path):
+    _sweep(tmp_path / "runs" / "a", drift=False)
+    _sweep(tmp_path / "runs" / "b", drift=False, epochs=3)
+    launcher.report([str(tmp_path / "runs")], str(tmp_path / "out"))
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Group 1: digits, ResNet-8, 30 epochs" in text
+    assert "Group 2: digits, ResNet-8, 3 epochs" in text
+    verdicts = _rows(tmp_path / "out" / "verdicts.csv")
+    assert [row["group"] for row in verdicts] == 4 * ["1"] + 4 * ["2"]
+    points = _rows(tmp_path / "out" / "accuracy_size.csv")
+    assert {row["seeds"] for row in points} == {"3"}
+    assert (tmp_path / "out" / "group2_accuracy_size.svg").is_file()
+
+
+def test_runs_that_show_little_are_a_page_too(tmp_path):
+    """FP32 alone, one seed, nothing read, nothing tracked."""
+    folder = _sweep(tmp_path / "all") / "fp32-width0.5-seed0"
+    launcher.report([str(folder)], str(tmp_path / "out"))
+    verdicts = _rows(tmp_path / "out" / "verdicts.csv")
+    assert {row["verdict"] for row in verdicts} == {Verdict.TOO_LITTLE}
+    assert not (tmp_path / "out" / "wear.csv").exists()
+    assert "There are no HIC runs." in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("quick_compilation", "one_block")
+def test_a_run_that_was_trained_is_reported(tmp_path):
+    """What the launchers write is what the report reads."""
+    fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}
+    experiment = Experiment.of(resolve(TrainConfig(converters=False, **fields)))
+    folder = str(tmp_path / "run")
+    summary = train(experiment, folder)
+    (row,) = read_over_time(
+        experiment, folder, times=[25.0], chips=1, compensations=["none"]
+    )
+    launcher.report([folder], str(tmp_path / "out"))
+    (run,) = _rows(tmp_path / "out" / "runs.csv")
+    assert float(run["accuracy_percent"]) == 100 * summary["test_accuracy"]
+    assert float(run["inference_kb"]) == summary["inference_bits"] / 8000
+    (reading,) = _rows(tmp_path / "out" / "drift.csv")
+    assert float(reading["mean"]) == 100 * row["mean"]
+    wear = {row["kind"]: row for row in _rows(tmp_path / "out" / "wear.csv")}
+    for kind in ("multilevel", "binary"):
+        most = summary["write_erase_cycles"][kind]["max"]
+        assert int(wear[kind]["worst_cycles"]) == most
+
+
+def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):
+    flags_before = set(flags.FLAGS)
+    launcher.define_flags()
+    try:
+        (tmp_path / "run").mkdir()
+        config = resolve(TrainConfig())
+        (tmp_path / "run" / "config.json").write_text(config.to_json())
+        out = tmp_path / "out"
+        for words, error in (
+            ([], "runs=: must name at least one"),
+            ([str(tmp_path / "no")], "is not a folder"),
+            ([str(tmp_path)], "none can be reported: .*run has no summary.json"),
+        ):
+            argv = flags.FLAGS(["report", *words, f"--out={out}"])
+            with pytest.raises(SystemExit, match=f"error: .*{error}") as stop:
+                launcher.main(argv)
+            assert "\n" not in str(stop.value)
+        assert not out.exists()
+    finally:
+        for name in set(flags.FLAGS) - flags_before:
+            delattr(flags.FLAGS, name)
+
+
+def test_numbers_have_their_places():
+    row = {"interval_low": -1.234, "interval_high": 5.0}
+    assert tables.interval(row) == "−1.23 to 5.00"
+    assert tables.interval({"interval_low": None}) == tables.ABSENT
+
+
+def test_looks_are_told_apart_without_colour():
+    assert set(page.LOOKS) == set(Verdict)
+    assert len({sign for _, sign in page.LOOKS.values()}) == 3
