@@ -122,7 +122,7 @@ class _Trace:
                 *shapes, fields["dimension_numbers"], fields["feature_group_count"]
             )
             self._note(*given, geometry, repeats)
-        elif inner := list(core.jaxprs_in_params(fields)):
+        elif inner := _called(fields):
             return self._inside(equation, inner, given, repeats)
         return [frozenset().union(*given)] * len(equation.outvars)
 
@@ -152,7 +152,7 @@ class _Trace:
             raise ValueError("function: must be a forward pass, without its gradient")
         geometry = tag.geometry
         one = geometry.groups * geometry.positions * geometry.columns
-        repeats *= equation.outvars[0].aval.size // one  # Inside vmap.
+        repeats *= equation.outvars[0].aval.size // max(one, 1)  # Inside vmap.
         operands = given[equation.params["num_consts"] :][:2]
         tile = (tag.tile_rows, tag.tile_columns)
         self._note(*operands, geometry, repeats, tile)
@@ -187,6 +187,16 @@ class _Trace:
     @staticmethod
     def _is_weights(origin: Origin) -> bool:
         return bool(origin) and _INPUT not in origin
+
+
+def _called(fields: dict[str, Any]) -> list[core.Jaxpr]:
+    """The programs among the fields of an equation."""
+    found = []
+    for field in fields.values():
+        for x in field if isinstance(field, tuple | list) else (field,):
+            x = x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
+            found += [x] if isinstance(x, core.Jaxpr) else []
+    return found
 
 
 def _tags(jaxpr: core.Jaxpr) -> dict[Any, Tag]:

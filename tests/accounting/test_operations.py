@@ -228,6 +228,18 @@ def test_conversions_of_convolutions_are_what_the_simulation_converts(
     assert geometry.backward_conversions(spec)[1] == sum(r.size for r in read)
 
 
+def test_the_note_that_a_crossbar_leaves_compiles_to_nothing(monkeypatch):
+    def program():
+        layer = nn.Dense(3, dot_general=crossbar.dot_general(CrossbarSpec()))
+        params = jax.eval_shape(layer.init, jax.random.key(0), shapes(4, 8))
+        gradient = jax.grad(lambda p, x: layer.apply(p, x).sum())
+        return jax.jit(gradient).lower(params, shapes(4, 8)).as_text()
+
+    with_notes = program()
+    monkeypatch.setattr(crossbar.hooks, "tagged", lambda y, geometry, spec: y)
+    assert program() == with_notes
+
+
 class Attention(nn.Module):
     dot: object = None
 
