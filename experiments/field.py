@@ -90,7 +90,12 @@ def learn(trained: str, workdir: str, config: Config, *, seconds: float) -> dict
     after = folder.restore(experiment.init_state())
     wear = extra_cycles(state, after) if config.spec.track_wear else None
     known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
-    summary = folder.update_summary(field=known)
+    summary = folder.update_summary(
+        field=known,
+        # The counters of the devices hold the training before this one, too.
+        operations=summary["operations"] | {"training": None},
+        energy=summary["energy"] | {"training_j": None},
+    )
     plots.field_learning(folder.path / "field.png", folder.metrics(), known)
     folder.close()
     return summary

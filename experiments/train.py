@@ -9,7 +9,9 @@ Started again with the same flags it goes on from the last checkpoint.
 """
 
 import contextlib
+import functools
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +19,12 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-import hic_jax
 from experiments import launch, plots
-from experiments.config import ANALOG_ALGORITHMS, Config, define_flags, from_flags
+from experiments.config import define_flags, from_flags
+from experiments.hardware import hardware_summary, read_energy_table
 from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
 from experiments.setup import Experiment
-from hic_jax.accounting import ENDURANCE_CYCLES
+from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
 from hic_jax.training import steps
 
 
@@ -37,6 +39,7 @@ def train(
     max_steps: int | None = None,
     log_every: int = 50,
     endurance_cycles: float = ENDURANCE_CYCLES,
+    energy_table: EnergyTable | None = None,
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
 
@@ -46,6 +49,7 @@ def train(
       max_steps: stop after this many steps in all.
       log_every: steps between two rows of metrics.
       endurance_cycles: of a device, for the summary.
+      energy_table: energy of every operation, likewise; None for the published one.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -55,8 +59,14 @@ def train(
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
     """
     folder = RunFolder.for_training(workdir, experiment.config)
+    summarise = functools.partial(
+        hardware_summary,
+        experiment,
+        endurance_cycles=endurance_cycles,
+        energy_table=energy_table or EnergyTable(),
+    )
     with contextlib.closing(folder):
-        return _train(experiment, folder, max_steps, log_every, endurance_cycles)
+        return _train(experiment, folder, max_steps, log_every, summarise)
 
 
 def _train(
@@ -64,9 +74,9 @@ def _train(
     folder: RunFolder,
     max_steps: int | None,
     log_every: int,
-    endurance_cycles: float,
+    summarise: Callable[[steps.TrainState, list[dict]], dict],
 ) -> dict:
-    """`train` in a folder that is open."""
+    """`train` in a folder that is open; ``summarise`` says what it took."""
     # ---- set up
     config = experiment.config
     logging.info("configuration:\n%s", config.to_json())
@@ -121,7 +131,7 @@ def _train(
         "test_accuracy": rows[-1]["test_accuracy"],
         "train_loss": rows[-1]["loss"],
         "steps": step,
-        **hardware_summary(state, config, endurance_cycles),
+        **summarise(state, rows),
     }
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
@@ -160,28 +170,13 @@ def summarise_interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def hardware_summary(
-    state: steps.TrainState, config: Config, endurance_cycles: float
-) -> dict:
-    """Model size and wear of a trained network."""
-    if config.train.algorithm not in ANALOG_ALGORITHMS:
-        return {**hic_jax.model_size({}, state.params), "write_erase_cycles": None}
-    weights = hic_jax.hybrid_weights(state.opt_state)
-    wear = None
-    if config.spec.track_wear:
-        wear = hic_jax.endurance(weights, endurance_cycles=endurance_cycles)
-    return {
-        **hic_jax.model_size(weights, state.params),
-        "write_erase_cycles": wear,
-    }
-
-
 def main(argv: list[str]) -> None:
     """Trains as the flags say."""
     launch.start(argv)
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         config = from_flags()
+        energy_table = read_energy_table(options.energy_table)
         check_unused_or_same(options.workdir, config)
         experiment = Experiment.of(config)
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
@@ -191,6 +186,7 @@ def main(argv: list[str]) -> None:
             max_steps=options.max_steps,
             log_every=options.log_every,
             endurance_cycles=options.endurance_cycles,
+            energy_table=energy_table,
         )
     logging.info("test accuracy %.4f", summary["test_accuracy"])
 
@@ -212,6 +208,12 @@ def define_launch_flags() -> None:
         ENDURANCE_CYCLES,
         "Write-erase cycles that a device endures, for the summary.",
         lower_bound=1.0,
+    )
+    flags.DEFINE_string(
+        "energy_table",
+        None,
+        "JSON file with the energy of operations in pJ, for the summary: fields of "
+        "hic_jax.accounting.EnergyTable. Those that it lacks have their defaults.",
     )
 
 

@@ -1,6 +1,6 @@
 """hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
 
-from hic_jax import crossbar, pcm
+from hic_jax import accounting, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
 from hic_jax.spec import HICSpec
@@ -29,6 +29,7 @@ __all__ = [
     "HICSpec",
     "HICState",
     "HybridWeight",
+    "accounting",
     "age",
     "analog_labels",
     "crossbar",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hic_jax.crossbar.converters import absmax
+from hic_jax.crossbar.geometry import Geometry, tagged
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 from hic_jax.crossbar.straight_through import Ranges, multiply
@@ -100,6 +101,7 @@ def multiply_general(
     x = _grouped(lhs, lhs_batch, lhs_free, lhs_rows)
     w = _grouped(rhs, rhs_batch, rhs_rows, rhs_free)
     y, seen = _multiply(MatrixProduct(precision), spec, x, w, running)
+    y = tagged(y, Geometry.of_matrices(lhs.shape, rhs.shape, dimension_numbers), spec)
     return y.reshape(shape).astype(preferred_element_type or y.dtype), seen
 
 
@@ -149,6 +151,10 @@ def convolve(
         precision=precision,
     )
     y, seen = _multiply(product, spec, lhs, rhs, running)
+    geometry = Geometry.of_convolution(
+        lhs.shape, rhs.shape, y.shape, numbers, feature_group_count
+    )
+    y = tagged(y, geometry, spec)
     return y.astype(preferred_element_type or y.dtype), seen
 
 

@@ -57,6 +57,7 @@ TRAINING = {
     "--max_steps=0": r"flag --max_steps=0: ",
     "--log_every=0": r"flag --log_every=0: ",
     "--endurance_cycles=0": r"flag --endurance_cycles=0",
+    "--energy_table=/no/such": r"energy_table=/no/such: .*No such file",
     "epochs=3": r"unknown arguments: epochs=3",
     "--epochs=0": r"--epochs=0: must be at least 1",
     "--algorithm=hicc": r"--algorithm='hicc': .*hic, fp32.*mean 'hic'",
@@ -90,6 +91,15 @@ def test_training_is_refused(refusal, tmp_path, words, message):
 
 def test_training_needs_a_folder(refusal):
     assert "--workdir" in refusal(train)
+
+
+def test_an_energy_table_with_a_mistake(refusal, tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text('{"binary_set_pj": -1}')
+    workdir = tmp_path / "run"
+    error = refusal(train, f"--workdir={workdir}", f"--energy_table={table}")
+    assert f"energy_table={table}: binary_set_pj=-1: must be at least 0" in error
+    assert not workdir.exists()
 
 
 def test_no_network(refusal, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.train import TrainingDiverged, check_losses, train
+from hic_jax.accounting import EnergyTable
 
 EPOCH = 3  # Steps; a run has two epochs.
 
@@ -84,6 +85,59 @@ def test_a_run_trains_devices_to_its_end(uninterrupted):
     assert all(row["accepted_lsbs"] > 0 for row in uninterrupted.rows)
     wear = uninterrupted.summary["write_erase_cycles"]
     assert wear["binary"]["sets"] > 0
+
+
+def test_the_summary_says_what_the_training_took(uninterrupted):
+    summary = uninterrupted.summary
+    wear, operations = summary["write_erase_cycles"], summary["operations"]
+    assert len(wear["binary_planes"]) == 7
+    kernels = {"stem/kernel", "stage1_block1/conv1/kernel",
+               "stage1_block1/conv2/kernel", "head/kernel"}  # fmt: skip
+    assert set(wear["layers"]) == set(operations["arrays"]) == kernels
+    # Digital parameters have momentum.
+    assert summary["optimizer_bits"] == 32 * summary["digital_weights"]
+
+    # Four channels on images of 8x8.
+    conv, head = 64 * 9 * 4, 4 * 10
+    macs = conv * (1 + 4 + 4) + head
+    assert operations["inference"]["analog_macs"] == macs
+    step, training = operations["training_step"], operations["training"]
+    for name, layers in [("forward", macs), ("backward", macs - conv)]:
+        assert step[name]["analog_macs"] == 479 * layers
+    for name, count in training.items():
+        if name.startswith(("analog", "gradient", "dac", "adc", "product")):
+            assert count == 2 * EPOCH * sum(part[name] for part in step.values())
+    for kind in ("multilevel", "binary"):
+        for pulse in ("sets", "resets"):
+            assert training[f"{kind}_{pulse}"] == wear[kind][pulse]
+    # Six steps are too few for a refresh: reads verified the initial weights.
+    carried = sum(row["set_pulses"] for row in uninterrupted.rows)
+    pulses = wear["multilevel"]["sets"] - carried
+    assert training["multilevel_reads"] == pulses + summary["analog_weights"]
+
+    energy = summary["energy"]
+    assert energy["inference_j"]["total"] == pytest.approx(macs * 0.205e-12)
+    parts = dict(energy["training_j"])
+    assert parts.pop("total") == pytest.approx(sum(parts.values()))
+
+
+def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
+    experiment = _experiment("fp32", epochs=1)
+    table = EnergyTable(digital_mac_pj=2.0)
+    train(experiment, str(tmp_path), max_steps=1, energy_table=table)
+    summary = _summary(tmp_path)
+    assert set(summary) == set(uninterrupted.summary)
+    assert summary["write_erase_cycles"] is None
+    assert summary["optimizer_bits"] == summary["fp32_bits"]
+    operations, energy = summary["operations"], summary["energy"]
+    assert operations["arrays"] == {}
+    # The same products, all digital: two or three passes of each.
+    analog = uninterrupted.summary["operations"]["inference"]["analog_macs"]
+    assert operations["inference"]["digital_macs"] == analog
+    macs = 479 * (3 * analog - 64 * 9 * 4)
+    assert operations["training"]["digital_macs"] == macs
+    assert energy["training_j"]["total"] == pytest.approx(2e-12 * macs)
+    assert energy["table"]["digital_mac_pj"] == 2.0
 
 
 def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
@@ -212,6 +266,10 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     train(experiment, str(tmp_path / "run"), log_every=1)
     summary = _summary(tmp_path / "run")
     assert summary["write_erase_cycles"] is None
+    # Pulses that nobody counted have no energy; an inference needs none.
+    assert summary["operations"]["training"] is None
+    assert summary["energy"]["training_j"] is None
+    assert summary["energy"]["inference_j"]["total"] > 0
     assert summary["inference_bits"] < summary["fp32_bits"] / 4
     # A tenth of 7 cells each hold some of every word: the LSBs are told.
     assert all(row["faulty_lsbs"] > 0 for row in _rows(tmp_path / "run"))

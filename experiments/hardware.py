@@ -1,0 +1,120 @@
+"""What a trained network takes of its hardware, for the summary of a run."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.config import ANALOG_ALGORITHMS
+from experiments.setup import Experiment
+from hic_jax import accounting, crossbar, hybrid_weights
+from hic_jax.accounting import EnergyTable
+from hic_jax.training import steps
+
+ESTIMATE = "an estimate: counted operations times a table of published energies"
+
+
+def hardware_summary(
+    experiment: Experiment,
+    state: steps.TrainState,
+    rows: list[dict[str, Any]],
+    *,
+    endurance_cycles: float,
+    energy_table: EnergyTable,
+) -> dict[str, Any]:
+    """Model size, wear, operations and energy of a trained network.
+
+    Tests between epochs do not count as training.
+
+    Args:
+      experiment: that was run.
+      state: after it.
+      rows: its metrics, from the first step.
+      endurance_cycles: of a device.
+      energy_table: energy of every operation.
+
+    Returns:
+      The fields of `hic_jax.model_size`, and
+        optimizer_bits: floating-point buffers of the optimizer, not in the others;
+        write_erase_cycles: of `hic_jax.endurance`; None without devices or counters;
+        operations: of the ``inference`` of one image, of a ``training_step``, and of
+          all the ``training``; ``arrays`` that hold each analog weight;
+        energy: of an inference and of all the training, J, and the ``table``.
+      Of a training whose pulses were not counted there are neither operations nor
+      energy: they are None.
+    """
+    config = experiment.config
+    analog = config.train.algorithm in ANALOG_ALGORITHMS
+    weights = hybrid_weights(state.opt_state) if analog else {}
+    counted = analog and config.spec.track_wear
+
+    image, batch = (
+        _products(experiment, state, images) for images in (1, config.train.batch_size)
+    )
+    inference = accounting.passes(image, weights, config.crossbar).forward
+    step = accounting.passes(batch, weights, config.crossbar)
+    training = step.total * int(state.step)
+    if counted:
+        carried = sum(row["set_pulses"] for row in rows)
+        training += accounting.writes(
+            weights, steps=int(state.step), carried_pulses=carried
+        )
+    elif analog:
+        training = None
+    joules = functools.partial(accounting.energy, table=energy_table)
+    return {
+        **accounting.model_size(weights, state.params),
+        "optimizer_bits": accounting.optimizer_bits(state.opt_state),
+        "write_erase_cycles": accounting.endurance(
+            weights, endurance_cycles=endurance_cycles
+        )
+        if counted
+        else None,
+        "operations": {
+            "inference": dataclasses.asdict(inference),
+            "training_step": dataclasses.asdict(step),
+            "training": training and dataclasses.asdict(training),
+            "arrays": accounting.arrays(image, weights, config.crossbar),
+        },
+        "energy": {
+            "basis": ESTIMATE,
+            "inference_j": joules(inference),
+            "training_j": training and joules(training),
+            "table": dataclasses.asdict(energy_table),
+        },
+    }
+
+
+def read_energy_table(path: str | None) -> EnergyTable:
+    """The table in a JSON file; the default one without a file.
+
+    Raises:
+      ValueError: if there is no such file, or no such table in it.
+    """
+    if not path:
+        return EnergyTable()
+    try:
+        return EnergyTable.from_json(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"energy_table={path}: {error}") from error
+
+
+def _products(
+    experiment: Experiment, state: steps.TrainState, images: int
+) -> list[accounting.Product]:
+    """The products of a forward pass of so many images."""
+
+    def forward(params, x):
+        variables = {
+            "params": params,
+            "batch_stats": state.batch_stats,
+            crossbar.COLLECTION: state.ranges,
+        }
+        return experiment.model.apply(variables, x, train=False)
+
+    shape = (images, *experiment.dataset.image_shape)
+    return accounting.products(
+        forward, state.params, jax.ShapeDtypeStruct(shape, "float32")
+    )

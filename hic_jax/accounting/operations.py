@@ -1,0 +1,208 @@
+"""What the hardware does in an inference, in a step of training, in all of it.
+
+Counted are the products with weights, the conversions around them, and all pulses and
+reads of devices. Not counted: activations, normalisation and the optimizer's own
+arithmetic, the digital sums over tiles, and the movement of data.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hic_jax import checks
+from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.accounting.trace import Product
+from hic_jax.accounting.wear import device_pulses
+from hic_jax.crossbar import CrossbarSpec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Numbers of operations; they add up, and multiply by a number of repetitions.
+
+    Attributes:
+      analog_macs: multiply-accumulates by arrays of multi-level devices, one per weight
+        (a pair of devices) and input vector.
+      digital_macs: those of digital layers, their gradients included, and of products
+        of activations.
+      gradient_macs: digital ones that make the gradients of analog weights.
+      dac_conversions: inputs, or errors, at the rows, or columns, of every array.
+        Converters of 0 bits, ideal ones, are counted as others.
+      adc_conversions: sums at the columns, or rows, of every array.
+      product_reads: of multi-level devices, each once per input vector that it
+        multiplies.
+      multilevel_reads: other reads of multi-level devices: to find pairs to refresh,
+        and to verify what is written.
+      multilevel_sets: SET pulses on multi-level devices.
+      multilevel_resets: RESET pulses on multi-level devices.
+      binary_reads: of binary cells, every word once per step, before it is updated.
+      binary_sets: SET pulses on binary cells.
+      binary_resets: RESET pulses on binary cells.
+    """
+
+    analog_macs: int = 0
+    digital_macs: int = 0
+    gradient_macs: int = 0
+    dac_conversions: int = 0
+    adc_conversions: int = 0
+    product_reads: int = 0
+    multilevel_reads: int = 0
+    multilevel_sets: int = 0
+    multilevel_resets: int = 0
+    binary_reads: int = 0
+    binary_sets: int = 0
+    binary_resets: int = 0
+
+    def __add__(self, other: "Operations") -> "Operations":
+        return Operations(
+            **{name: n + getattr(other, name) for name, n in vars(self).items()}
+        )
+
+    def __mul__(self, times: int) -> "Operations":
+        return Operations(**{name: times * n for name, n in vars(self).items()})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Operations of a batch, pass by pass; an inference is the forward pass alone.
+
+    Attributes:
+      forward: inputs through the layers.
+      backward: errors through the layers, except into the first.
+      gradient: products of inputs and errors, all digital.
+    """
+
+    forward: Operations = Operations()
+    backward: Operations = Operations()
+    gradient: Operations = Operations()
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(
+            **{name: n + getattr(other, name) for name, n in vars(self).items()}
+        )
+
+    @property
+    def total(self) -> Operations:
+        """Of a step of training."""
+        return self.forward + self.backward + self.gradient
+
+
+def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) -> Passes:
+    """Operations of the products that `hic_jax.accounting.products` found.
+
+    Args:
+      products: of a model whose parameters were traced in a tree like ``weights``.
+      weights: pytree of `HybridWeight`, which says what is analog; ``{}`` for nothing.
+      crossbar: arrays of analog products that no crossbars compute in the model.
+
+    Returns:
+      The operations of the batch with which the model was traced.
+
+    Raises:
+      ValueError: if an analog weight takes part in no product.
+    """
+    analog = hybrid_tensors(weights).keys()
+    unseen = analog - {product.parameter for product in products}
+    if unseen:
+        raise ValueError(
+            f"weights: {min(unseen)!r} takes part in no product that was traced"
+        )
+    return sum(
+        (_passes(p, p.parameter in analog, crossbar) for p in products), Passes()
+    )
+
+
+def arrays(
+    products: Sequence[Product], weights: Any, crossbar: CrossbarSpec
+) -> dict[str, int]:
+    """Arrays that hold each analog weight, by its path; see `passes`."""
+    analog = hybrid_tensors(weights).keys()
+    return {
+        p.parameter: p.geometry.arrays(_spec_of(p, crossbar))
+        for p in products
+        if p.parameter in analog
+    }
+
+
+def writes(
+    weights: Any, *, steps: int, carried_pulses: float | None = None
+) -> Operations:
+    """Pulses that the devices have received, and the reads that went with them.
+
+    The writing of the initial weights is included. Reads: of every multi-level device
+    at every look for pairs to refresh; before each pulse of a verified write, and one
+    that finds it done; of every accumulator word at every step, also where its update
+    is rounded to nothing.
+
+    Args:
+      weights: pytree of `HybridWeight` with wear tracked.
+      steps: of training that they have seen.
+      carried_pulses: SET pulses that carries fired, blind, in all steps (the event
+        ``set_pulses``); all others were verified, where the spec says so. Without it,
+        reads of verified writes are not counted.
+
+    Returns:
+      Operations without products.
+    """
+    checks.integer("steps", steps, 0)
+    pulses = device_pulses(weights)
+    sums = {
+        kind: [int(x.sum(dtype=np.int64)) for x in both]
+        for kind, both in pulses.items()
+    }
+    tensors = hybrid_tensors(weights).values()
+    looks = sum(
+        2 * w.size * (steps // w.spec.refresh_every)
+        for w in tensors
+        if w.spec.refresh_every
+    )
+    verified = 0
+    if carried_pulses is not None and all(w.spec.refresh_verify for w in tensors):
+        sets, resets = sums["multilevel"]
+        rewrites = resets // 2  # Both devices of a pair are RESET.
+        verified = max(0, sets - round(carried_pulses)) + rewrites
+    return Operations(
+        multilevel_reads=looks + verified,
+        multilevel_sets=sums["multilevel"][0],
+        multilevel_resets=sums["multilevel"][1],
+        binary_reads=steps * sum(w.size * w.spec.lsb_bits for w in tensors),
+        binary_sets=sums["binary"][0],
+        binary_resets=sums["binary"][1],
+    )
+
+
+def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
+    """Of one product."""
+    geometry = product.geometry
+    macs = product.repeats * geometry.macs
+    if not analog:
+        return Passes(
+            forward=Operations(digital_macs=macs),
+            backward=Operations(digital_macs=macs * product.backward_products),
+            gradient=Operations(digital_macs=macs * (product.parameter is not None)),
+        )
+    spec = _spec_of(product, crossbar)
+
+    def analog_pass(dac: int, adc: int) -> Operations:
+        return Operations(
+            analog_macs=macs,
+            dac_conversions=product.repeats * dac,
+            adc_conversions=product.repeats * adc,
+            product_reads=2 * macs,
+        )
+
+    return Passes(
+        forward=analog_pass(*geometry.forward_conversions(spec)),
+        backward=analog_pass(*geometry.backward_conversions(spec))
+        * product.backward_products,
+        gradient=Operations(gradient_macs=macs),
+    )
+
+
+def _spec_of(product: Product, crossbar: CrossbarSpec) -> CrossbarSpec:
+    if product.tile is None:
+        return crossbar
+    rows, columns = product.tile
+    return dataclasses.replace(crossbar, tile_rows=rows, tile_columns=columns)

@@ -1,0 +1,72 @@
+"""Model size: bits and devices that inference and training take."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.transform import HICState
+
+DIGITAL_BITS = 32
+
+
+def model_size(weights: Any, params: Any) -> dict[str, int]:
+    """Bits and devices of a model.
+
+    The bits of training are those of the weights: buffers of the optimizer come on top
+    in all three schemes (`optimizer_bits`), activations and gradients are not counted.
+
+    Args:
+      weights: pytree of `HybridWeight` (`hybrid_weights(opt_state)`); an empty tree,
+        such as ``{}``, for a model without analog weights.
+      params: all parameters of the model, analog and digital.
+
+    Returns:
+      A dict:
+        analog_weights, digital_weights: how many there are;
+        inference_bits: nominal bits of the multi-level part, digital ones at 32;
+        training_bits: the same plus the accumulator words;
+        mixed_precision_bits: what training would take with a floating-point
+          accumulator (chi, 32 bits per analog weight) in place of the words;
+        fp32_bits: all parameters at 32 bits;
+        multilevel_devices, binary_devices: PCM cells.
+
+    References:
+      The floating-point accumulator: Nandakumar et al., Mixed-precision deep learning
+      based on computational memory, Front. Neurosci. 14:406 (2020).
+    """
+    tensors = hybrid_tensors(weights).values()
+    total = sum(int(np.size(p)) for p in jax.tree.leaves(params))
+    analog = sum(w.size for w in tensors)
+    digital = total - analog
+    multilevel_bits = sum(w.size * w.spec.multilevel_bits for w in tensors)
+    lsb_bits = sum(w.size * w.spec.lsb_bits for w in tensors)
+    inference_bits = multilevel_bits + DIGITAL_BITS * digital
+    return {
+        "analog_weights": analog,
+        "digital_weights": digital,
+        "inference_bits": inference_bits,
+        "training_bits": inference_bits + lsb_bits,
+        "mixed_precision_bits": inference_bits + DIGITAL_BITS * analog,
+        "fp32_bits": DIGITAL_BITS * total,
+        "multilevel_devices": 2 * analog,
+        "binary_devices": lsb_bits,
+    }
+
+
+def optimizer_bits(opt_state: Any) -> int:
+    """Bits of the floating-point buffers that an optimizer keeps, momentum for one.
+
+    Args:
+      opt_state: state of an optax transformation. The devices in it are not counted,
+        nor are counters of steps.
+    """
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, HICState))
+    buffers = [x for x in leaves if not isinstance(x, HICState)]
+    return sum(
+        8 * x.size * x.dtype.itemsize
+        for x in map(jnp.asarray, buffers)
+        if jnp.issubdtype(x.dtype, jnp.floating)
+    )

@@ -1,0 +1,394 @@
+"""Operations: what the model's products ask of arrays, converters and devices."""
+
+import dataclasses
+import itertools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+import hic_jax
+from hic_jax import accounting, crossbar, models, pcm
+from hic_jax.accounting import Operations
+from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
+from hic_jax.crossbar.geometry import Geometry
+from hic_jax.crossbar.products import Convolution, MatrixProduct
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SPEC = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
+
+
+def on_devices(params, digital=()):
+    """The devices that hold the kernels of some parameters."""
+    tx = optax.partition(
+        {"analog": hic_jax.hic(SPEC, 0), "digital": optax.identity()},
+        lambda p: hic_jax.analog_labels(p, digital=digital),
+    )
+    return jax.eval_shape(lambda p: hic_jax.hybrid_weights(tx.init(p)), params)
+
+
+def shapes(*shape):
+    return jax.ShapeDtypeStruct(shape, "float32")
+
+
+def resnet(crossbars):
+    """ResNet-8 (16, 28, 56): its products for an image of 32x32, its devices."""
+    model = models.ResNet(8, (16, 28, 56), 10, crossbars=crossbars)
+    image = shapes(1, 32, 32, 3)
+    variables = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), image
+    )
+    rest = {
+        name: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+        for name, tree in variables.items()
+        if name != "params"
+    }
+    params = variables["params"]
+    found = accounting.products(
+        lambda p, x: model.apply({"params": p, **rest}, x, train=False), params, image
+    )
+    return found, params
+
+
+# Layers of ResNet-8: side of input and output, kernel's side, channels in and out.
+RESNET_8 = [
+    (32, 32, 3, 3, 16),
+    (32, 32, 3, 16, 16),
+    (32, 32, 3, 16, 16),
+    (32, 16, 3, 16, 28),
+    (16, 16, 3, 28, 28),
+    (32, 16, 1, 16, 28),
+    (16, 8, 3, 28, 56),
+    (8, 8, 3, 56, 56),
+    (16, 8, 1, 28, 56),
+    (1, 1, 1, 56, 10),
+]
+RUNNING = CrossbarSpec(tile_rows=100, tile_columns=20, adc_range="running")
+
+
+def counted_by_hand(rows, columns):
+    """Walks over the arrays of every layer of ResNet-8, one by one."""
+    forward, backward, macs, arrays = np.zeros(2, int), np.zeros(2, int), 0, 0
+    for i, (side_in, side_out, kernel, channels_in, channels_out) in enumerate(
+        RESNET_8
+    ):
+        taps, positions = kernel**2, side_out**2
+        held = rows // taps  # Whole channels in an array.
+        for start in range(0, channels_in, held):
+            channels = min(held, channels_in - start)
+            for first in range(0, channels_out, columns):
+                width = min(columns, channels_out - first)
+                arrays += 1
+                forward += positions * np.array([channels * taps, width])
+                if i > 0:
+                    backward[0] += positions * taps * width
+        if i > 0:
+            backward[1] += side_in**2 * channels_in * math.ceil(channels_out / columns)
+        macs += positions * taps * channels_in * channels_out
+    return macs, arrays, forward, backward
+
+
+@pytest.mark.parametrize(
+    "crossbars",
+    [
+        LayerCrossbars(),
+        LayerCrossbars(dataclasses.replace(RUNNING, adc_range="absmax")),
+        LayerCrossbars(RUNNING),
+    ],
+    ids=["exact products", "crossbars", "crossbars with running ranges"],
+)
+def test_resnet_8_is_what_a_walk_over_its_arrays_counts(crossbars):
+    found, params = resnet(crossbars)
+    weights = on_devices(params)
+    passes = accounting.passes(found, weights, RUNNING)
+    macs, arrays, forward, backward = counted_by_hand(100, 20)
+    stem = 32**2 * 27 * 16
+    assert macs == 10_924_592
+    assert passes.forward == Operations(
+        analog_macs=macs,
+        dac_conversions=forward[0],
+        adc_conversions=forward[1],
+        product_reads=2 * macs,
+    )
+    # No error is asked for at the image.
+    assert passes.backward == Operations(
+        analog_macs=macs - stem,
+        dac_conversions=backward[0],
+        adc_conversions=backward[1],
+        product_reads=2 * (macs - stem),
+    )
+    assert passes.gradient == Operations(gradient_macs=macs)
+    assert passes.total == passes.forward + passes.backward + passes.gradient
+    assert sum(accounting.arrays(found, weights, RUNNING).values()) == arrays
+
+
+def test_what_is_digital_needs_no_arrays():
+    found, params = resnet(LayerCrossbars())
+    macs, stem, head = 10_924_592, 32**2 * 27 * 16, 560
+    fp32 = accounting.passes(found, {}, CrossbarSpec())
+    assert fp32.forward == Operations(digital_macs=macs)
+    assert fp32.total == Operations(digital_macs=3 * macs - stem)
+
+    weights = on_devices(params, digital=("stem", "head"))
+    mixed = accounting.passes(found, weights, CrossbarSpec())
+    assert mixed.forward.digital_macs == stem + head
+    assert mixed.forward.analog_macs == macs - stem - head
+    assert mixed.total.digital_macs == 2 * stem + 3 * head
+    assert not {"stem/kernel", "head/kernel"} & set(
+        accounting.arrays(found, weights, CrossbarSpec())
+    )
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_grouped_and_strided_convolution(hooked):
+    # 12 channels in 3 groups, 4 x 9 = 36 rows each; 6 outputs, 2 columns each.
+    spec = CrossbarSpec(tile_rows=20, tile_columns=256)
+    hook = crossbar.conv_general_dilated(spec) if hooked else None
+    layer = nn.Conv(
+        6, (3, 3), strides=2, padding="VALID", feature_group_count=3,
+        use_bias=False, conv_general_dilated=hook,
+    )  # fmt: skip
+    x = shapes(5, 9, 9, 12)
+    params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    (found,) = accounting.products(layer.apply, params, x)
+    geometry = Geometry(
+        groups=3, features=4, taps=9, columns=2, positions=5 * 16, pixels=5 * 81
+    )
+    assert found.geometry == geometry
+    assert found.backward_products == 0
+    # An array has room for two channels: two arrays a group.
+    assert geometry.arrays(spec) == 6
+    assert geometry.forward_conversions(spec) == (3 * 80 * 36, 3 * 80 * 2 * 2)
+    assert geometry.backward_conversions(spec) == (3 * 80 * 2 * 9 * 2, 5 * 81 * 12)
+    assert geometry.macs == 80 * 9 * 4 * 6
+
+
+def test_taps_that_are_cut_over_arrays():
+    # One feature of 9 taps on arrays of 4 rows: 4 + 4 + 1.
+    spec = CrossbarSpec(tile_rows=4, tile_columns=0)
+    geometry = Geometry(
+        groups=2, features=1, taps=9, columns=1, positions=10, pixels=10
+    )
+    assert geometry.arrays(spec) == 6
+    assert geometry.forward_conversions(spec) == (2 * 10 * 9, 2 * 10 * 3)
+    assert geometry.backward_conversions(spec) == (2 * 10 * 9, 2 * 10)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(1, 3), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9),
+    st.integers(1, 10), st.integers(1, 10),
+)  # fmt: skip
+def test_conversions_of_matrices_are_what_the_simulation_converts(
+    groups, positions, rows, columns, tile_rows, tile_columns
+):
+    x, w = shapes(groups, positions, rows), shapes(groups, rows, columns)
+    error = shapes(groups, positions, columns)
+    product = MatrixProduct()
+    spec = CrossbarSpec(tile_rows=tile_rows, tile_columns=0)
+    geometry = Geometry.of_matrices(x.shape, w.shape, (((2,), (1,)), ((0,), (0,))))
+    read = jax.eval_shape(lambda x, w: product.partial_sums(x, w, tile_rows), x, w)
+    assert geometry.forward_conversions(spec)[1] == read.size
+    read = jax.eval_shape(
+        lambda e, w: product.transposed_sums(e, w, x, tile_columns), error, w
+    )
+    spec = dataclasses.replace(spec, tile_columns=tile_columns)
+    assert geometry.backward_conversions(spec)[1] == read.size
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(1, 2), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2),
+    st.integers(1, 12), st.integers(1, 4),
+)  # fmt: skip
+def test_conversions_of_convolutions_are_what_the_simulation_converts(
+    groups, features, columns, stride, tile_rows, tile_columns
+):
+    x, w = shapes(2, 5, 5, groups * features), shapes(3, 2, features, groups * columns)
+    numbers = lax.conv_dimension_numbers(x.shape, w.shape, ("NHWC", "HWIO", "NHWC"))
+    product = Convolution((stride, 1), "SAME", None, None, numbers, groups)
+    y = jax.eval_shape(product, x, w)
+    geometry = Geometry.of_convolution(x.shape, w.shape, y.shape, numbers, groups)
+    spec = CrossbarSpec(tile_rows=tile_rows, tile_columns=0)
+    read = jax.eval_shape(lambda x, w: product.partial_sums(x, w, tile_rows), x, w)
+    assert geometry.forward_conversions(spec)[1] == sum(r.size for r in read)
+    spec = dataclasses.replace(spec, tile_columns=tile_columns)
+    read = jax.eval_shape(
+        lambda e, w, x: product.transposed_sums(e, w, x, tile_columns), y, w, x
+    )
+    assert geometry.backward_conversions(spec)[1] == sum(r.size for r in read)
+
+
+def test_the_note_that_a_crossbar_leaves_compiles_to_nothing(monkeypatch):
+    def program():
+        layer = nn.Dense(3, dot_general=crossbar.dot_general(CrossbarSpec()))
+        params = jax.eval_shape(layer.init, jax.random.key(0), shapes(4, 8))
+        gradient = jax.grad(lambda p, x: layer.apply(p, x).sum())
+        return jax.jit(gradient).lower(params, shapes(4, 8)).as_text()
+
+    with_notes = program()
+    monkeypatch.setattr(crossbar.hooks, "tagged", lambda y, geometry, spec: y)
+    assert program() == with_notes
+
+
+class Attention(nn.Module):
+    dot: object = None
+
+    @nn.compact
+    def __call__(self, x):
+        attend = nn.MultiHeadAttention(2, qkv_dot_general=self.dot, qkv_features=6)
+        return attend(nn.Dense(4, dot_general=self.dot)(x))
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_attention_has_products_of_activations(hooked):
+    dot = crossbar.dot_general(CrossbarSpec()) if hooked else None
+    model, x = Attention(dot), shapes(3, 5, 8)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)
+    found = accounting.products(model.apply, params, x)
+    rows = [
+        (p.parameter and p.parameter.split("/")[-2], p.geometry.macs) for p in found
+    ]
+    tokens = 3 * 5
+    projections = [(name, tokens * 4 * 6) for name in ("query", "key", "value")]
+    scores = (None, 3 * 2 * 5 * 5 * 3)
+    assert sorted(rows, key=str) == sorted(
+        [("Dense_0", tokens * 8 * 4), *projections, scores, scores,
+         ("out", tokens * 6 * 4)], key=str,
+    )  # fmt: skip
+    # Errors go back to both factors of a score, and not to the data.
+    backward = {p.parameter: p.backward_products for p in found}
+    assert backward[None] == 2
+    assert backward["params/Dense_0/kernel"] == 0
+    assert backward["params/MultiHeadAttention_0/out/kernel"] == 1
+
+
+def test_a_model_of_nnx_with_crossbars_of_its_own():
+    dot = crossbar.dot_general(CrossbarSpec(tile_rows=3))
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.Linear(8, 4, dot_general=dot, rngs=rngs), nnx.relu,
+        nnx.Linear(4, 2, rngs=rngs),
+    )  # fmt: skip
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    found = accounting.products(
+        lambda p, x: nnx.merge(graph, p, rest)(x), params, shapes(5, 8)
+    )
+    weights = on_devices(params)
+    spec = CrossbarSpec(tile_rows=2)  # Of the layer that has none.
+    assert list(accounting.arrays(found, weights, spec).values()) == [3, 2]
+    passes = accounting.passes(found, weights, spec)
+    assert passes.forward.adc_conversions == 5 * (3 * 4 + 2 * 2)
+    assert passes.total.analog_macs == 5 * (8 * 4 + 2 * 4 * 2)
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_scan_vmap_remat_and_jit_repeat_what_is_in_them(hooked):
+    dot = crossbar.dot_general(CrossbarSpec()) if hooked else lax.dot_general
+
+    @jax.jit
+    @jax.checkpoint
+    def layer(w, x):
+        return dot(x, 2 * w, (((0,), (0,)), ((), ())))
+
+    def model(params, x):
+        x, _ = lax.scan(lambda x, w: (layer(w, x), None), x, params["stack"])
+        return layer(params["last"], x)
+
+    params = {"stack": shapes(7, 3, 3), "last": shapes(3, 2)}
+    batch = jax.vmap(model, in_axes=(None, 0))
+    found = accounting.products(batch, params, shapes(5, 3))
+    macs = {p.parameter: p.repeats * p.geometry.macs for p in found}
+    assert macs == {"stack": 5 * 7 * 9, "last": 5 * 6}
+    # What a round hands to the next depends on the parameters.
+    assert all(p.backward_products == 1 for p in found)
+
+
+def test_a_kernel_on_the_left_is_a_kernel():
+    def model(params, x):
+        return jnp.einsum("oi,bi->ob", params["w"] / jnp.max(params["w"]), x)
+
+    (found,) = accounting.products(model, {"w": shapes(4, 3)}, shapes(5, 3))
+    assert found.parameter == "w"
+    assert found.geometry == Geometry(
+        groups=1, features=3, taps=1, columns=4, positions=5, pixels=5
+    )
+
+
+def test_what_cannot_be_counted_is_an_error():
+    params, x = {"w": shapes(3, 3)}, shapes(2, 3)
+
+    def while_it_is_small(params, x):
+        return lax.while_loop(lambda x: x.sum() < 1, lambda x: x @ params["w"], x)
+
+    def if_it_is_small(params, x):
+        return lax.cond(x.sum() < 1, lambda: x @ params["w"], lambda: x)
+
+    for model, kind in [(while_it_is_small, "while"), (if_it_is_small, "cond")]:
+        with pytest.raises(
+            ValueError, match=f"function: has a product inside '{kind}'"
+        ):
+            accounting.products(model, params, x)
+
+    dot = crossbar.dot_general(CrossbarSpec())
+    layer = nn.Dense(1, dot_general=dot)
+    params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    gradient = jax.grad(lambda p, x: layer.apply(p, x).sum())
+    with pytest.raises(ValueError, match="function: must be a forward pass"):
+        accounting.products(gradient, params, x)
+    with pytest.raises(ValueError, match="'params/kernel' takes part in no product"):
+        accounting.passes([], on_devices(params), CrossbarSpec())
+
+
+def test_pulses_and_reads_of_writes():
+    # Initial weights are written by a RESET of both devices and verified pulses.
+    spec = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=2)
+    state = hic_jax.hic(spec, 0).init([jnp.asarray([1.0, -1.0, 0.5])])
+    (weight,) = hic_jax.hybrid_weights(state)
+    initial = accounting.writes([weight], steps=0)
+    pulses = int(weight.multilevel.set_pulses.sum())
+    assert pulses > 3
+    assert initial == Operations(multilevel_sets=pulses, multilevel_resets=6)
+
+    # Then a carry of two pulses for each weight, and a refresh of one that took four.
+    multilevel, cells = weight.multilevel, weight.binary
+    weight = weight.replace(
+        multilevel=multilevel.replace(
+            set_pulses=multilevel.set_pulses.at[0].add(2).at[1, 0].add(4),
+            resets=multilevel.resets.at[0].add(1),
+        ),
+        binary=cells.replace(writes=cells.writes.at[6].add(3)),
+    )
+    blind = accounting.writes([weight], steps=5)
+    assert blind == Operations(
+        # Two looks at six devices.
+        multilevel_reads=2 * 6,
+        multilevel_sets=pulses + 6 + 4,
+        multilevel_resets=6 + 2,
+        # Seven cells of three words at every step; one cell of each was written.
+        binary_reads=5 * 7 * 3,
+        binary_sets=3 * 2,
+        binary_resets=3 * 1,
+    )
+    # A read before each pulse but for carries, and one at the end of the four writes.
+    verified = accounting.writes([weight], steps=5, carried_pulses=6.0)
+    reads = 2 * 6 + pulses + 4 + 4
+    assert verified == dataclasses.replace(blind, multilevel_reads=reads)
+    with pytest.raises(ValueError, match="steps=-1: must be at least 0"):
+        accounting.writes([weight], steps=-1)
+
+
+def test_operations_add_up_and_repeat():
+    counts = itertools.count(1)
+    one = Operations(**{f.name: next(counts) for f in dataclasses.fields(Operations)})
+    assert one + one + one == one * 3
+    assert (one * 2).binary_resets == 24
