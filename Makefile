@@ -22,11 +22,11 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format notebooks clean
 
 help: ## Show this help.
 	@echo 'Targets:'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
 	@echo 'Variables: PYTHON, WORKERS, TEST_FLAGS, DEMO_DIR, DEMO_FLAGS,'
 	@echo "  as in: make demo DEMO_FLAGS='--help'"
 
@@ -46,6 +46,9 @@ lint: $(STAMP) ## Check style and formatting.
 format: $(STAMP) ## Apply ruff's fixes and formatting.
 	$(BIN)/python -m ruff check --fix-only .
 	$(BIN)/python -m ruff format .
+
+notebooks: $(STAMP) ## Write the .ipynb of every notebook from its .py.
+	$(BIN)/python -m jupytext --quiet --to ipynb experiments/notebooks/*.py
 
 clean: ## Remove caches and build output, but neither .venv nor runs/.
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
