@@ -37,6 +37,7 @@ def train(
     max_steps: int | None = None,
     log_every: int = 50,
     endurance_cycles: float = ENDURANCE_CYCLES,
+    progress: bool = True,
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
 
@@ -46,6 +47,7 @@ def train(
       max_steps: stop after this many steps in all.
       log_every: steps between two rows of metrics.
       endurance_cycles: of a device, for the summary.
+      progress: whether to show a bar.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -56,7 +58,9 @@ def train(
     """
     folder = RunFolder.for_training(workdir, experiment.config)
     with contextlib.closing(folder):
-        return _train(experiment, folder, max_steps, log_every, endurance_cycles)
+        return _train(
+            experiment, folder, max_steps, log_every, endurance_cycles, progress
+        )
 
 
 def _train(
@@ -65,6 +69,7 @@ def _train(
     max_steps: int | None,
     log_every: int,
     endurance_cycles: float,
+    progress: bool,
 ) -> dict:
     """`train` in a folder that is open."""
     # ---- set up
@@ -79,12 +84,17 @@ def _train(
     train_set = steps.arrays(experiment.dataset, "train")
     test_set = steps.arrays(experiment.dataset, "test")
     run = experiment.runner()
-    total = experiment.steps_per_epoch * config.train.epochs
-    last = min(total, max_steps or total)
+    last = last_step(experiment, max_steps)
 
     # ---- train
     seconds = []
-    bar = tqdm(total=last, initial=step, unit="step", desc=config.train.algorithm)
+    bar = tqdm(
+        total=last,
+        initial=step,
+        unit="step",
+        desc=config.train.algorithm,
+        disable=not progress,
+    )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
         batches = experiment.epoch_order(epoch)[done:]
@@ -125,11 +135,17 @@ def _train(
     }
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
-    summary = folder.update_summary(**summary)
     plots.learning_curves(
         folder.path / "learning_curves.png", {config.train.algorithm: rows}
     )
-    return summary
+    # Last of all: a run whose summary names its last step needs nothing more.
+    return folder.update_summary(**summary)
+
+
+def last_step(experiment: Experiment, max_steps: int | None = None) -> int:
+    """The step that a training ends with."""
+    total = experiment.steps_per_epoch * experiment.config.train.epochs
+    return min(total, max_steps or total)
 
 
 def check_losses(losses: np.ndarray, step: int) -> None:
@@ -198,6 +214,11 @@ def main(argv: list[str]) -> None:
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
     flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    define_option_flags()
+
+
+def define_option_flags() -> None:
+    """Flags that say how much is trained and reported, not what."""
     flags.DEFINE_integer(
         "max_steps",
         None,
