@@ -271,7 +271,7 @@ def follow(
                 continue
             if not told:
                 training.paths.set_error(
-                    f"the job ended without a result; its log is in {training.paths.job}"
+                    f"ended without a result; its log is in {training.paths.job}"
                 )
             running.discard(name)
             ended(training)

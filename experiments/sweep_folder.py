@@ -86,8 +86,8 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
         if differences:
             raise RunFolderError(
                 f"workdir={workdir}: holds a sweep with other flags (stored != asked): "
-                f"{'; '.join(differences)}. Choose another folder, or the stored values "
-                "to go on with it"
+                f"{'; '.join(differences)}. Choose another folder, or the stored "
+                "values to go on with it"
             )
     elif workdir.exists() and not workdir.is_dir():
         raise RunFolderError(f"workdir={workdir}: is a file; must be a folder")
