@@ -98,7 +98,8 @@ def _parsed(name: str, texts: list[str]) -> list:
         try:
             values.append(parser.parse(text))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}={text}, in a sweep: {error}") from error
+            why = ": ".join(map(str, error.args))
+            raise ValueError(f"{name}={text}, in a sweep: {why}") from error
         if values[-1] in values[:-1]:
             raise ValueError(f"{name}={text}, in a sweep: stands there twice")
     return values

@@ -79,7 +79,7 @@ def test_shorthands_sweep_seeds_slowest(runs):
 def test_any_flag_is_swept_as_the_flag_reads_it(runs):
     asked = runs(
         "--grid=lsb_bits=5,6",
-        "--grid=converters=true,no",
+        "--grid=converters=true,false",
         "--grid=digital_layers=;stem,head",
         "--grid=pcm_g_max=12.5",
     )
@@ -460,18 +460,21 @@ train.define_option_flags()
 config.define_flags()
 app.run(sweep.main)
 """
-MOMENTS = (
-    "Orbax:wait_until_finished:1",  # While the first epoch of FP32 is being saved,
-    "RunFolder:log:8",  # in the second epoch of HIC,
-    "RunFolder:update_summary:1",  # and after its last step, before its summary.
-)
+MOMENTS = {
+    # In the second epoch of FP32,
+    "RunFolder:log:5": ("fp32-width1-seed0", "checkpoints/3"),
+    # while its end is being saved,
+    "Orbax:wait_until_finished:2": ("fp32-width1-seed0", "checkpoints/6*"),
+    # and after the last step of HIC, before its summary.
+    "RunFolder:update_summary:2": ("hic-width1-seed0", "checkpoints/6"),
+}
 
 
 def test_a_sweep_killed_at_three_moments_ends_as_one_left_alone(
     tmp_path, alone, compiled, parse, capsys
 ):
     path = tmp_path / "killed"
-    for moment in MOMENTS:
+    for moment, (run, saved) in MOMENTS.items():
         process = subprocess.run(
             [sys.executable, "-c", KILLED, moment, f"--workdir={path}", *Alone.WORDS],
             env=compiled,
@@ -479,6 +482,8 @@ def test_a_sweep_killed_at_three_moments_ends_as_one_left_alone(
             text=True,
         )
         assert process.returncode == -9, process.stderr
+        assert list((path / run).glob(saved))
+        assert not (path / run / "summary.json").exists()
     assert set(_summaries(path)) == {"fp32-width1-seed0"}
     capsys.readouterr()
     sweep.main(parse(*Alone.WORDS, workdir=path))
