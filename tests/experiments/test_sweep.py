@@ -416,11 +416,11 @@ class Alone:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Environment of processes that keep what they compile."""
+def compiled():
+    """Environment of processes that share what this one compiles."""
     return os.environ | {
         "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
