@@ -5,8 +5,8 @@
 #
 # Needs root on Debian 12 or newer and `make install`. Installs slurm-wlm and munge if
 # they are missing, sets up a controller and a node with a configuration of their own,
-# runs a sweep of two runs, prints the queue and the table, and takes everything down
-# again but for the packages. Two minutes on two cores.
+# runs a sweep of two runs, which it kills and starts again, prints the queue and the
+# table, and takes everything down again but for the packages. A minute on two cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -17,8 +17,12 @@ pids=()
 take_down() {
   local code=$?
   echo '==> taking Slurm down'
-  ((${#pids[@]})) && kill "${pids[@]}" 2>/dev/null
-  wait
+  [[ -z ${policy:-} ]] || rm -f /usr/sbin/policy-rc.d
+  if ((${#pids[@]})); then
+    scancel --user="$(id -un)" 2>/dev/null || true  # What an error has left.
+    kill "${pids[@]}" 2>/dev/null || true
+    wait
+  fi
   if ((code)); then
     tail -n 20 "$root"/*.log "$root"/sweep/jobs/*/*.err >&2 2>/dev/null || true
   fi
@@ -26,18 +30,18 @@ take_down() {
 }
 trap take_down EXIT
 
-if ! command -v slurmctld slurmd munged >/dev/null; then
+if ! { command -v slurmctld && command -v slurmd && command -v munged; } >/dev/null
+then
   echo '==> installing slurm-wlm and munge'
-  # A package must not start a daemon that is not configured yet.
-  export DEBIAN_FRONTEND=noninteractive
-  printf '#!/bin/sh\nexit 101\n' >"$root/policy" && chmod +x "$root/policy"
-  [[ -e /usr/sbin/policy-rc.d ]] || {
-    cp "$root/policy" /usr/sbin/policy-rc.d
-    policy=1
-  }
+  # The packages are not to start daemons: these are started below.
+  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+    policy=ours
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+  fi
   apt-get update -qq
-  apt-get install -y -qq slurm-wlm munge >/dev/null
-  [[ -z ${policy:-} ]] || rm /usr/sbin/policy-rc.d
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge \
+    >"$root/apt.log" 2>&1
 fi
 
 echo '==> setting Slurm up'
@@ -73,7 +77,8 @@ export SLURM_CONF=$root/slurm.conf
 
 munged --foreground --force --key-file="$root/munge.key" \
   --socket="$root/munge.socket" --pid-file="$root/munge.pid" \
-  --log-file="$root/munge.log" --seed-file="$root/munge.seed" &
+  --log-file="$root/munge.log" --seed-file="$root/munge.seed" \
+  2>"$root/munged.log" &
 pids+=($!)
 slurmctld -D -c >"$root/slurmctld.log" 2>&1 &
 pids+=($!)
@@ -85,18 +90,23 @@ for _ in {1..60}; do
 done
 sinfo
 
+sweep() {
+  exec .venv/bin/python -m experiments.sweep --workdir="$root/sweep" --cluster=slurm \
+    --slurm=partition=all --slurm=time=30 --slurm=cpus_per_task=1 \
+    --algorithms=fp32,hic --widths=0.125 --epochs=1 "$@"
+}
 echo '==> a sweep of two runs'
-.venv/bin/python -m experiments.sweep --workdir="$root/sweep" --cluster=slurm \
-  --slurm=partition=all --slurm=time=30 --slurm=cpus_per_task=1 \
-  --algorithms=fp32,hic --widths=0.125 --epochs=1 "$@" &
+sweep "$@" &
 sweep=$!
 for _ in {1..60}; do
-  [[ -n $(squeue -h) ]] && break
+  (($(squeue -h | wc -l) == 2)) && break
   sleep 1
 done
 squeue --format='%.4i %.9P %.40j %.8T %.6M'
-wait "$sweep"
+echo '==> killed, and started again: it follows the jobs that are there'
+kill -KILL "$sweep"
+(sweep "$@")
 
-echo '==> jobs, as Slurm remembers them'
-sacct 2>/dev/null || grep -o 'JobId=.*' "$root/jobs.txt" |
-  sed -E 's/ (UserId|GroupId|TimeLimit|NodeList|NodeCnt|WorkDir|Reservation|Gres)[^ ]*=[^ ]*//g'
+echo '==> jobs, as Slurm has recorded them (without a data base there is no sacct)'
+grep -oP '(?<!\w)(JobId|Name|JobState|StartTime|EndTime|ExitCode)=[^ ]*' "$root/jobs.txt" |
+  paste -d ' ' - - - - - -

@@ -540,7 +540,6 @@ def test_processes_of_submitit_and_one_that_was_left(
     assert pool.alive() == {left.name}
     # A sweep in other processes must not take the accelerator; here it would stay off.
     monkeypatch.setattr(jax.config, "update", lambda *arguments: None)
-    (path / "jobs" / ".keep").touch()
     _prepare_around(path, left)
     sweep.main(argv)
     assert set(_summaries(path)) == {left.name, other.name}
