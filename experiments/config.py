@@ -19,6 +19,17 @@ from hic_jax.training.schedules import SCHEDULES
 # Algorithms that hold weights in devices.
 ANALOG_ALGORITHMS = ("hic",)
 
+# Fields of `TrainConfig` that only these use.
+ANALOG_FIELDS = (
+    "analog_learning_rate",
+    "analog_trust_ratio",
+    "analog_momentum",
+    "analog_weight_decay",
+    "preset",
+    "converters",
+    "digital_layers",
+)
+
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
 # measured on devices above a third of full conductance. `nandakumar_2018` has none, but
 # a chip whose devices all drift alike would make a year look too easy.
@@ -201,19 +212,39 @@ def define_flags() -> None:
         _define(name, field.type, None, text)
 
 
-def from_flags() -> Config:
+def from_flags(**others: Any) -> Config:
     """The configuration that the parsed flags describe.
+
+    Args:
+      **others: values that take the place of flags, by their names.
 
     Raises:
       ValueError: if a value is not allowed.
     """
-    values = flags.FLAGS
-    given = {name: values[name].value for name, _, _ in _spec_fields()}
+    values = {name: flags.FLAGS[name].value for name in flag_names()} | others
+    recipe = {f.name: values.pop(f.name) for f in dataclasses.fields(TrainConfig)}
     with _named("--"):
-        train = TrainConfig(
-            **{f.name: values[f.name].value for f in dataclasses.fields(TrainConfig)}
+        return resolve(
+            TrainConfig(**recipe), {k: v for k, v in values.items() if v is not None}
         )
-        return resolve(train, {k: v for k, v in given.items() if v is not None})
+
+
+def flag_names() -> list[str]:
+    """Flags of the configuration: of the recipe, then of the hardware."""
+    recipe = [field.name for field in dataclasses.fields(TrainConfig)]
+    return [*recipe, *(name for name, _, _ in _spec_fields())]
+
+
+def is_used(name: str, algorithm: str) -> bool:
+    """Whether a flag of the configuration makes a difference to an algorithm.
+
+    A digital one has no devices: their constants, and the recipe of the weights in
+    them, are nothing to it.
+    """
+    if algorithm in ANALOG_ALGORITHMS:
+        return True
+    recipe = {field.name for field in dataclasses.fields(TrainConfig)}
+    return name in recipe - set(ANALOG_FIELDS)
 
 
 def _spec_fields():

@@ -4,17 +4,24 @@
         --times=25,3600,86400,31536000 --chips=10
     python -m experiments.drift --workdir=runs/digits --deploy=nandakumar_2019 \
         --compensations=none,gdc,column,adabs
+    python -m experiments.drift --workdir=runs/sweep
 
 Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time. The second
 command programs the trained weights onto fresh inference chips and reads those; its
-rows stand beside the ones of the devices that were trained.
+rows stand beside the ones of the devices that were trained. Of a sweep, every finished
+run that has devices is read, but for those that have been read so before.
 """
 
 from absl import app, flags, logging
 
-from experiments import launch, plots
+from experiments import launch, plots, sweep_folder
 from experiments.config import ANALOG_ALGORITHMS
-from experiments.run_folder import RunFolder, RunFolderError, read_config
+from experiments.run_folder import (
+    RunFolder,
+    RunFolderError,
+    read_config,
+    read_summary,
+)
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
 from hic_jax.compensation import COMPENSATIONS
@@ -84,23 +91,66 @@ def main(argv: list[str]) -> None:
         inference.check_reading(times, options.chips, options.compensations)
         if options.deploy:
             checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
-        config = read_config_of_devices(options.workdir)
-        experiment = Experiment.of(config)
-    with launch.clear_errors(RunFolderError, OSError):
-        rows = read_over_time(
-            experiment,
-            options.workdir,
-            times=times,
-            chips=options.chips,
-            compensations=options.compensations,
-            deploy=options.deploy,
-            ideal_reference=options.ideal_reference,
+        workdirs = folders_of(options.workdir)
+    reading = {
+        "times": times,
+        "chips": options.chips,
+        "compensations": options.compensations,
+        "deploy": options.deploy,
+    }
+    if sweep_folder.is_sweep(options.workdir) and not options.again:
+        workdirs = [path for path in workdirs if not has_been_read(path, **reading)]
+    for workdir in workdirs:
+        with launch.clear_errors(ValueError):
+            experiment = Experiment.of(read_config_of_devices(workdir))
+        with launch.clear_errors(RunFolderError, OSError):
+            rows = read_over_time(
+                experiment,
+                workdir,
+                **reading,
+                ideal_reference=options.ideal_reference,
+            )
+        logging.info("%s", workdir)
+        for row in rows:
+            logging.info(
+                "%12.0f s  %-6s  %.4f +- %.4f",
+                row["time"], row["compensation"], row["mean"], row["std"],
+            )  # fmt: skip
+
+
+def folders_of(workdir: str) -> list[str]:
+    """The run folder itself; of a sweep, all finished ones of runs with devices."""
+    if not sweep_folder.is_sweep(workdir):
+        read_config_of_devices(workdir)
+        return [workdir]
+    folders = [
+        str(path)
+        for path in sweep_folder.finished_folders(workdir)
+        if read_config(path).train.algorithm in ANALOG_ALGORITHMS
+    ]
+    if not folders:
+        raise ValueError(
+            f"workdir={workdir}: holds a sweep without a finished run of "
+            f"{', '.join(ANALOG_ALGORITHMS)}"
         )
-    for row in rows:
-        logging.info(
-            "%12.0f s  %-6s  %.4f +- %.4f",
-            row["time"], row["compensation"], row["mean"], row["std"],
-        )  # fmt: skip
+    return folders
+
+
+def has_been_read(
+    workdir: str,
+    *,
+    times: list[float],
+    chips: int,
+    compensations: list[str],
+    deploy: str,
+) -> bool:
+    """Whether the summary has just these rows of these devices."""
+    rows = {
+        (row["time"], row["compensation"], len(row["accuracies"]))
+        for row in read_summary(workdir).get("drift", [])
+        if row["devices"] == (deploy or inference.TRAINED)
+    }
+    return rows == {(t, name, chips) for t in times for name in compensations}
 
 
 def parse_times(words: list[str]) -> list[float]:
@@ -127,7 +177,7 @@ def read_config_of_devices(workdir: str):
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    flags.DEFINE_string("workdir", None, "Run folder, or a sweep's.", required=True)
     flags.DEFINE_list(
         "times",
         "25,3600,86400,31536000",
@@ -151,6 +201,12 @@ def define_flags() -> None:
         "ideal_reference",
         False,
         "Whether gdc and column compare exact reads, not noisy ones.",
+    )
+    flags.DEFINE_bool(
+        "again",
+        False,
+        "Whether runs of a sweep are read that have been before: at the same times, on "
+        "as many chips, with the same compensations.",
     )
 
 

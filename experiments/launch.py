@@ -30,6 +30,11 @@ def start(argv: list[str]) -> None:
     """
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    prepare_process()
+
+
+def prepare_process() -> None:
+    """What a process needs before it trains."""
     quiet_libraries()
     use_compilation_cache()
 

@@ -20,6 +20,8 @@ from absl import logging
 
 from experiments.config import Config
 
+PART = ".part"  # Ends the names of files that are being written.
+
 
 class RunFolderError(ValueError):
     """The folder cannot be used for what was asked."""
@@ -53,7 +55,7 @@ class RunFolder:
         path = Path(workdir)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "config.json").write_text(config.to_json())
+            write_whole(path / "config.json", config.to_json())
         except OSError as error:
             raise RunFolderError(f"workdir={workdir}: {error}") from error
         return cls(path, config, create=True)
@@ -106,7 +108,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         rows = [line for line in lines if _step_of(line) <= step]
-        path.write_text("".join(f"{row}\n" for row in rows))
+        write_whole(path, "".join(f"{row}\n" for row in rows))
         self._events = tensorboardX.SummaryWriter(
             str(self.path / "tensorboard"), purge_step=step + 1
         )
@@ -127,16 +129,12 @@ class RunFolder:
     def update_summary(self, **values: Any) -> dict[str, Any]:
         """Adds to ``summary.json``; returns the whole."""
         summary = self.summary() | values
-        path = self.path / "summary.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(summary, indent=2) + "\n")
-        part.replace(path)
+        write_whole(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
         return summary
 
     def summary(self) -> dict[str, Any]:
         """The result so far; empty before there is one."""
-        path = self.path / "summary.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_summary(self.path)
 
     def close(self) -> None:
         """Flushes everything."""
@@ -160,7 +158,7 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
                 f"(stored != asked): {'; '.join(differences)}. Choose another folder, "
                 "or the stored values to go on with it"
             )
-    elif path.is_dir() and any(path.iterdir()):
+    elif path.is_dir() and any(p.suffix != PART for p in path.iterdir()):
         raise RunFolderError(
             f"workdir={workdir}: holds files but no config.json; choose an empty or a "
             "new folder"
@@ -179,6 +177,19 @@ def read_config(workdir: str | Path) -> Config:
         return Config.from_json(stored.read_text())
     except (ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"workdir={path}: config.json: {error}") from error
+
+
+def read_summary(workdir: str | Path) -> dict[str, Any]:
+    """The result stored in a run folder; empty before there is one."""
+    path = Path(workdir) / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is there as a whole or not at all, whenever one is killed."""
+    part = path.with_name(path.name + PART)
+    part.write_text(text)
+    part.replace(path)
 
 
 def _is_key(x: Any) -> bool:

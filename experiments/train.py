@@ -40,6 +40,7 @@ def train(
     log_every: int = 50,
     endurance_cycles: float = ENDURANCE_CYCLES,
     energy_table: EnergyTable | None = None,
+    progress: bool = True,
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
 
@@ -50,6 +51,7 @@ def train(
       log_every: steps between two rows of metrics.
       endurance_cycles: of a device, for the summary.
       energy_table: energy of every operation, likewise; None for the published one.
+      progress: whether to show a bar.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -66,7 +68,7 @@ def train(
         energy_table=energy_table or EnergyTable(),
     )
     with contextlib.closing(folder):
-        return _train(experiment, folder, max_steps, log_every, summarise)
+        return _train(experiment, folder, max_steps, log_every, summarise, progress)
 
 
 def _train(
@@ -75,6 +77,7 @@ def _train(
     max_steps: int | None,
     log_every: int,
     summarise: Callable[[steps.TrainState, list[dict]], dict],
+    progress: bool,
 ) -> dict:
     """`train` in a folder that is open; ``summarise`` says what it took."""
     # ---- set up
@@ -89,12 +92,17 @@ def _train(
     train_set = experiment.arrays("train")
     test_set = experiment.arrays("test")
     run = experiment.runner()
-    total = experiment.steps_per_epoch * config.train.epochs
-    last = min(total, max_steps or total)
+    last = last_step(experiment, max_steps)
 
     # ---- train
     seconds = []
-    bar = tqdm(total=last, initial=step, unit="step", desc=config.train.algorithm)
+    bar = tqdm(
+        total=last,
+        initial=step,
+        unit="step",
+        desc=config.train.algorithm,
+        disable=not progress,
+    )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
         batches = experiment.epoch_order(epoch)[done:]
@@ -135,11 +143,17 @@ def _train(
     }
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
-    summary = folder.update_summary(**summary)
     plots.learning_curves(
         folder.path / "learning_curves.png", {config.train.algorithm: rows}
     )
-    return summary
+    # Last of all: a run whose summary names its last step needs nothing more.
+    return folder.update_summary(**summary)
+
+
+def last_step(experiment: Experiment, max_steps: int | None = None) -> int:
+    """The step that a training ends with."""
+    total = experiment.steps_per_epoch * experiment.config.train.epochs
+    return min(total, max_steps or total)
 
 
 def check_losses(losses: np.ndarray, step: int) -> None:
@@ -194,6 +208,11 @@ def main(argv: list[str]) -> None:
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
     flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    define_option_flags()
+
+
+def define_option_flags() -> None:
+    """Flags that say how much is trained and reported, not what."""
     flags.DEFINE_integer(
         "max_steps",
         None,

@@ -1,6 +1,9 @@
 """The drift launcher: a trained run, read again as its devices age."""
 
+import dataclasses
+import functools
 import json
+import shutil
 import zlib
 
 import numpy as np
@@ -10,6 +13,7 @@ from absl import flags
 import hic_jax
 from experiments import drift
 from experiments.config import TrainConfig, resolve
+from experiments.run_folder import read_config
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax.compensation import COMPENSATIONS
@@ -27,7 +31,7 @@ def path(tmp_path_factory):
 
 
 def _rows(path):
-    return json.loads((path / "summary.json").read_text())["drift"]
+    return json.loads((path / "summary.json").read_text()).get("drift", [])
 
 
 @pytest.fixture
@@ -112,6 +116,49 @@ def test_an_ideal_reference_is_another_reading(launch):
     words.append("--deploy=nandakumar_2019")
     noisy, ideal = launch(*words), launch(*words, "--ideal_reference")
     assert noisy != ideal
+
+
+def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
+    """Of a finished run, one that is not, and one without devices."""
+    steps = json.loads((path / "summary.json").read_text())["steps"]
+    for name in ("done", "on_its_way", "digital"):
+        shutil.copytree(path, tmp_path / name)
+        summary = json.loads((path / "summary.json").read_text()) | {"drift": []}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    config = read_config(path)
+    digital = dataclasses.replace(config.train, algorithm="fp32")
+    (tmp_path / "digital" / "config.json").write_text(
+        dataclasses.replace(config, train=digital).to_json()
+    )
+    runs = [
+        {"name": name, "folder": name, "swept": {}, "steps": steps + (name[0] == "o")}
+        for name in ("done", "on_its_way", "digital")
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
+
+    words = ["--times=25", "--chips=2", "--compensations=none"]
+    read = functools.partial(launch, *words, f"--workdir={tmp_path}")
+    read()
+    (row,) = _rows(tmp_path / "done")
+    assert len(row["accuracies"]) == 2
+    assert _rows(tmp_path / "on_its_way") == _rows(tmp_path / "digital") == []
+
+    summary = tmp_path / "done" / "summary.json"
+    written = summary.stat().st_mtime_ns
+    read()
+    assert summary.stat().st_mtime_ns == written
+    read("--again")
+    assert summary.stat().st_mtime_ns > written
+    assert _rows(tmp_path / "done") == [row]
+    read("--noagain", "--chips=3")
+    (row,) = _rows(tmp_path / "done")
+    assert len(row["accuracies"]) == 3
+
+
+def test_a_sweep_without_devices_is_refused(tmp_path, launch):
+    (tmp_path / "manifest.json").write_text('{"runs": []}')
+    with pytest.raises(SystemExit, match=r"without a finished run of hic"):
+        launch(f"--workdir={tmp_path}")
 
 
 def test_times_are_words():

@@ -2,16 +2,23 @@
 
 import functools
 import json
+import shutil
 import struct
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 import hic_jax
 from experiments.config import Config, TrainConfig, resolve
-from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.run_folder import (
+    RunFolder,
+    RunFolderError,
+    check_unused_or_same,
+    read_config,
+)
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax.training import steps
@@ -274,3 +281,39 @@ def test_a_run_without_a_checkpoint_is_named_and_left_alone(tmp_path, config):
     with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: holds no check"):
         RunFolder.read(str(tmp_path)).restore({})
     assert _files(tmp_path) == ["config.json"]
+
+
+def test_a_configuration_that_was_being_written_is_written_again(tmp_path, config):
+    (tmp_path / "config.json.part").write_text('{"train": {"algo')
+    RunFolder.for_training(str(tmp_path), config).close()
+    assert read_config(tmp_path) == config
+    assert not list(tmp_path.glob("*.part"))
+
+
+def _state(step):
+    return steps.TrainState(
+        step=jnp.int32(step),
+        params=jnp.full(3, float(step)),
+        batch_stats={},
+        ranges={},
+        opt_state={},
+    )
+
+
+def test_a_save_or_a_removal_that_was_cut_off_is_forgotten(tmp_path, config):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    for step in (1, 2, 3):
+        folder.save(_state(step))
+    folder.close()
+    # The fourth save was on its way, and the second checkpoint on its way out.
+    saved = tmp_path / "checkpoints"
+    shutil.copytree(saved / "3", saved / "4.orbax-checkpoint-tmp")
+    (saved / "4.orbax-checkpoint-tmp" / "default" / "_METADATA").unlink()
+    (saved / "2" / "default" / "_METADATA").unlink()
+    folder = RunFolder.for_training(str(tmp_path), config)
+    assert folder.latest_step() == 3
+    np.testing.assert_array_equal(folder.restore(_state(0)).params, 3.0)
+    folder.save(_state(4))
+    np.testing.assert_array_equal(folder.restore(_state(0)).params, 4.0)
+    assert {path.name for path in saved.iterdir()} == {"3", "4"}
+    folder.close()

@@ -273,3 +273,18 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     assert summary["inference_bits"] < summary["fp32_bits"] / 4
     # A tenth of 7 cells each hold some of every word: the LSBs are told.
     assert all(row["faulty_lsbs"] > 0 for row in _rows(tmp_path / "run"))
+
+
+def test_killed_between_the_last_checkpoint_and_the_summary(
+    tmp_path, uninterrupted, monkeypatch
+):
+    def die(*arguments, **values):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "update_summary", die)
+    with pytest.raises(KeyboardInterrupt):
+        train(_experiment(), str(tmp_path), log_every=1)
+    monkeypatch.undo()
+    assert not (tmp_path / "summary.json").exists()
+    summary = train(_experiment(), str(tmp_path), log_every=1)
+    assert summary == uninterrupted.summary  # No step, hence no time of a step.

@@ -1,0 +1,163 @@
+"""What a sweep trains: lists of values in, named runs out.
+
+A run is named by its algorithm, width and seed, and by the values of whatever else is
+swept. What an algorithm does not use is not swept over for it: one FP32 run stands
+beside HIC runs of any number of hardware settings.
+"""
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from absl import flags
+
+from experiments.config import Config, flag_names, from_flags, is_used
+from experiments.setup import Experiment
+from experiments.train import last_step
+from hic_jax import checks
+
+# Stand in the name of every run, swept or not.
+NAMED = ("algorithm", "width", "seed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of a sweep.
+
+    Attributes:
+      name: of the run and of its folder.
+      swept: what distinguishes it from the others, by flag.
+      config: all of it.
+      steps: of the whole training.
+    """
+
+    name: str
+    swept: dict[str, Any]
+    config: Config
+    steps: int
+
+
+def define_flags() -> None:
+    """Flags that name what is swept."""
+    flags.DEFINE_list("algorithms", None, "Short for --grid=algorithm=...")
+    flags.DEFINE_list("widths", None, "Short for --grid=width=...")
+    flags.DEFINE_integer(
+        "seeds", 1, "Runs of each configuration, from --seed on.", lower_bound=1
+    )
+    flags.DEFINE_multi_string(
+        "grid",
+        [],
+        "FLAG=VALUE,VALUE,...: sweeps any flag of the configuration; may be repeated. "
+        "Values that hold commas are separated by semicolons.",
+    )
+
+
+def axes_from_flags() -> dict[str, list]:
+    """Values of everything that is swept, by flag: `NAMED` first.
+
+    Raises:
+      ValueError: at a flag or a value that is not allowed.
+    """
+    options = flags.FLAGS
+    words: dict[str, list[str]] = {}
+    for shorthand, name in (("algorithms", "algorithm"), ("widths", "width")):
+        if options[shorthand].present:
+            words[name] = options[shorthand].value
+    if options.seeds > 1:
+        words["seed"] = [str(options.seed + i) for i in range(options.seeds)]
+    for text in options.grid:
+        name, _, values = text.partition("=")
+        checks.one_of("--grid", name, flag_names())
+        if name in words:
+            raise ValueError(f"--grid={text}: {name} is swept twice")
+        words[name] = values.split(";" if ";" in values else ",")
+    for name in words:
+        if options[name].present and name != "seed":
+            raise ValueError(
+                f"--{name}={options[name].value}: is given and swept; do one of the two"
+            )
+    single = {name: [options[name].value] for name in NAMED}
+    axes = single | {name: _parsed(name, texts) for name, texts in words.items()}
+    for name in axes:
+        if not any(is_used(name, algorithm) for algorithm in axes["algorithm"]):
+            raise ValueError(
+                f"--grid={name}: makes no difference to "
+                f"algorithm={','.join(axes['algorithm'])}"
+            )
+    return axes
+
+
+def _parsed(name: str, texts: list[str]) -> list:
+    """Values, as the flag itself reads them."""
+    parser = flags.FLAGS[name].parser
+    values = []
+    for text in texts:
+        try:
+            values.append(parser.parse(text))
+        except (ValueError, TypeError) as error:
+            why = ": ".join(map(str, error.args))
+            raise ValueError(f"{name}={text}, in a sweep: {why}") from error
+        if values[-1] in values[:-1]:
+            raise ValueError(f"{name}={text}, in a sweep: stands there twice")
+    return values
+
+
+def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
+    """A run for every combination of values that makes a difference, seed by seed.
+
+    Args:
+      axes: from `axes_from_flags`.
+      max_steps: of each training.
+
+    Raises:
+      ValueError: if one of them cannot be trained.
+    """
+
+    @functools.cache
+    def steps(config: Config) -> int:
+        return last_step(Experiment.of(config), max_steps)
+
+    # Seeds change slowest: there is something of everything early on.
+    order = sorted(axes, key=lambda name: name != "seed")
+    runs: dict[str, Run] = {}
+    for values in itertools.product(*(axes[name] for name in order)):
+        combination = dict(zip(order, values, strict=True))
+        swept = {
+            name: combination[name]
+            for name in axes
+            if is_used(name, combination["algorithm"])
+        }
+        name = name_of(swept)
+        if name not in runs:
+            config = from_flags(**swept)
+            runs[name] = Run(
+                name=name, swept=swept, config=config, steps=steps(_seedless(config))
+            )
+        elif runs[name].swept != swept:
+            raise ValueError(f"{name}: two values of a sweep look alike in this name")
+    return list(runs.values())
+
+
+def name_of(swept: dict[str, Any]) -> str:
+    """The name of a run, which is the name of a folder, too."""
+    others: Iterable[str] = (name for name in swept if name not in NAMED)
+    return "-".join(
+        [
+            _text(swept["algorithm"]),
+            f"width{_text(swept['width'])}",
+            f"seed{swept['seed']}",
+            *(f"{name}={_text(swept[name])}" for name in others),
+        ]
+    )
+
+
+def _text(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^\w.,+-]", "_", text)
+
+
+def _seedless(config: Config) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=0))

@@ -1,0 +1,277 @@
+"""Trains a whole grid: widths, seeds, algorithms, any flags; here or on a cluster.
+
+    python -m experiments.sweep --workdir=runs/sweep --widths=0.5,0.75,1 --seeds=3 \
+        --algorithms=fp32,hic --epochs=10
+    python -m experiments.sweep --workdir=runs/bits --grid=lsb_bits=5,6,7 \
+        --grid=depth=8,14 --jobs=2
+    python -m experiments.sweep --workdir=runs/c10 --widths=0.5,1,2 --seeds=3 \
+        --dataset=cifar10 --depth=32 --epochs=200 --cluster=slurm \
+        --slurm=partition=gpu --slurm=gpus_per_node=1 --slurm=time=600
+
+Takes every flag of `experiments.train`, which then holds for all runs. Each run is a
+run folder of its own in the work folder. Started again, with the same grid or a larger
+one, it goes on: what is finished stays, everything else goes on from its last
+checkpoint, and jobs that are still alive are followed.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import jax
+import rich.box
+import rich.console
+import rich.live
+import rich.table
+from absl import app, flags, logging
+
+from experiments import config, grid, jobs, launch, sweep_folder
+from experiments import train as train_lib
+from experiments.ablate import percent
+from experiments.run_folder import RunFolderError, read_summary
+
+CLUSTERS = ("here", "local", "slurm")
+
+
+def run(
+    workdir: Path,
+    runs: list[grid.Run],
+    base: config.Config,
+    pool: Callable[[list[Path]], jobs.Pool],
+    *,
+    at_once: int | None = 1,
+    options: dict | None = None,
+) -> list[grid.Run]:
+    """Makes all runs that are not finished, and shows how far they are.
+
+    Args:
+      workdir: folder of the sweep.
+      runs: of the grid.
+      base: what they have in common.
+      pool: makes what runs them, from the folders of their jobs.
+      at_once: how many run at once; None for any number.
+      options: of `experiments.train.train`.
+
+    Returns:
+      The runs that failed.
+
+    Raises:
+      RunFolderError: if a run cannot go where it is meant to, before any starts.
+    """
+    workdir = workdir.resolve()
+    sweep_folder.prepare(workdir, base, runs)
+    trainings = [
+        jobs.Training(
+            name=run.name,
+            paths=sweep_folder.RunPaths.of(workdir, run.name),
+            config=run.config,
+            steps=run.steps,
+            options=options or {},
+        )
+        for run in runs
+    ]
+    running: set[str] = set()
+    console = console_of()
+    with live_table(console, lambda: table(workdir, runs, running)):
+        jobs.follow(
+            pool([training.paths.job for training in trainings]),
+            trainings,
+            at_once=at_once,
+            running=running,
+            ended=lambda training: None if console.is_terminal else log_end(training),
+        )
+    if not console.is_terminal:
+        console.print(table(workdir, runs))
+    return [
+        run
+        for run, training in zip(runs, trainings, strict=True)
+        if not training.is_finished()
+    ]
+
+
+def console_of() -> rich.console.Console:
+    """The terminal; what is no terminal gets lines as long as they have to be."""
+    console = rich.console.Console()
+    return console if console.is_terminal else rich.console.Console(width=1000)
+
+
+@contextlib.contextmanager
+def live_table(
+    console: rich.console.Console, draw: Callable[[], rich.table.Table]
+) -> Iterator[None]:
+    """Draws a table again every second, where there is a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with rich.live.Live(get_renderable=draw, console=console, refresh_per_second=1):
+        yield
+
+
+def log_end(training: jobs.Training) -> None:
+    """A line about a run that has come to an end."""
+    error = training.paths.error()
+    if error is not None:
+        logging.error("%s: failed: %s", training.name, last_line(error))
+    else:
+        accuracy = read_summary(training.paths.run)["test_accuracy"]
+        logging.info("%s: test accuracy %.4f", training.name, accuracy)
+
+
+def last_line(text: str) -> str:
+    """Of a traceback: what happened."""
+    return text.strip().splitlines()[-1]
+
+
+def table(
+    workdir: Path, runs: list[grid.Run], running: Iterable[str] = ()
+) -> rich.table.Table:
+    """Accuracy and size by what is swept, over seeds; and where each run is."""
+    axes = list(dict.fromkeys(axis for run in runs for axis in run.swept))
+    axes.remove("seed")
+    rows = collections.defaultdict(list)
+    for run in runs:
+        rows[tuple(run.swept.get(axis, "") for axis in axes)].append(run)
+    result = rich.table.Table(
+        *axes, "accuracy (%)", "inference (kB)", "runs", box=rich.box.SIMPLE_HEAD
+    )
+    for values, of_seeds in rows.items():
+        summaries = [
+            read_summary(workdir / run.name)
+            for run in of_seeds
+            if is_finished(workdir, run)
+        ]
+        result.add_row(
+            *map(str, values),
+            percent([s["test_accuracy"] for s in summaries]) if summaries else "",
+            f"{summaries[0]['inference_bits'] / 8000:.1f}" if summaries else "",
+            ", ".join(state(workdir, run, running) for run in of_seeds),
+        )
+    return result
+
+
+def is_finished(workdir: Path, run: grid.Run) -> bool:
+    """Whether a run has come to its end."""
+    return sweep_folder.RunPaths.of(workdir, run.name).is_finished(run.steps)
+
+
+def state(workdir: Path, run: grid.Run, running: Iterable[str]) -> str:
+    """Where a run is: waiting, at a step, failed, or done with its accuracy (%)."""
+    paths = sweep_folder.RunPaths.of(workdir, run.name)
+    if paths.is_finished(run.steps):
+        return f"{100 * read_summary(paths.run)['test_accuracy']:.1f}"
+    if run.name in running:
+        return f"step {paths.step()}/{run.steps}"
+    return "waiting" if paths.error() is None else "failed"
+
+
+def slurm_parameters(words: list[str]) -> dict[str, int | str]:
+    """What the words of ``--slurm`` say."""
+    parameters: dict[str, int | str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--slurm={word}: must be OPTION=VALUE")
+        parameters[name] = int(value) if value.isdigit() else value
+    if not isinstance(parameters.get("time", 0), int):
+        raise ValueError(f"--slurm=time={parameters['time']}: must be minutes")
+    if "job_name" in parameters:
+        raise ValueError("--slurm=job_name: is taken; jobs are known by their names")
+    return parameters
+
+
+def cluster_from_flags() -> str:
+    """Where the runs are to run, of `CLUSTERS`."""
+    options = flags.FLAGS
+    several = (options.jobs or 1) > 1
+    cluster = options.cluster or ("local" if several else "here")
+    if cluster == "here" and several:
+        raise ValueError(f"--jobs={options.jobs}: is for --cluster=local or slurm")
+    if cluster != "slurm" and options.slurm:
+        raise ValueError(f"--slurm={options.slurm[0]}: is for --cluster=slurm")
+    return cluster
+
+
+def pool_of(cluster: str, slurm: list[str]) -> Callable[[list[Path]], jobs.Pool]:
+    """What makes a pool, from the folders of its jobs."""
+    if cluster == "here":
+        return lambda folders: jobs.Here()
+    if cluster == "local":
+        return jobs.Local
+    parameters = slurm_parameters(slurm)
+    return lambda folders: jobs.Slurm(folders, parameters)
+
+
+def main(argv: list[str]) -> None:
+    """Sweeps as the flags say."""
+    options = flags.FLAGS
+    with launch.clear_errors(ValueError):
+        cluster = cluster_from_flags()
+        pool = pool_of(cluster, options.slurm)
+    if cluster != "here":
+        # What only looks on leaves the accelerator to those that train.
+        jax.config.update("jax_platforms", "cpu")
+    launch.start(argv)
+    with launch.clear_errors(ValueError):
+        axes = grid.axes_from_flags()
+        runs = grid.runs_of(axes, options.max_steps)
+        defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
+        base = config.from_flags(**{name: defaults[name] for name in grid.NAMED})
+    with launch.clear_errors(RunFolderError, OSError, RuntimeError):
+        failed = run(
+            Path(options.workdir),
+            runs,
+            base,
+            pool,
+            at_once=options.jobs or (None if cluster == "slurm" else 1),
+            options={
+                "max_steps": options.max_steps,
+                "log_every": options.log_every,
+                "endurance_cycles": options.endurance_cycles,
+            },
+        )
+    if failed:
+        sys.exit(failures(Path(options.workdir), failed, len(runs)))
+
+
+def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:
+    """Which runs failed, why, and where to look."""
+    lines = [f"error: {len(failed)} of {total} runs failed; see {workdir}/jobs"]
+    for run in failed:
+        error = sweep_folder.RunPaths.of(workdir, run.name).error() or "unknown"
+        lines.append(f"  {run.name}: {last_line(error)}")
+    return "\n".join(lines)
+
+
+def define_flags() -> None:
+    """Flags of this launcher, beside those of a training."""
+    flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    grid.define_flags()
+    flags.DEFINE_enum(
+        "cluster",
+        None,
+        CLUSTERS,
+        "Where the runs run: in this process (the default), in processes beside it "
+        "(the default with --jobs), on Slurm.",
+    )
+    flags.DEFINE_integer(
+        "jobs",
+        None,
+        "Runs at once; by default one on this machine, and any number on Slurm.",
+        lower_bound=1,
+    )
+    flags.DEFINE_multi_string(
+        "slurm",
+        [],
+        "OPTION=VALUE: an option of sbatch, with underscores, such as partition=gpu, "
+        "gpus_per_node=1, cpus_per_task=8; time is in minutes. May be repeated.",
+    )
+
+
+if __name__ == "__main__":
+    define_flags()
+    train_lib.define_option_flags()
+    config.define_flags()
+    app.run(main)

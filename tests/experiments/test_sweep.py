@@ -1,0 +1,557 @@
+"""Sweeps: what is swept, and that whatever stops one leaves the same table."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from absl import flags
+
+import hic_jax
+from experiments import config, grid, jobs, sweep, sweep_folder
+from experiments import train as train_lib
+from experiments.run_folder import RunFolderError, read_config
+from experiments.sweep_folder import RunPaths
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+
+TINY = ("--channel_plan=one_block", "--batch_size=479", "--epochs=2")
+STEPS = 6
+
+
+@pytest.fixture
+def parse():
+    """Parses words of a command line."""
+    before = set(flags.FLAGS)
+    sweep.define_flags()
+    train_lib.define_option_flags()
+    config.define_flags()
+
+    def parse(*words, workdir="unused"):
+        flags.FLAGS.unparse_flags()
+        for name in set(flags.FLAGS) - before:
+            flags.FLAGS[name].unparse()
+        return flags.FLAGS(["sweep", f"--workdir={workdir}", *words])
+
+    yield parse
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+@pytest.fixture
+def runs(parse):
+    """The runs that words of a command line ask for."""
+
+    def runs(*words):
+        parse(*TINY, *words)
+        return grid.runs_of(grid.axes_from_flags(), flags.FLAGS.max_steps)
+
+    return runs
+
+
+def _names(runs):
+    return [run.name for run in runs]
+
+
+# ---- grids
+
+
+def test_shorthands_sweep_seeds_slowest(runs):
+    words = ("--widths=0.5,1", "--seeds=2", "--seed=3", "--algorithms=fp32,hic")
+    asked = runs(*words)
+    assert _names(asked) == [
+        f"{algorithm}-width{width}-seed{seed}"
+        for seed in (3, 4)
+        for algorithm in ("fp32", "hic")
+        for width in ("0.5", "1")
+    ]
+    assert {run.steps for run in asked} == {STEPS}
+    last = asked[-1].config.train
+    assert (last.algorithm, last.width, last.seed) == ("hic", 1.0, 4)
+    assert last.batch_size == 479  # Given plainly, it holds for all.
+
+
+def test_any_flag_is_swept_as_the_flag_reads_it(runs):
+    asked = runs(
+        "--grid=lsb_bits=5,6",
+        "--grid=converters=true,false",
+        "--grid=digital_layers=;stem,head",
+        "--grid=pcm_g_max=12.5",
+    )
+    assert len(asked) == 8
+    assert asked[0].name == (
+        "hic-width1-seed0-lsb_bits=5-converters=True-digital_layers=-pcm_g_max=12.5"
+    )
+    last = asked[-1].config
+    assert last.spec.lsb_bits == 6
+    assert last.spec.multilevel.g_max == 12.5
+    assert last.train.converters is False
+    assert last.train.digital_paths == ("stem", "head")
+    assert asked[-1].swept["digital_layers"] == "stem,head"
+
+
+def test_hardware_is_not_swept_over_for_fp32(runs):
+    asked = runs(
+        "--algorithms=fp32,hic", "--grid=lsb_bits=5,6", "--grid=learning_rate=0.1,0.2"
+    )
+    assert _names(asked) == [
+        "fp32-width1-seed0-learning_rate=0.1",
+        "fp32-width1-seed0-learning_rate=0.2",
+        "hic-width1-seed0-lsb_bits=5-learning_rate=0.1",
+        "hic-width1-seed0-lsb_bits=5-learning_rate=0.2",
+        "hic-width1-seed0-lsb_bits=6-learning_rate=0.1",
+        "hic-width1-seed0-lsb_bits=6-learning_rate=0.2",
+    ]
+    assert asked[0].config.spec.lsb_bits == 7  # As without the sweep.
+    assert "lsb_bits" not in asked[0].swept
+
+
+def test_digital_algorithms_use_what_is_theirs():
+    used = {name for name in config.flag_names() if config.is_used(name, "fp32")}
+    assert {"learning_rate", "width", "seed", "momentum", "augmentation"} <= used
+    for name in ("lsb_bits", "pcm_g_max", "crossbar_adc_bits", "binary_stuck_set"):
+        assert name not in used
+    for name in config.ANALOG_FIELDS:
+        assert name not in used
+    assert all(config.is_used(name, "hic") for name in config.flag_names())
+
+
+REFUSED = {
+    "--grid=lsb_bit=5,6": r"--grid='lsb_bit': must be .*mean 'lsb_bits'",
+    "--grid=lsb_bits": r"lsb_bits=, in a sweep: ",
+    "--grid=lsb_bits=5,six": r"lsb_bits=six, in a sweep: .*six",
+    "--grid=lsb_bits=5,5": r"lsb_bits=5, in a sweep: stands there twice",
+    "--grid=lsb_bits=5,9": r"--lsb_bits=9: must be in \[2, 8\]",
+    "--widths=0.5 --grid=width=1": r"--grid=width=1: width is swept twice",
+    "--widths=0.5,x": r"width=x, in a sweep: ",
+    "--widths=0.5,0": r"--width=0\.0: must be greater than 0",
+    "--width=2 --widths=0.5,1": r"--width=2\.0: is given and swept",
+    "--algorithms=fp32,hicc": r"--algorithm='hicc': .*mean 'hic'",
+    "--algorithms=fp32 --grid=lsb_bits=5,6": r"--grid=lsb_bits: makes no difference",
+    "--grid=depth=8,9": r"depth=9: must be 6n \+ 2",
+    "--grid=dataset=digits,cifar-10": r"--dataset='cifar-10': .*mean 'cifar10'",
+    "--grid=batch_size=100,2000": r"batch_size=2000: must be at most 1437",
+    "--cluster=here --jobs=2": r"--jobs=2: is for --cluster=local or slurm",
+    "--slurm=partition=gpu": r"--slurm=partition=gpu: is for --cluster=slurm",
+    "--cluster=slurm --slurm=time=1-0": r"--slurm=time=1-0: must be minutes",
+    "--cluster=slurm --slurm=gpu": r"--slurm=gpu: must be OPTION=VALUE",
+    "--cluster=slurm --slurm=job_name=x": r"--slurm=job_name: is taken",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED.items(), ids=REFUSED)
+def test_mistakes_are_refused_before_anything_is_written(
+    parse, tmp_path, words, message
+):
+    argv = parse(*words.split(), workdir=tmp_path / "sweep")
+    with pytest.raises(SystemExit) as stop:
+        sweep.main(argv)
+    assert re.search(message, str(stop.value)), stop.value
+    assert "\n" not in str(stop.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- folders
+
+
+def _prepare(path, runs):
+    base = config.from_flags(algorithm="hic", width=1.0, seed=0)
+    sweep_folder.prepare(path, base, runs)
+    return sweep_folder.read_manifest(path)
+
+
+def test_the_manifest_names_every_run(tmp_path, runs):
+    asked = runs("--algorithms=fp32,hic", "--grid=lsb_bits=5")
+    entries = _prepare(tmp_path, asked)["runs"]
+    assert entries == [
+        {
+            "name": "fp32-width1-seed0",
+            "folder": "fp32-width1-seed0",
+            "swept": {"algorithm": "fp32", "width": 1.0, "seed": 0},
+            "steps": STEPS,
+        },
+        {
+            "name": "hic-width1-seed0-lsb_bits=5",
+            "folder": "hic-width1-seed0-lsb_bits=5",
+            "swept": {"algorithm": "hic", "width": 1.0, "seed": 0, "lsb_bits": 5},
+            "steps": STEPS,
+        },
+    ]
+
+
+def test_a_manifest_grows(tmp_path, runs):
+    _prepare(tmp_path, runs("--widths=0.5,1"))
+    entries = _prepare(tmp_path, runs("--widths=1,2", "--seeds=2"))["runs"]
+    assert [entry["name"] for entry in entries] == [
+        "hic-width0.5-seed0",
+        "hic-width1-seed0",
+        "hic-width2-seed0",
+        "hic-width1-seed1",
+        "hic-width2-seed1",
+    ]
+
+
+def test_other_flags_for_the_same_sweep_are_refused(tmp_path, runs):
+    before = _prepare(tmp_path, runs("--widths=0.5"))
+    with pytest.raises(RunFolderError, match=r"other flags.*train\.momentum: 0\.9 != "):
+        _prepare(tmp_path, runs("--widths=1", "--momentum=0.5"))
+    assert sweep_folder.read_manifest(tmp_path) == before
+
+
+def test_a_folder_with_another_run_is_refused_before_any_training(tmp_path, runs):
+    asked = runs("--widths=0.5,1")
+    folder = tmp_path / "sweep" / asked[1].name
+    _prepare(tmp_path / "sweep", asked[:1])
+    folder.mkdir()
+    (folder / "config.json").write_text(asked[0].config.to_json())
+    with pytest.raises(RunFolderError, match=r"train\.width: 0\.5 != 1\.0"):
+        _prepare(tmp_path / "sweep", asked)
+    assert len(sweep_folder.read_manifest(tmp_path / "sweep")["runs"]) == 1
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, runs):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match=r"holds files but no manifest\.json"):
+        _prepare(tmp_path, runs())
+    with pytest.raises(RunFolderError, match=r"thesis\.tex: is a file"):
+        _prepare(tmp_path / "thesis.tex", runs())
+
+
+def test_how_far_a_run_is(tmp_path, runs):
+    (run,) = runs()
+    paths = RunPaths.of(tmp_path, run.name)
+    assert sweep.state(tmp_path, run, ()) == "waiting"
+    paths.run.mkdir()
+    assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
+    (paths.run / "metrics.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"ste')
+    assert sweep.state(tmp_path, run, {run.name}) == f"step 4/{STEPS}"
+    paths.set_error("Traceback\nTrainingDiverged: step 5")
+    assert sweep.state(tmp_path, run, ()) == "failed"
+    _finish(paths)
+    assert sweep.state(tmp_path, run, ()) == "75.0"
+
+
+def _finish(paths, accuracy=0.75, steps=STEPS):
+    paths.run.mkdir(parents=True, exist_ok=True)
+    summary = {"test_accuracy": accuracy, "inference_bits": 16000, "steps": steps}
+    (paths.run / "summary.json").write_text(json.dumps(summary))
+
+
+def _cells(table):
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_the_table_is_of_finished_runs(tmp_path, runs):
+    asked = runs("--algorithms=fp32,hic", "--seeds=3", "--grid=lsb_bits=6")
+    for run, accuracy in zip(asked, (0.5, 0.8, 0.6, 0.9), strict=False):
+        _finish(RunPaths.of(tmp_path, run.name), accuracy)
+    table = sweep.table(tmp_path, asked)
+    assert [column.header for column in table.columns] == [
+        "algorithm", "width", "lsb_bits", "accuracy (%)", "inference (kB)", "runs",
+    ]  # fmt: skip
+    assert _cells(table) == [
+        ("fp32", "1.0", "", "55.0 +- 7.1", "2.0", "50.0, 60.0, waiting"),
+        ("hic", "1.0", "6", "85.0 +- 7.1", "2.0", "80.0, 90.0, waiting"),
+    ]
+
+
+# ---- jobs
+
+
+class FakePool:
+    """Runs jobs in no time, and some of them not to their ends."""
+
+    poll_s = 0.0
+    grace_s = 0.0
+
+    def __init__(self, left=(), dies=()):
+        self._left = {training.name: training for training in left}
+        self._dies = set(dies)
+        self.submitted = []
+        self.most = 0
+
+    def alive(self):
+        alive = set(self._left)
+        self.most = max(self.most, len(alive))
+        for name, training in self._left.items():
+            if name not in self._dies:
+                _finish(training.paths)
+        self._left = {}
+        return alive
+
+    def submit(self, training):
+        self.submitted.append(training.name)
+        self._left[training.name] = training
+
+
+@pytest.fixture
+def trainings(tmp_path):
+    return [
+        jobs.Training(name, RunPaths.of(tmp_path, name), None, STEPS, {})
+        for name in "abcd"
+    ]
+
+
+def _follow(pool, trainings, at_once=2):
+    ended, running = [], set()
+    jobs.follow(
+        pool,
+        trainings,
+        at_once=at_once,
+        running=running,
+        ended=lambda training: ended.append(training.name),
+    )
+    assert running == set()
+    return ended
+
+
+def test_so_many_jobs_at_once_as_were_asked_for(trainings):
+    pool = FakePool()
+    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+    assert pool.submitted == ["a", "b", "c", "d"]
+    assert pool.most == 2
+    pool = FakePool()
+    assert _follow(pool, trainings, None) == []  # Nothing is run twice.
+    assert pool.submitted == []
+
+
+def test_jobs_that_are_alive_are_followed(trainings):
+    pool = FakePool(left=trainings[1:3])
+    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+    assert pool.submitted == ["a", "d"]
+
+
+def test_a_job_that_the_kill_took_along_is_submitted_again(trainings):
+    class Orphans(FakePool):
+        def submit(self, training):
+            self._dies.discard(training.name)
+            super().submit(training)
+
+    pool = Orphans(left=trainings[:1], dies="a")
+    assert _follow(pool, trainings[:1]) == ["a"]
+    assert pool.submitted == ["a"]
+
+
+def test_a_job_that_ends_without_a_result_has_failed(trainings):
+    pool = FakePool(dies="b")
+    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+    assert pool.submitted == ["a", "b", "c", "d"]
+    errors = [training.paths.error() for training in trainings]
+    assert [error is None for error in errors] == [True, False, True, True]
+    assert "ended without a result" in errors[1]
+    # Another start tries it again.
+    assert _follow(FakePool(), trainings) == ["b"]
+    assert trainings[1].is_finished()
+    assert trainings[1].paths.error() is None
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder of what stands for Slurm's commands; the queue is a file."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name, script in {
+        "srun": "exit 1",
+        "squeue": f"cat {tmp_path}/queue",
+        "sbatch": f'cp "$1" {tmp_path}/batch; echo Submitted batch job 17',
+    }.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{script}\n")
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_slurm_knows_a_job_by_the_name_of_its_run(slurm, trainings):
+    words = ["partition=gpu", "time=90", "cpus_per_task=4", "reservation=mine"]
+    parameters = sweep.slurm_parameters(words)
+    pool = jobs.Slurm([training.paths.job for training in trainings], parameters)
+    pool.submit(trainings[0])
+    batch = (slurm / "batch").read_text()
+    for option in words:
+        assert f"#SBATCH --{option.replace('_', '-')}\n" in batch
+    (name,) = re.findall(r"#SBATCH --job-name=(.*)\n", batch)
+    (slurm / "queue").write_text(f"{name}\nb@00000000\n")
+    assert pool.alive() == {"a"}
+    (slurm / "queue").write_text("")
+    assert pool.alive() == set()
+    (slurm / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
+    with pytest.raises(OSError, match="squeue: no controller"):
+        pool.alive()
+
+
+def test_gpus_that_may_be_used(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert jobs.visible_gpus() == [2, 5]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert jobs.visible_gpus() == []
+
+
+# ---- whole sweeps
+
+
+def _summaries(path):
+    """Results of all runs, but for times."""
+    summaries = {
+        p.parent.name: json.loads(p.read_text()) for p in path.glob("*/summary.json")
+    }
+    for summary in summaries.values():
+        summary.pop("seconds_per_step", None)
+    return summaries
+
+
+class Alone:
+    """A sweep that nothing disturbed: FP32 and HIC, one run each."""
+
+    WORDS = (*TINY, "--algorithms=fp32,hic", "--log_every=1")
+
+    def __init__(self, path, output):
+        self.path = path
+        self.table = output.out
+        self.summaries = _summaries(path)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Environment of processes that share what this one compiles."""
+    return os.environ | {
+        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+
+@pytest.fixture
+def alone(tmp_path, parse, capsys):
+    path = tmp_path / "alone"
+    sweep.main(parse(*Alone.WORDS, workdir=path))
+    return Alone(path, capsys.readouterr())
+
+
+# A sweep that kills itself at the n-th call of a function.
+KILLED = """
+import os, signal, sys
+from absl import app
+import orbax.checkpoint
+from experiments import config, sweep, train
+from experiments.run_folder import RunFolder
+from hic_jax import models
+
+models.CHANNEL_PLANS["one_block"] = (4,)
+owner, name, calls = sys.argv.pop(1).split(":")
+owner = {"RunFolder": RunFolder, "Orbax": orbax.checkpoint.CheckpointManager}[owner]
+original, left = getattr(owner, name), int(calls)
+
+def call(*arguments, **keywords):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **keywords)
+
+setattr(owner, name, call)
+sweep.define_flags()
+train.define_option_flags()
+config.define_flags()
+app.run(sweep.main)
+"""
+MOMENTS = {
+    # In the second epoch of FP32,
+    "RunFolder:log:5": ("fp32-width1-seed0", "checkpoints/3"),
+    # while its end is being saved,
+    "Orbax:wait_until_finished:2": ("fp32-width1-seed0", "checkpoints/6*"),
+    # and after the last step of HIC, before its summary.
+    "RunFolder:update_summary:2": ("hic-width1-seed0", "checkpoints/6"),
+}
+
+
+def test_a_sweep_killed_at_three_moments_ends_as_one_left_alone(
+    tmp_path, alone, compiled, parse, capsys
+):
+    path = tmp_path / "killed"
+    for moment, (run, saved) in MOMENTS.items():
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED, moment, f"--workdir={path}", *Alone.WORDS],
+            env=compiled,
+            capture_output=True,
+            text=True,
+        )
+        assert process.returncode == -9, process.stderr
+        assert list((path / run).glob(saved))
+        assert not (path / run / "summary.json").exists()
+    assert set(_summaries(path)) == {"fp32-width1-seed0"}
+    capsys.readouterr()
+    sweep.main(parse(*Alone.WORDS, workdir=path))
+    assert capsys.readouterr().out == alone.table
+    assert _summaries(path) == alone.summaries
+    assert "fp32" in alone.table and "hic" in alone.table
+
+
+def test_what_is_finished_stays_and_the_grid_grows(
+    alone, parse, capsys, caplog, monkeypatch
+):
+    trained = []
+    original = train_lib.train
+
+    def train(experiment, workdir, **options):
+        trained.append(Path(workdir).name)
+        if "seed2" in workdir:
+            raise train_lib.TrainingDiverged("step 3: the loss is nan")
+        return original(experiment, workdir, **options)
+
+    monkeypatch.setattr(train_lib, "train", train)
+    sweep.main(parse(*Alone.WORDS, workdir=alone.path))
+    assert capsys.readouterr().out == alone.table
+    assert trained == []
+    words = (*TINY, "--algorithms=fp32", "--seeds=3", "--log_every=1")
+    with pytest.raises(SystemExit) as stop:
+        sweep.main(parse(*words, workdir=alone.path))
+    assert trained == ["fp32-width1-seed1", "fp32-width1-seed2"]
+    message = str(stop.value)
+    assert "error: 1 of 3 runs failed" in message
+    assert "fp32-width1-seed2: " in message and "step 3: the loss is nan" in message
+    assert re.search(r"\+- .*failed", capsys.readouterr().out)
+    entries = sweep_folder.read_manifest(alone.path)["runs"]
+    assert len(entries) == 4
+    finished = [path.name for path in sweep_folder.finished_folders(alone.path)]
+    assert finished == [entry["name"] for entry in entries][:3]
+
+
+def test_processes_of_submitit_and_one_that_was_left(
+    tmp_path, compiled, parse, monkeypatch
+):
+    """Two runs, one of which a sweep that was killed has already started."""
+    for name, value in compiled.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "sweep"
+    # A plan that the other processes know, too.
+    words = ("--widths=0.04", "--algorithms=fp32", "--seeds=2", "--jobs=2")
+    words += ("--batch_size=1437", "--epochs=1", "--augmentation=none")
+    argv = parse(*words, workdir=path)
+    left, other = grid.runs_of(grid.axes_from_flags())
+    paths = RunPaths.of(path.resolve(), left.name)
+    pool = jobs.Local([paths.job])
+    pool.submit(jobs.Training(left.name, paths, left.config, left.steps, {}))
+    assert pool.alive() == {left.name}
+    # A sweep in other processes must not take the accelerator; here it would stay off.
+    monkeypatch.setattr(jax.config, "update", lambda *arguments: None)
+    _prepare_around(path, left)
+    sweep.main(argv)
+    assert set(_summaries(path)) == {left.name, other.name}
+    for run in (left, other):
+        assert read_config(path / run.name) == run.config
+        folder = path / "jobs" / run.name
+        assert len(list(folder.glob("*_submitted.pkl"))) == 1
+    assert pool.alive() == set()
+
+
+def _prepare_around(path, run):
+    base = config.from_flags(algorithm="hic", width=1.0, seed=0)
+    (path / "manifest.json").write_text(
+        json.dumps({"configuration": dataclasses.asdict(base), "runs": []})
+    )
