@@ -24,6 +24,16 @@ FAST = os.environ.get("HIC_JAX_FAST") == "1"  # A short version, for tests.
 DEVICES = 2_000 if FAST else 20_000
 SPEC = pcm.nandakumar_2018(drift_nu_std=0.008)
 
+
+# %%
+def sliders(draw, **controls):
+    """Draws again whenever a slider moves; once, in the short version."""
+    if FAST:
+        draw()
+    else:
+        interact(draw, **controls)
+
+
 # %% [markdown]
 # ## SET pulses
 #
@@ -63,7 +73,7 @@ def draw_set(pulses=20):
     plt.show()
 
 
-_ = interact(draw_set, pulses=IntSlider(20, 1, 40))
+sliders(draw_set, pulses=IntSlider(20, 1, 40))
 
 # %% [markdown]
 # ## Drift
@@ -88,7 +98,7 @@ def draw_drift(years=1.0, spread=0.008):
     plt.show()
 
 
-_ = interact(
+sliders(
     draw_drift,
     years=FloatLogSlider(1.0, min=-3, max=1),
     spread=FloatSlider(0.008, min=0.0, max=0.03, step=0.002, readout_format=".3f"),
@@ -140,7 +150,7 @@ def draw_refresh(steps=12, verify=True):
     plt.show()
 
 
-_ = interact(draw_refresh, steps=IntSlider(12, 2, 30), verify=True)
+sliders(draw_refresh, steps=IntSlider(12, 2, 30), verify=True)
 # %% [markdown]
 # ## The word below: binary cells
 #
