@@ -22,6 +22,7 @@ WORDS = {
     "schedule": "staircase",
     "augmentation": "none",
     "preset": "ideal",
+    "shift": "noise",
 }
 # What these change besides.
 CONSEQUENCES = {
