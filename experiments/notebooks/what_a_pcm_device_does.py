@@ -156,7 +156,7 @@ sliders(draw_refresh, steps=IntSlider(12, 2, 30), verify=True)
 #
 # Updates are far smaller than a pulse. They add up in a word of 7 binary cells, and
 # only cells whose bit changes are written; a carry out of the word becomes a SET pulse.
-# The lowest bit works hardest.
+# The low bits work hardest.
 
 # %%
 bits, words = 7, 500
