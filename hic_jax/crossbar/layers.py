@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flax.core import FrozenDict
 
+from hic_jax import convolution
 from hic_jax.crossbar import hooks
 from hic_jax.crossbar.running import LinenConvGeneralDilated, LinenDotGeneral
 from hic_jax.crossbar.spec import CrossbarSpec
@@ -35,9 +36,10 @@ class LayerCrossbars:
         """For ``nn.Dense(dot_general=...)``."""
         return _hook(self.of(path), hooks.dot_general, LinenDotGeneral)
 
-    def conv_general_dilated(self, path: Sequence[str]) -> Callable | None:
+    def conv_general_dilated(self, path: Sequence[str]) -> Callable:
         """For ``nn.Conv(conv_general_dilated=...)``."""
-        return _hook(self.of(path), hooks.conv_general_dilated, LinenConvGeneralDilated)
+        hook = _hook(self.of(path), hooks.conv_general_dilated, LinenConvGeneralDilated)
+        return hook or convolution.conv_general_dilated
 
 
 def _hook(spec, function, module) -> Callable | None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hic_jax.convolution import materialised
 from hic_jax.crossbar import converters
 from hic_jax.crossbar.converters import absmax
 from hic_jax.crossbar.products import Convolution, MatrixProduct
@@ -82,6 +83,7 @@ def _backward(product, spec, residuals, cotangents):
     bound = absmax(error)
     error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
     error_unit = converters.unit(bound, spec.error_dac_bits)
+    codes, error_codes = materialised(codes), materialised(error_codes)
     sums = product.transposed_sums(error_codes, w, codes, spec.tile_columns)
     x_bar = _read_columns(
         sums, None, spec.error_adc_bits, spec.adc_noise, (error_codes, w)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from flax.core import FrozenDict
 
-from hic_jax import crossbar, models
+from hic_jax import convolution, crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -159,7 +159,8 @@ def test_a_spec_for_each_layer():
     assert crossbars.of(("stem",)) is None
     assert crossbars.of(("stage1_block1", "conv1")) == one
     assert crossbars.of(("stage1_block1", "conv2")) == other
-    assert crossbars.conv_general_dilated(("stem",)) is None
+    digital = crossbars.conv_general_dilated(("stem",))
+    assert digital is convolution.conv_general_dilated
     assert LayerCrossbars().dot_general(("head",)) is None
 
 
