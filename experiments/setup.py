@@ -116,16 +116,19 @@ class Experiment:
             self.init_key, self.model, self.tx, self.dataset.image_shape
         )
 
-    def runner(self):
-        """Runs training steps; see `hic_jax.training.steps.make_runner`."""
-        step = steps.make_step(
+    def step(self) -> steps.StepFn:
+        """One training step; see `hic_jax.training.steps.make_step`."""
+        return steps.make_step(
             self.model,
             self.tx,
             self.augment_key,
             augmentation=self.config.train.augmentation,
             label_smoothing=self.config.train.label_smoothing,
         )
-        return steps.make_runner(step)
+
+    def runner(self):
+        """Runs training steps; see `hic_jax.training.steps.make_runner`."""
+        return steps.make_runner(self.step())
 
     def test_accuracy(self, state: steps.TrainState, test: steps.Arrays) -> float:
         """Accuracy on the test images, as the devices read now."""

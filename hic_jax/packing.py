@@ -28,6 +28,11 @@ class Layout:
         return cls(treedef, tuple(jnp.shape(leaf) for leaf in leaves))
 
     @property
+    def tree(self) -> Any:
+        """The pytree, of shapes written as text."""
+        return self.treedef.unflatten([str(list(shape)) for shape in self.shapes])
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Number of weights of each leaf."""
         return tuple(math.prod(shape) for shape in self.shapes)

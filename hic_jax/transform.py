@@ -86,6 +86,10 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
     Returns:
       An optax transformation, whose ``update`` needs ``params``.
 
+    Raises:
+      ValueError: of its ``init``, for leaves that are not real floating-point numbers;
+        of its ``update``, without params, or for params or updates of other shapes.
+
     Examples:
       >>> import jax, jax.numpy as jnp, optax, hic_jax
       >>> spec = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal())
@@ -102,6 +106,7 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
     key = jax.random.key(key) if isinstance(key, int) else key
 
     def init_fn(params):
+        check_weights(params)
         layout = Layout.of(params)
         leaves = jax.tree.leaves(params)
         scales = [weight_scale(jnp.asarray(leaf), spec) for leaf in leaves]
@@ -130,6 +135,13 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
         if params is None:
             raise ValueError("params=None: hic needs the params that it updates")
         layout, scale = state.layout, state.weights.scale
+        given, wanted = Layout.of(params), Layout.of(updates)
+        if given.shapes != layout.shapes:
+            raise ValueError(f"params={given.tree}: must be as at init, {layout.tree}")
+        if wanted != given:
+            raise ValueError(
+                f"updates={wanted.tree}: must be like params, {given.tree}"
+            )
         leaves, treedef = jax.tree.flatten(updates)
         step_key = jax.random.fold_in(state.key, state.count)
         write_key, read_key = jax.random.split(step_key)
@@ -295,6 +307,17 @@ def age(opt_state: Any, seconds: jax.Array | float) -> Any:
         return state.replace(weights=state.weights.replace(multilevel=pairs))
 
     return jax.tree.map(older, opt_state, is_leaf=lambda x: isinstance(x, HICState))
+
+
+def check_weights(params: Any) -> None:
+    """Raises `ValueError` unless all leaves are real floating-point arrays."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)}={dtype}{list(jnp.shape(leaf))}: "
+                "devices hold real floating-point weights"
+            )
 
 
 def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:

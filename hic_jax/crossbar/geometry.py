@@ -49,16 +49,12 @@ class Geometry:
     ) -> "Geometry":
         """Of a `jax.lax.dot_general` of these shapes, with weights on the right."""
         (lhs_rows, rhs_rows), (lhs_batch, rhs_batch) = dimension_numbers
-
-        def others(shape, *axes):
-            return math.prod(n for i, n in enumerate(shape) if i not in axes)
-
-        positions = others(lhs, *lhs_rows, *lhs_batch)
+        positions = _size_without(lhs, *lhs_rows, *lhs_batch)
         return cls(
             groups=math.prod(lhs[axis] for axis in lhs_batch),
             features=math.prod(lhs[axis] for axis in lhs_rows),
             taps=1,
-            columns=others(rhs, *rhs_rows, *rhs_batch),
+            columns=_size_without(rhs, *rhs_rows, *rhs_batch),
             positions=positions,
             pixels=positions,
         )
@@ -79,8 +75,8 @@ class Geometry:
             features=rhs[features],
             taps=math.prod(rhs[axis] for axis in taps),
             columns=rhs[outputs] // groups,
-            positions=math.prod(result) // rhs[outputs],
-            pixels=math.prod(lhs) // lhs[numbers.lhs_spec[1]],
+            positions=_size_without(result, numbers.out_spec[1]),
+            pixels=_size_without(lhs, numbers.lhs_spec[1]),
         )
 
     @property
@@ -122,6 +118,11 @@ class Geometry:
 
     def _column_tiles(self, spec: CrossbarSpec) -> int:
         return len(tiles(self.columns, 1, spec.tile_columns))
+
+
+def _size_without(shape: Sequence[int], *axes: int) -> int:
+    """Product of all axes but these."""
+    return math.prod(n for axis, n in enumerate(shape) if axis not in axes)
 
 
 @dataclasses.dataclass(frozen=True)

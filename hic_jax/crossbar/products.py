@@ -178,4 +178,4 @@ class Convolution:
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         x = x.reshape(*before, groups, features, *after)
         x = lax.slice_in_dim(x, tile.start, tile.stop, axis=axis + 1)
-        return x.reshape(*before, -1, *after)
+        return x.reshape(*before, groups * (tile.stop - tile.start), *after)
