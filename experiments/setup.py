@@ -85,7 +85,11 @@ class Experiment:
             digital_layers=train.digital_paths,
         )
         model = models.ResNet(
-            train.depth, channels, dataset.num_classes, crossbars=crossbars_of(config)
+            train.depth,
+            channels,
+            dataset.num_classes,
+            crossbars=crossbars_of(config),
+            dtype=train.compute_dtype,
         )
         check_digital_layers(train.digital_paths, model, dataset.image_shape)
         return cls(

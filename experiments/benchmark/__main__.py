@@ -49,13 +49,19 @@ def sizes(options: flags.FlagValues) -> list[Size]:
     Raises:
       ValueError: at one that cannot be built.
     """
-    grid = itertools.product(
-        numbers(options, "depths", int),
-        numbers(options, "widths", float),
-        numbers(options, "batch_sizes", int),
-        numbers(options, "chips", int),
+    grid = list(
+        itertools.product(
+            numbers(options, "depths", int),
+            numbers(options, "widths", float),
+            numbers(options, "batch_sizes", int),
+            numbers(options, "chips", int),
+        )
     )
-    return [Size(*values, options.channel_plan) for values in grid]
+    return [
+        Size(*values, options.channel_plan, dtype)
+        for dtype in dict.fromkeys(options.compute_dtypes)
+        for values in grid
+    ]
 
 
 def numbers(options: flags.FlagValues, name: str, kind: type) -> list:
@@ -99,6 +105,7 @@ def define_flags() -> None:
         "and evaluations are measured.",
     )
     flags.DEFINE_string("channel_plan", "hic", "hic or textbook.")
+    flags.DEFINE_list("compute_dtypes", "float32", "float32, bfloat16 or both.")
     flags.DEFINE_integer("repeats", 20, "Times that each is measured.", lower_bound=1)
     flags.DEFINE_string("json", None, "File for all that was measured.")
     flags.DEFINE_list("compare", None, "OLD,NEW: compares two such files, no more.")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import hic_jax
+from experiments.config import COMPUTE_DTYPES
 from hic_jax import checks, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.pcm import BinarySpec, nandakumar_2018
@@ -50,6 +51,7 @@ class Size:
       batch_size: images per step.
       chips: that are simulated at once. With more than one there are no training steps.
       channel_plan: hic or textbook.
+      compute_dtype: of the network, "fp32 step" included: float32 or bfloat16.
     """
 
     depth: int = 32
@@ -57,24 +59,31 @@ class Size:
     batch_size: int = 100
     chips: int = 1
     channel_plan: str = "hic"
+    compute_dtype: str = "float32"
 
     def __post_init__(self):
         models.check_depth(self.depth)
         models.stage_channels(self.channel_plan, self.width)
+        checks.one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         for name in ("batch_size", "chips"):
             checks.integer(name, getattr(self, name), 1)
 
     def __str__(self):
         return (
             f"ResNet-{self.depth} ({self.channel_plan}), width {self.width:g}, "
-            f"batch {self.batch_size}, chips {self.chips}"
+            f"batch {self.batch_size}, chips {self.chips}, {self.compute_dtype}"
         )
 
     def model(self, crossbar: CrossbarSpec | None = None) -> models.ResNet:
         """The network on crossbars, or computed digitally."""
         channels = models.stage_channels(self.channel_plan, self.width)
-        crossbars = LayerCrossbars(crossbar)
-        return models.ResNet(self.depth, channels, CLASSES, crossbars=crossbars)
+        return models.ResNet(
+            self.depth,
+            channels,
+            CLASSES,
+            crossbars=LayerCrossbars(crossbar),
+            dtype=self.compute_dtype,
+        )
 
 
 @dataclasses.dataclass

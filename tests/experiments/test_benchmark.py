@@ -71,7 +71,7 @@ def test_all_figures_of_all_programs_are_written(measured):
 
 def test_the_tables_show_them(measured):
     text = results.report(results.read(str(measured)))
-    assert text.count("ResNet-8 (one_block), width 1, batch 4, chips 1") == 2
+    assert text.count("ResNet-8 (one_block), width 1, batch 4, chips 1, float32") == 2
     for name in STEPS | DEVICES:
         assert f"  {name} " in text
     (row,) = (
@@ -192,6 +192,7 @@ def test_nothing_to_compare(measured):
         (["--batch_sizes=0"], r"batch_size=0: must be at least 1"),
         (["--chips=1.5"], r"--chips=1\.5: must be whole numbers"),
         (["--channel_plan=hicc"], r"channel_plan='hicc': .* mean 'hic'"),
+        (["--compute_dtypes=float16"], r"compute_dtype='float16': must be one of"),
         (["--json=/no/such/folder/x.json"], r"--json=/no/such/folder/x\.json: must be"),
         (["--compare=one.json"], r"--compare=one\.json: must be two files"),
         (["--compare=no,such"], r"no: is not a result of experiments\.benchmark"),
