@@ -35,10 +35,9 @@ class RunFolder:
       config: the configuration stored in it.
     """
 
-    def __init__(self, path: Path, config: Config, *, create: bool = False):
+    def __init__(self, path: Path, config: Config):
         self.path = path
         self.config = config
-        self._create = create
         self._events: tensorboardX.SummaryWriter | None = None
 
     @classmethod
@@ -55,7 +54,7 @@ class RunFolder:
             write_whole(path / "config.json", config.to_json())
         except OSError as error:
             raise RunFolderError(f"workdir={workdir}: {error}") from error
-        return cls(path, config, create=True)
+        return cls(path, config)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
@@ -68,10 +67,11 @@ class RunFolder:
 
     @functools.cached_property
     def _checkpoints(self):
-        # Imported where there is one to read or to write: a new run is at work before.
+        # Made, and Orbax imported, when there is one to read or to write: not before
+        # the first step of a new run.
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=self._create)
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         return ocp.CheckpointManager(self._folder, options=options)
 
     @property

@@ -105,10 +105,12 @@ class Program:
 
     def traced(self) -> jax.stages.Traced:
         """The program, traced anew."""
-        if self.state is None:
-            return jax.jit(lambda *x: self.function(*x)).trace(*self.arguments)
-        step = jax.jit(lambda *x: self.function(*x), donate_argnums=0)
-        return step.trace(self.state, *self.arguments)
+        has_state = self.state is not None
+        arguments = (self.state, *self.arguments) if has_state else self.arguments
+        program = jax.jit(
+            lambda *x: self.function(*x), donate_argnums=(0,) if has_state else ()
+        )
+        return program.trace(*arguments)
 
     def run(self, compiled: jax.stages.Compiled) -> None:
         """Runs once, and waits for it."""
