@@ -30,6 +30,8 @@ ANALOG_FIELDS = (
     "digital_layers",
 )
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
 # measured on devices above a third of full conductance. `nandakumar_2018` has none, but
 # a chip whose devices all drift alike would make a year look too easy.
@@ -70,6 +72,8 @@ class TrainConfig:
         exactly.
       digital_layers: layers that are held and computed digitally, by their paths,
         separated by commas: stem,head are the first and the last.
+      compute_dtype: of the products and what is between them: float32 or bfloat16.
+        Parameters and devices are float32 whatever it is.
       seed: of everything random.
     """
 
@@ -96,6 +100,7 @@ class TrainConfig:
     preset: str = "nandakumar_2018"
     converters: bool = True
     digital_layers: str = ""
+    compute_dtype: str = "float32"
     seed: int = 0
 
     def __post_init__(self):
@@ -105,6 +110,7 @@ class TrainConfig:
         checks.one_of("augmentation", self.augmentation, ("auto", *data.POLICIES))
         checks.one_of("shift", self.shift, data.SHIFTS)
         checks.one_of("preset", self.preset, pcm.PRESETS)
+        checks.one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch_size", self.batch_size, 1)
         checks.integer("seed", self.seed, 0, 2**32 - 1)
@@ -190,6 +196,14 @@ def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) ->
         binary = pcm.BinarySpec(**parts["binary_"])
     with _named("crossbar_"):
         crossbar = CrossbarSpec(**parts["crossbar_"])
+    if train.compute_dtype == "bfloat16":
+        for name in ("dac_bits", "adc_bits", "error_dac_bits", "error_adc_bits"):
+            # bfloat16 holds all whole numbers up to 256.
+            if getattr(crossbar, name) > 9:
+                raise ValueError(
+                    f"crossbar_{name}={getattr(crossbar, name)}: must be at most 9 "
+                    "with compute_dtype='bfloat16', which has no more codes"
+                )
     spec = HICSpec(multilevel=device, binary=binary, **parts[""])
     return Config(train, spec, crossbar)
 

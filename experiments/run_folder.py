@@ -8,13 +8,13 @@ summary.json     the result
 *.png            pictures
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 import tensorboardX
 from absl import logging
 
@@ -35,14 +35,10 @@ class RunFolder:
       config: the configuration stored in it.
     """
 
-    def __init__(self, path: Path, config: Config, *, create: bool = False):
+    def __init__(self, path: Path, config: Config):
         self.path = path
         self.config = config
         self._events: tensorboardX.SummaryWriter | None = None
-        self._checkpoints = ocp.CheckpointManager(
-            path.absolute() / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=2, create=create),
-        )
 
     @classmethod
     def for_training(cls, workdir: str, config: Config) -> "RunFolder":
@@ -58,7 +54,7 @@ class RunFolder:
             write_whole(path / "config.json", config.to_json())
         except OSError as error:
             raise RunFolderError(f"workdir={workdir}: {error}") from error
-        return cls(path, config, create=True)
+        return cls(path, config)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
@@ -69,16 +65,31 @@ class RunFolder:
         """
         return cls(Path(workdir), read_config(Path(workdir)))
 
+    @functools.cached_property
+    def _checkpoints(self):
+        # Made, and Orbax imported, when there is one to read or to write: not before
+        # the first step of a new run.
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        return ocp.CheckpointManager(self._folder, options=options)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.absolute() / "checkpoints"
+
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint; None without one."""
-        return self._checkpoints.latest_step()
+        return self._checkpoints.latest_step() if self._folder.is_dir() else None
 
     def save(self, state: Any) -> None:
         """Writes a checkpoint of a `TrainState` and waits for it."""
         step = int(state.step)
         if self._checkpoints.latest_step() == step:
             return
-        self._checkpoints.save(step, args=ocp.args.StandardSave(_without_keys(state)))
+        from orbax.checkpoint.args import StandardSave
+
+        self._checkpoints.save(step, args=StandardSave(_without_keys(state)))
         self._checkpoints.wait_until_finished()
 
     def restore(self, template: Any) -> Any:
@@ -90,8 +101,10 @@ class RunFolder:
         step = self.latest_step()
         if step is None:
             raise RunFolderError(f"workdir={self.path}: holds no checkpoint")
+        from orbax.checkpoint.args import StandardRestore
+
         saved = self._checkpoints.restore(
-            step, args=ocp.args.StandardRestore(_without_keys(template))
+            step, args=StandardRestore(_without_keys(template))
         )
         return jax.tree.map(
             lambda like, x: (
@@ -140,7 +153,8 @@ class RunFolder:
         """Flushes everything."""
         if self._events is not None:
             self._events.close()
-        self._checkpoints.close()
+        if self._folder.is_dir():
+            self._checkpoints.close()
         logging.info("run folder: %s", self.path)
 
 

@@ -85,7 +85,11 @@ class Experiment:
             digital_layers=train.digital_paths,
         )
         model = models.ResNet(
-            train.depth, channels, dataset.num_classes, crossbars=crossbars_of(config)
+            train.depth,
+            channels,
+            dataset.num_classes,
+            crossbars=crossbars_of(config),
+            dtype=train.compute_dtype,
         )
         check_digital_layers(train.digital_paths, model, dataset.image_shape)
         return cls(
@@ -157,6 +161,8 @@ def check_digital_layers(
     paths: tuple[str, ...], model: nn.Module, image_shape: tuple[int, ...]
 ) -> None:
     """Raises `ValueError` unless all are layers of the model, and not all layers."""
+    if not paths:
+        return
     images = jax.ShapeDtypeStruct((1, *image_shape), "float32")
     shapes = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), images

@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from experiments import launch, plots
+from experiments import launch
 from experiments.config import define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
 from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
@@ -143,6 +143,8 @@ def _train(
     }
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
+    from experiments import plots  # Not before: Matplotlib loads as long as JAX does.
+
     plots.learning_curves(
         folder.path / "learning_curves.png", {config.train.algorithm: rows}
     )

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy.special
 from absl import logging
 
 from hic_jax import checks
@@ -165,7 +165,7 @@ def _summary(accuracies: np.ndarray) -> dict[str, Any]:
     std = float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0
     interval = None
     if chips > 1:
-        quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, chips - 1)
+        quantile = scipy.special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
         half = float(quantile * std / np.sqrt(chips))
         interval = (mean - half, mean + half)
     return {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import os
 from pathlib import Path
 
@@ -187,11 +188,14 @@ def _load_prepared(
 
 
 def _load_digits() -> Dataset:
-    from sklearn import datasets as sklearn_datasets
-
-    bunch = sklearn_datasets.load_digits()
-    images = np.round(bunch.images[..., np.newaxis] * (255 / 16)).astype(np.uint8)
-    labels = bunch.target.astype(np.int32)
+    # Read from scikit-learn's file: to import it takes longer than to import JAX.
+    sklearn = importlib.util.find_spec("sklearn")
+    if sklearn is None:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+    (folder,) = sklearn.submodule_search_locations
+    rows = np.loadtxt(f"{folder}/datasets/data/digits.csv.gz", delimiter=",")
+    images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    labels = rows[:, -1].astype(np.int32)
     test = _stratified_test_mask(labels, _DIGITS_TEST_SIZE, _DIGITS_SPLIT_SEED)
     return Dataset(
         name="digits",

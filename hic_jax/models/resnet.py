@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from hic_jax import checks
 from hic_jax.crossbar import LayerCrossbars
@@ -56,12 +57,14 @@ class Block(nn.Module):
       stride: of the first convolution and of the projection.
       norm: makes a normalisation layer.
       crossbars: what computes the convolutions.
+      dtype: of the computation.
     """
 
     channels: int
     stride: int
     norm: type[nn.Module]
     crossbars: LayerCrossbars
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -78,8 +81,8 @@ class Block(nn.Module):
     def _conv(self, name, window, strides=(1, 1)):
         hook = self.crossbars.conv_general_dilated((*self.path, name))
         return nn.Conv(
-            self.channels, window, strides,
-            use_bias=False, conv_general_dilated=hook, name=name,
+            self.channels, window, strides, use_bias=False,
+            dtype=self.dtype, conv_general_dilated=hook, name=name,
         )  # fmt: skip
 
 
@@ -94,6 +97,8 @@ class ResNet(nn.Module):
       crossbars: what computes the convolutions and the dense layer; digitally, by
         default. Their paths: stem, head, and conv1, conv2 and projection of the
         blocks, as in ``stage2_block1/projection``.
+      dtype: of inputs, products and what is between them. Parameters, statistics of
+        BatchNorm and logits are float32 whatever it is.
     """
 
     depth: int
@@ -101,6 +106,7 @@ class ResNet(nn.Module):
     num_classes: int
     batchnorm_momentum: float = 0.9
     crossbars: LayerCrossbars = LayerCrossbars()
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         check_depth(self.depth)
@@ -122,18 +128,25 @@ class ResNet(nn.Module):
             nn.BatchNorm,
             use_running_average=not train,
             momentum=self.batchnorm_momentum,
+            dtype=self.dtype,
         )
         hook = self.crossbars.conv_general_dilated((*self.path, "stem"))
         x = nn.Conv(
-            self.channels[0], (3, 3),
-            use_bias=False, conv_general_dilated=hook, name="stem",
+            self.channels[0], (3, 3), use_bias=False,
+            dtype=self.dtype, conv_general_dilated=hook, name="stem",
         )(images)  # fmt: skip
         x = nn.relu(norm(name="stem_norm")(x))
         for stage, channels in enumerate(self.channels):
-            for block in range((self.depth - 2) // 6):
-                stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                x = Block(channels, stride, norm, self.crossbars, name=name)(x)
+            for number in range((self.depth - 2) // 6):
+                stride = 2 if stage > 0 and number == 0 else 1
+                name = f"stage{stage + 1}_block{number + 1}"
+                block = Block(
+                    channels, stride, norm, self.crossbars, self.dtype, name=name
+                )
+                x = block(x)
         x = jnp.mean(x, axis=(1, 2))
         hook = self.crossbars.dot_general((*self.path, "head"))
-        return nn.Dense(self.num_classes, dot_general=hook, name="head")(x)
+        head = nn.Dense(
+            self.num_classes, dtype=self.dtype, dot_general=hook, name="head"
+        )
+        return head(x).astype(jnp.float32)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import checks
+from hic_jax.pcm.bits import pack, unpack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,8 @@ def init(
     stuck_set = stuck_reset = None
     if spec.stuck_set or spec.stuck_reset:
         fate = jax.random.uniform(key, (bits, *shape))
-        stuck_set = _pack_bits(fate < spec.stuck_set)
-        stuck_reset = _pack_bits(fate < spec.stuck_set + spec.stuck_reset) & ~stuck_set
+        stuck_set = pack(fate < spec.stuck_set)
+        stuck_reset = pack(fate < spec.stuck_set + spec.stuck_reset) & ~stuck_set
     state = BinaryState(
         writes=jnp.zeros((bits, *shape), jnp.uint32) if track_wear else None,
         stuck_set=stuck_set,
@@ -104,7 +105,7 @@ def write(
       The new state and the word now held (``new_word`` unless a cell is stuck).
     """
     if state.writes is not None:
-        changed = _unpack_bits(_code(word) ^ _code(new_word), bits)
+        changed = unpack(_code(word) ^ _code(new_word), bits)
         state = state.replace(writes=state.writes + changed)
     return state, held(state, new_word, bits)
 
@@ -121,22 +122,11 @@ def wear(state: BinaryState) -> tuple[jax.Array, jax.Array]:
     if state.stuck_set is not None:
         # A stuck cell never answers, so every pulse to it is of the same kind.
         bits = state.writes.shape[0]
-        resets = jnp.where(_unpack_bits(state.stuck_set, bits), state.writes, resets)
-        resets = jnp.where(_unpack_bits(state.stuck_reset, bits), 0, resets)
+        resets = jnp.where(unpack(state.stuck_set, bits), state.writes, resets)
+        resets = jnp.where(unpack(state.stuck_reset, bits), 0, resets)
     return state.writes - resets, resets
 
 
 def _code(word: jax.Array) -> jax.Array:
     """The two's complement bits of an int8 word, as uint8."""
     return jax.lax.bitcast_convert_type(word, jnp.uint8)
-
-
-def _unpack_bits(code: jax.Array, bits: int) -> jax.Array:
-    """(*shape) uint8 to (bits, *shape) uint32 of 0 and 1."""
-    planes = [(code >> k) & 1 for k in range(bits)]
-    return jnp.stack(planes).astype(jnp.uint32)
-
-
-def _pack_bits(planes: jax.Array) -> jax.Array:
-    """(bits, *shape) bool to (*shape) uint8."""
-    return sum(plane.astype(jnp.uint8) << k for k, plane in enumerate(planes))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hic_jax.pcm import multilevel
+from hic_jax.pcm import bits, multilevel
 from hic_jax.pcm.multilevel import MultilevelSpec
 
 # A refresh rewrites this share of the pairs at a time: pulses are sequential, so the
@@ -31,7 +31,8 @@ class PairState:
       set_pulses: (2, *shape) uint16, SET pulses ever, stops at 65,535; None if wear
         is not tracked.
       resets: (*shape) uint16, RESETs ever (both devices of a pair together); or None.
-      stuck: (2, *shape) bool, devices that ignore every pulse; None if none can.
+      stuck: (*shape) uint8, bit 0 says that G+ ignores every pulse, bit 1 that G-
+        does; None if no device is stuck.
     """
 
     g: jax.Array
@@ -63,6 +64,7 @@ def init(
         stuck_set = fate < spec.stuck_set
         stuck = fate < spec.stuck_set + spec.stuck_reset
         g = jnp.where(stuck, jnp.where(stuck_set, spec.g_max, spec.reset_mean), g)
+        stuck = bits.pack(stuck)
     nu = None
     if spec.drift_nu_std:
         nu = multilevel.drift_exponents(jax.random.normal(nu_key, pair), spec)
@@ -87,7 +89,7 @@ def conductances(state: PairState, time: jax.Array, spec: MultilevelSpec) -> jax
         return state.g
     nu = spec.drift_nu if state.nu is None else state.nu
     g = multilevel.drifted(state.g, time - state.written_at, nu, spec)
-    return jnp.where(state.stuck, state.g, g) if state.stuck is not None else g
+    return _unless_stuck(state, g, state.g)
 
 
 def read(
@@ -143,8 +145,7 @@ def set_pulses(
         new_g, new_pulses = multilevel.set_pulse(g, pulses, normal, spec)
         hit = i < count
         futile = futile + (hit & (g >= spec.g_max))
-        if state.stuck is not None:
-            new_g = jnp.where(state.stuck, g, new_g)
+        new_g = _unless_stuck(state, new_g, g)
         return (
             i + 1,
             jnp.where(hit, new_g, g),
@@ -188,8 +189,7 @@ def write_difference(
     """
     reset_key, key = jax.random.split(key)
     g = multilevel.reset(jax.random.normal(reset_key, state.g.shape, jnp.float32), spec)
-    if state.stuck is not None:
-        g = jnp.where(state.stuck, state.g, g)
+    g = _unless_stuck(state, g, state.g)
     # RESET leaves reset_mean on both sides: the target stands above that.
     side = jnp.stack([difference > 0, difference < 0])
     target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
@@ -211,8 +211,7 @@ def write_difference(
         )
         hit = hit & wanting(i, g, pulses, read_normal)
         new_g, new_pulses = multilevel.set_pulse(g, pulses, pulse_normal, spec)
-        if state.stuck is not None:
-            new_g = jnp.where(state.stuck, g, new_g)
+        new_g = _unless_stuck(state, new_g, g)
         g = jnp.where(hit, new_g, g)
         pulses = jnp.where(hit, new_pulses, pulses)
         return i + 1, g, pulses, hit
@@ -273,6 +272,13 @@ def refresh(
         lambda carry: jnp.any(carry[2]), rewrite, (key, state, due)
     )
     return state
+
+
+def _unless_stuck(state: PairState, new_g: jax.Array, g: jax.Array) -> jax.Array:
+    """``new_g``, but ``g`` where a device ignores every pulse; (2, *shape) all."""
+    if state.stuck is None:
+        return new_g
+    return jnp.where(bits.unpack(state.stuck, 2), g, new_g)
 
 
 def _add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:

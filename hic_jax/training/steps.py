@@ -67,28 +67,8 @@ def init_state(
     image_shape: tuple[int, ...],
 ) -> TrainState:
     """Initial parameters, programmed onto devices where the transformation has any."""
-    return _compiled_init()(key, model, tx, image_shape)
-
-
-@functools.cache
-def _compiled_init():
-    # It runs once: on the CPU, LLVM takes longer to optimise the draws of all kernels
-    # than anything else before the first step (10 s for a ResNet-8, 2 s without).
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(
-        _init,
-        static_argnames=("model", "tx", "image_shape"),
-        compiler_options=options if jax.default_backend() == "cpu" else None,
-    )
-
-
-def _init(key, model, tx, image_shape):
-    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
-    params = variables["params"]
-    opt_state = tx.init(params)
-    if find_hic(opt_state) is not None:
-        # Devices are programmed with noise: train from what they hold.
-        params = read_params(params, hybrid_weights(opt_state))
+    variables = _compiled_draws()(key, model, image_shape)
+    params, opt_state = _programmed(variables["params"], tx)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -96,6 +76,30 @@ def _init(key, model, tx, image_shape):
         ranges=variables.get(crossbar.COLLECTION, {}),
         opt_state=opt_state,
     )
+
+
+@functools.cache
+def _compiled_draws():
+    # It runs once: on the CPU, LLVM takes longer to optimise the draws of all kernels
+    # than anything else before the first step (10 s for a ResNet-8, 2 s without).
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(
+        lambda key, model, image_shape: model.init(
+            key, jnp.zeros((1, *image_shape)), train=False
+        ),
+        static_argnums=(1, 2),
+        compiler_options=options if jax.default_backend() == "cpu" else None,
+    )
+
+
+# A program of its own: all devices are one array, whose pulses it pays to optimise.
+@functools.partial(jax.jit, static_argnames="tx")
+def _programmed(params, tx):
+    opt_state = tx.init(params)
+    if find_hic(opt_state) is not None:
+        # Devices are programmed with noise: train from what they hold.
+        params = read_params(params, hybrid_weights(opt_state))
+    return params, opt_state
 
 
 def find_hic(opt_state: Any) -> HICState | None:

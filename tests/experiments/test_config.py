@@ -19,6 +19,7 @@ WORDS = {
     "dataset": "mnist",
     "data_dir": "/data",
     "channel_plan": "textbook",
+    "compute_dtype": "bfloat16",
     "schedule": "staircase",
     "augmentation": "none",
     "preset": "ideal",
@@ -156,6 +157,7 @@ def test_differences_name_fields_and_both_values():
         ("schedule", "cosin", "mean 'cosine'"),
         ("augmentation", "flip", "one of auto, none, crop, crop_flip"),
         ("preset", "nandakumar", "mean 'nandakumar_2018'"),
+        ("compute_dtype", "float16", "one of float32, bfloat16"),
         ("epochs", 0, "at least 1"),
         ("epochs", 1.5, "an integer"),
         ("batch_size", -1, "at least 1"),
@@ -174,3 +176,10 @@ def test_differences_name_fields_and_both_values():
 def test_a_value_that_is_not_allowed(field, value, allowed):
     with pytest.raises(ValueError, match=rf"^{field}={value!r}: .*{allowed}"):
         TrainConfig(**{field: value})
+
+
+def test_converters_whose_codes_bfloat16_cannot_hold():
+    train = TrainConfig(compute_dtype="bfloat16")
+    resolve(train, {"crossbar_adc_bits": 9})
+    with pytest.raises(ValueError, match=r"^crossbar_adc_bits=10: must be at most 9"):
+        resolve(train, {"crossbar_adc_bits": 10})

@@ -240,7 +240,8 @@ def test_the_first_bad_step_is_named(value):
 _IMPORTS = """
 import sys
 import hic_jax, hic_jax.data, hic_jax.inference
-from experiments import benchmark, demo, drift, plots, train
+from experiments import demo, drift, plots, train
+from experiments.benchmark import __main__
 print("tensorflow" in sys.modules)
 """
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hic_jax import pcm
-from hic_jax.pcm import multilevel, pair
+from hic_jax.pcm import bits, multilevel, pair
 
 DEVICE, IDEAL = pcm.nandakumar_2018(), pcm.ideal()
 NOW = jnp.float32(100.0)
@@ -159,7 +159,7 @@ def test_stuck_devices_never_move():
     spec = dataclasses.replace(DEVICE, stuck_set=0.1, stuck_reset=0.2)
     n = 5000
     state = pairs(n, spec)
-    stuck = np.asarray(state.stuck)
+    stuck = np.asarray(bits.unpack(state.stuck, 2)).astype(bool)
     # Standard error 0.005.
     assert stuck.mean() == pytest.approx(0.3, abs=0.02)
     assert set(np.unique(np.asarray(state.g)[stuck])) == {np.float32(0.1), 20.0}

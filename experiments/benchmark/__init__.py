@@ -1,0 +1,1 @@
+"""What simulating the devices costs: time, memory, compilation."""

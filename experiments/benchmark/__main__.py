@@ -1,0 +1,116 @@
+"""What the devices cost: time, memory and compilation, as ratios within one run.
+
+    python -m experiments.benchmark --json=new.json
+    python -m experiments.benchmark --widths=0.5,1,2,4 --repeats=5
+    python -m experiments.benchmark --depths=8 --chips=1,4,16,64
+    python -m experiments.benchmark --compare=old.json,new.json
+
+Two cores, ResNet-32, batch 100: three minutes.
+"""
+
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from experiments import launch
+from experiments.benchmark import measure, results
+from experiments.benchmark.programs import Size
+from experiments.run_folder import write_whole
+
+
+def main(argv: list[str]) -> None:
+    """Measures, or compares, as the flags say."""
+    launch.start(argv)
+    options = flags.FLAGS
+    with launch.clear_errors(ValueError, OSError):
+        if options.compare:
+            print(compared(options.compare))
+            return
+        wanted = sizes(options)
+        if options.json:
+            check_writable(Path(options.json))
+    result = results.circumstances(sys.argv[1:], options.repeats)
+    result |= {"sizes": {}, "device_bytes": measure.device_bytes()}
+    for size in wanted:
+        result["sizes"][str(size)] = measure.measure(size, options.repeats)
+        result["peak_memory"] = measure.peak_memory()
+        if options.json:  # What has been measured is not lost if the next size fails.
+            write_whole(Path(options.json), json.dumps(result, indent=2) + "\n")
+    print(results.report(result))
+
+
+def sizes(options: flags.FlagValues) -> list[Size]:
+    """Every combination of what the flags list.
+
+    Raises:
+      ValueError: at one that cannot be built.
+    """
+    grid = list(
+        itertools.product(
+            numbers(options, "depths", int),
+            numbers(options, "widths", float),
+            numbers(options, "batch_sizes", int),
+            numbers(options, "chips", int),
+        )
+    )
+    return [
+        Size(*values, options.channel_plan, dtype)
+        for dtype in dict.fromkeys(options.compute_dtypes)
+        for values in grid
+    ]
+
+
+def numbers(options: flags.FlagValues, name: str, kind: type) -> list:
+    """The numbers that a flag lists, each once."""
+    words = options[name].value
+    if not words:
+        raise ValueError(f"--{name}=: must list at least one number")
+    try:
+        return list(dict.fromkeys(kind(word) for word in words))
+    except ValueError:
+        allowed = {int: "whole numbers", float: "numbers"}[kind]
+        raise ValueError(
+            f"--{name}={','.join(words)}: must be {allowed}, separated by commas"
+        ) from None
+
+
+def compared(paths: list[str]) -> str:
+    """The comparison of two files."""
+    if len(paths) != 2:
+        raise ValueError(
+            f"--compare={','.join(paths)}: must be two files, the old and the new one"
+        )
+    return results.compare(*map(results.read, paths))
+
+
+def check_writable(path: Path) -> None:
+    """Raises `ValueError` unless a file can be written there; nothing is."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--json={path}: must be a file in a folder that is writable")
+
+
+def define_flags() -> None:
+    """Flags of this launcher."""
+    flags.DEFINE_list("depths", "32", "Of the ResNet, 6n + 2 each.")
+    flags.DEFINE_list("widths", "1", "Multipliers of the ResNet's channels.")
+    flags.DEFINE_list("batch_sizes", "100", "Images per step.")
+    flags.DEFINE_list(
+        "chips",
+        "1",
+        "Chips whose devices are simulated at once; with more than one, only devices "
+        "and evaluations are measured.",
+    )
+    flags.DEFINE_string("channel_plan", "hic", "hic or textbook.")
+    flags.DEFINE_list("compute_dtypes", "float32", "float32, bfloat16 or both.")
+    flags.DEFINE_integer("repeats", 20, "Times that each is measured.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File for all that was measured.")
+    flags.DEFINE_list("compare", None, "OLD,NEW: compares two such files, no more.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
