@@ -11,6 +11,7 @@ import fcntl
 import getpass
 import hashlib
 import os
+import signal
 import subprocess
 import time
 import traceback
@@ -26,6 +27,7 @@ from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.setup import Experiment
+from experiments.stopping import USER_SIGNALS, Stopped
 from experiments.sweep_folder import RunPaths
 
 
@@ -49,10 +51,17 @@ class Training:
 
     def __call__(self) -> None:
         """Trains in a process of its own."""
+        # Submitit ignores it; outside of a training there is nothing to be saved.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
         launch.prepare_process()
-        self.train()
+        try:
+            self.train()
+        except Stopped as stopped:
+            if stopped.signum in USER_SIGNALS:
+                signal.raise_signal(stopped.signum)  # Now submitit queues it again.
+            raise
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when a job's time is up: the same again goes on."""
@@ -71,6 +80,10 @@ class Training:
                     progress=progress,
                     **self.options,
                 )
+            except Stopped as stopped:
+                if stopped.signum not in USER_SIGNALS:
+                    self.paths.set_error(f"Stopped: {stopped}")
+                raise
             except Exception:
                 self.paths.set_error(traceback.format_exc())
                 raise

@@ -40,13 +40,15 @@ def prepare_process() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keeps the log to this project's own lines, and to others' warnings."""
+    """Keeps the log to this project's own lines, and to others' warnings.
+
+    What they log of an exception that reaches us anyhow is left out: it is told once.
+    """
     others = tuple(str(Path(m.__file__).parent) for m in (jax, orbax.checkpoint))
 
     def ours_or_grave(record) -> bool:
-        return record.levelno >= logging.WARNING or not record.pathname.startswith(
-            others
-        )
+        grave = record.levelno >= logging.WARNING and not record.exc_info
+        return grave or not record.pathname.startswith(others)
 
     absl_logging.get_absl_handler().addFilter(ours_or_grave)
 

@@ -229,6 +229,8 @@ def main(argv: list[str]) -> None:
             options={
                 "max_steps": options.max_steps,
                 "log_every": options.log_every,
+                "keep_checkpoints": options.keep_checkpoints,
+                "checkpoint_every": options.checkpoint_every,
                 "endurance_cycles": options.endurance_cycles,
             },
         )
