@@ -71,8 +71,8 @@ class RunFolder:
         """
         check_unused_or_same(workdir, config)
         path = Path(workdir)
-        if jax.process_index() == 0:
-            with _named(workdir):
+        if jax.process_index() == 0 and not (path / "config.json").exists():
+            with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
                 write_whole(path / "config.json", config.to_json())
         return cls(path, config, keep=keep_checkpoints)
@@ -159,7 +159,7 @@ class RunFolder:
         self._rows = [row for row in self._rows if row["step"] <= step]
         if not self.writes:
             return
-        with _named(self.path):
+        with writing(self.path):
             text = "".join(f"{json.dumps(row)}\n" for row in self._rows)
             write_whole(self.path / "metrics.jsonl", text)
             (self.path / "tensorboard").mkdir(exist_ok=True)
@@ -174,7 +174,7 @@ class RunFolder:
         self._rows.append(row)
         if not self.writes:
             return
-        with _named(self.path):
+        with writing(self.path):
             with (self.path / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             for name, value in row.items():
@@ -194,7 +194,7 @@ class RunFolder:
         """Adds to ``summary.json``; returns the whole."""
         summary = self.summary() | values
         if self.writes:
-            with _named(self.path):
+            with writing(self.path):
                 text = json.dumps(summary, indent=2) + "\n"
                 write_whole(self.path / "summary.json", text)
         return summary
@@ -206,7 +206,7 @@ class RunFolder:
     def close(self) -> None:
         """Waits until everything is written, or raises `CheckpointError`."""
         if self._events is not None:
-            with _named(self.path):
+            with writing(self.path):
                 self._events.close()
         self._checkpoints.close()
         logging.info("run folder: %s", self.path)
@@ -220,6 +220,15 @@ class RunFolder:
 
     def _write_event(self, step: int, **content: Any) -> None:
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes an error of the file system a `RunFolderError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"workdir={path}: {error}") from error
 
 
 def check_unused_or_same(workdir: str, config: Config) -> None:
@@ -297,12 +306,3 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
             if "step" in row:
                 rows.append(row)
     return rows
-
-
-@contextlib.contextmanager
-def _named(workdir: Path | str) -> Iterator[None]:
-    """Names the folder, and why it cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(f"workdir={workdir}: {error}") from error

@@ -23,7 +23,12 @@ from tqdm import tqdm
 from experiments import launch, plots
 from experiments.config import define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
-from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.run_folder import (
+    RunFolder,
+    RunFolderError,
+    check_unused_or_same,
+    writing,
+)
 from experiments.setup import Experiment
 from experiments.stopping import Requests, Stopped, stop_requests
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
@@ -171,9 +176,10 @@ def _train(
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
     folder.wait()
     if folder.writes:
-        plots.learning_curves(
-            folder.path / "learning_curves.png", {config.train.algorithm: rows}
-        )
+        with writing(folder.path):
+            plots.learning_curves(
+                folder.path / "learning_curves.png", {config.train.algorithm: rows}
+            )
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(**summary)
 
