@@ -213,6 +213,6 @@ def _set_aside(path: Path) -> None:
 
 
 def _line(error: Exception) -> str:
-    """The message of an error in one line that is not too long."""
+    """The message of an error in one line; TensorStore's end with the reason."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= 200 else f"{text[:80]} ... {text[-120:]}"

@@ -71,11 +71,11 @@ class RunFolder:
         """
         check_unused_or_same(workdir, config)
         path = Path(workdir)
-        if jax.process_index() == 0 and not (path / "config.json").exists():
-            with writing(path):
+        with writing(path):
+            if jax.process_index() == 0 and not (path / "config.json").exists():
                 path.mkdir(parents=True, exist_ok=True)
                 write_whole(path / "config.json", config.to_json())
-        return cls(path, config, keep=keep_checkpoints)
+            return cls(path, config, keep=keep_checkpoints)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
