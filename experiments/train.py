@@ -85,12 +85,17 @@ def train(
         energy_table=energy_table or EnergyTable(),
     )
     every = checkpoint_every or experiment.steps_per_epoch
-    with contextlib.closing(folder), stop_requests() as stop:
-        summary = _train(
-            experiment, folder, max_steps, log_every, every, stop, summarise, progress
-        )
-        if signum := stop.asked():  # By now there was nothing more to train.
-            raise Stopped(signum, summary["steps"])
+    try:
+        with contextlib.closing(folder), stop_requests() as stop:
+            summary = _train(
+                experiment, folder, max_steps, log_every, every, stop, summarise,
+                progress,
+            )  # fmt: skip
+            if signum := stop.asked():  # There was nothing more to train.
+                raise Stopped(signum, summary["steps"])
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        raise
     return summary
 
 
@@ -158,6 +163,7 @@ def _train(
             folder.log(row)
         folder.check()
         if signum:
+            bar.close()
             folder.wait()
             raise Stopped(signum, step)
     bar.close()
