@@ -6,6 +6,7 @@ of a kind does what it did before.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,9 @@ def stop_requests() -> Iterator[Requests]:
     def note(signum: int, frame: object) -> None:
         requests.note(signum)
         signal.signal(signum, before[signum])
+        name = signal.Signals(signum).name
+        with contextlib.suppress(OSError):  # No logging, which may be interrupted here.
+            os.write(2, f"\n{name}: stopping when saved; again: at once\n".encode())
 
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     handlers |= {s: h for s in USER_SIGNALS if callable(h := signal.getsignal(s))}
