@@ -159,14 +159,28 @@ class Config:
             CrossbarSpec(**fields["crossbar"]),
         )
 
-    def differences(self, other: "Config") -> list[str]:
-        """Fields in which two configurations differ, as ``name: mine != other's``."""
-        mine, others = _flat(dataclasses.asdict(self)), _flat(dataclasses.asdict(other))
-        return [
-            f"{name}: {mine[name]!r} != {others[name]!r}"
-            for name in mine
-            if mine[name] != others[name]
-        ]
+
+def differences(stored: dict, asked: Config) -> list[str]:
+    """Fields in which a stored configuration differs from one that is asked for.
+
+    Args:
+      stored: a configuration as its JSON says it, perhaps of another version, which
+        had other fields.
+      asked: the other one.
+
+    Returns:
+      ``name: stored != asked`` each.
+    """
+    mine, others = _flat(stored), _flat(json.loads(asked.to_json()))
+
+    def shown(values: dict, name: str) -> str:
+        return repr(values[name]) if name in values else "(no such field)"
+
+    return [
+        f"{name}: {shown(mine, name)} != {shown(others, name)}"
+        for name in mine | others
+        if name not in mine or name not in others or mine[name] != others[name]
+    ]
 
 
 def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) -> Config:

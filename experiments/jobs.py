@@ -11,6 +11,7 @@ import fcntl
 import getpass
 import hashlib
 import os
+import signal
 import subprocess
 import time
 import traceback
@@ -26,6 +27,7 @@ from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.setup import Experiment
+from experiments.stopping import USER_SIGNALS, Stopped
 from experiments.sweep_folder import RunPaths
 
 
@@ -49,10 +51,17 @@ class Training:
 
     def __call__(self) -> None:
         """Trains in a process of its own."""
+        # Submitit ignores it; outside of a training there is nothing to be saved.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
         launch.prepare_process()
-        self.train()
+        try:
+            self.train()
+        except Stopped as stopped:
+            if stopped.signum in USER_SIGNALS:
+                signal.raise_signal(stopped.signum)  # Now submitit queues it again.
+            raise
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Called by submitit when a job's time is up: the same again goes on."""
@@ -71,6 +80,10 @@ class Training:
                     progress=progress,
                     **self.options,
                 )
+            except Stopped as stopped:
+                if stopped.signum not in USER_SIGNALS:
+                    self.paths.set_error(f"Stopped: {stopped}")
+                raise
             except Exception:
                 self.paths.set_error(traceback.format_exc())
                 raise
@@ -107,6 +120,9 @@ class Pool(Protocol):
     def submit(self, training: Training) -> None:
         """Starts a job."""
 
+    def stop(self) -> None:
+        """Ends what should not outlive this process, saved."""
+
 
 class Here:
     """This process: a job is over when it has been submitted."""
@@ -126,6 +142,9 @@ class Here:
             training.train(progress=False)
         logging.set_verbosity(verbosity)
 
+    def stop(self) -> None:
+        """Nothing is left."""
+
 
 class Local:
     """Processes on this machine, started by submitit."""
@@ -142,9 +161,14 @@ class Local:
 
     def alive(self) -> set[str]:
         """Those whose folder ends the command of a process, as submitit writes it."""
-        commands = (p.info["cmdline"] for p in psutil.process_iter(["cmdline"]))
-        last = {command[-1] for command in commands if command}
-        return {name for folder, name in self._names.items() if folder in last}
+        return {self._names[process.info["cmdline"][-1]] for process in self._found()}
+
+    def _found(self) -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if process.info["cmdline"] and process.info["cmdline"][-1] in self._names
+        ]
 
     def submit(self, training: Training) -> None:
         """Starts a process, on the GPU that has the fewest."""
@@ -156,9 +180,25 @@ class Local:
             gpu = min(self._gpus, key=held.count)
             self._gpu_of[training.name] = gpu
             executor.update_parameters(gpus_per_node=1, visible_gpus=[gpu])
-        executor.submit(training)
+        # Ctrl-C reaches them, too, and submitit would leave them a second to save in.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            executor.submit(training)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def stop(self) -> None:
+        """Asks them to stop, and waits until they have saved."""
+        for process in self._found():
+            # Submitit's controller of a job passes it on.
+            if _CONTROLLER in process.info["cmdline"]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.terminate()
+        while self.alive():
+            time.sleep(self.poll_s)
 
 
+_CONTROLLER = "submitit.local._local"
 _A_YEAR_MIN = 365 * 24 * 60
 
 
@@ -220,6 +260,9 @@ class Slurm:
             **{"time": _A_DAY_MIN, **self.parameters}, job_name=_slurm_name(folder)
         )
         executor.submit(training)
+
+    def stop(self) -> None:
+        """They stay at work, and another start follows them."""
 
 
 _A_DAY_MIN = 24 * 60

@@ -39,14 +39,16 @@ def prepare_process() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keeps the log to this project's own lines, and to others' warnings."""
+    """Keeps the log to this project's own lines, and to others' warnings.
+
+    What they log of an exception that reaches us anyhow is left out: it is told once.
+    """
     found = (importlib.util.find_spec(name) for name in ("jax", "orbax"))
     others = tuple(path for spec in found for path in spec.submodule_search_locations)
 
     def ours_or_grave(record) -> bool:
-        return record.levelno >= logging.WARNING or not record.pathname.startswith(
-            others
-        )
+        grave = record.levelno >= logging.WARNING and not record.exc_info
+        return grave or not record.pathname.startswith(others)
 
     absl_logging.get_absl_handler().addFilter(ours_or_grave)
 

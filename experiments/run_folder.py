@@ -6,19 +6,27 @@ tensorboard/     the same for TensorBoard, written without TensorFlow
 checkpoints/     Orbax: everything that training changes
 summary.json     the result
 *.png            pictures
+
+Of several processes that train together, the first one writes; checkpoints are written
+by all of them.
 """
 
+import contextlib
 import functools
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tensorboardX
 from absl import logging
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from experiments.config import Config
+from experiments.config import Config, differences
 
 PART = ".part"  # Ends the names of files that are being written.
 
@@ -33,28 +41,39 @@ class RunFolder:
     Attributes:
       path: the folder.
       config: the configuration stored in it.
+      writes: whether this process writes its files.
     """
 
-    def __init__(self, path: Path, config: Config):
+    def __init__(self, path: Path, config: Config, *, keep: int | None = None):
         self.path = path
         self.config = config
-        self._events: tensorboardX.SummaryWriter | None = None
+        self.writes = jax.process_index() == 0
+        self._rows = _read_rows(path)
+        self._keep = keep
+        self._events: EventsWriter | None = None
 
     @classmethod
-    def for_training(cls, workdir: str, config: Config) -> "RunFolder":
+    def for_training(
+        cls, workdir: str, config: Config, *, keep_checkpoints: int = 2
+    ) -> "RunFolder":
         """Opens a folder for a new run, or for going on with the same one.
+
+        Args:
+          workdir: the folder.
+          config: of the run.
+          keep_checkpoints: how many of the newest checkpoints stay, beside the one of
+            the highest test accuracy.
 
         Raises:
           RunFolderError: if it holds another configuration, or cannot be written.
         """
         check_unused_or_same(workdir, config)
         path = Path(workdir)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_whole(path / "config.json", config.to_json())
-        except OSError as error:
-            raise RunFolderError(f"workdir={workdir}: {error}") from error
-        return cls(path, config)
+        with writing(path):
+            if jax.process_index() == 0 and not (path / "config.json").exists():
+                path.mkdir(parents=True, exist_ok=True)
+                write_whole(path / "config.json", config.to_json())
+            return cls(path, config, keep=keep_checkpoints)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
@@ -67,45 +86,54 @@ class RunFolder:
 
     @functools.cached_property
     def _checkpoints(self):
-        # Made, and Orbax imported, when there is one to read or to write: not before
-        # the first step of a new run.
-        import orbax.checkpoint as ocp
+        # Orbax takes its time to be imported: not before there is one to read or write.
+        from experiments.checkpoints import Checkpoints
 
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        return ocp.CheckpointManager(self._folder, options=options)
+        return Checkpoints(
+            self.path / "checkpoints", keep=self._keep, score_of=self._accuracy_at
+        )
 
     @property
-    def _folder(self) -> Path:
-        return self.path.absolute() / "checkpoints"
+    def _has_checkpoints(self) -> bool:
+        return "_checkpoints" in vars(self) or (self.path / "checkpoints").is_dir()
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint; None without one."""
-        return self._checkpoints.latest_step() if self._folder.is_dir() else None
+        steps = self._checkpoints.steps() if self._has_checkpoints else []
+        return max(steps, default=None)
 
     def save(self, state: Any) -> None:
-        """Writes a checkpoint of a `TrainState` and waits for it."""
-        step = int(state.step)
-        if self._checkpoints.latest_step() == step:
-            return
-        from orbax.checkpoint.args import StandardSave
+        """Begins to write a checkpoint of a `TrainState`; training may go on at once.
 
-        self._checkpoints.save(step, args=StandardSave(_without_keys(state)))
-        self._checkpoints.wait_until_finished()
+        It holds all that training changes: parameters, statistics, ranges, devices and
+        their wear, the optimizer with its keys, and the step, from which follow the
+        keys of a step and its place in the data.
+
+        Raises:
+          CheckpointError: if this one or the one before it cannot be written.
+        """
+        self._checkpoints.save(int(state.step), _without_keys(state))
+
+    def check(self) -> None:
+        """Raises `CheckpointError` if a checkpoint could not be written."""
+        if self._has_checkpoints:
+            self._checkpoints.check()
+
+    def wait(self) -> None:
+        """Waits until checkpoints are written, or raises `CheckpointError`."""
+        if self._has_checkpoints:
+            self._checkpoints.wait()
 
     def restore(self, template: Any) -> Any:
-        """The newest checkpoint, in the structure (and on the devices) of a template.
+        """The newest intact checkpoint, in the structure (and devices) of a template.
 
         Raises:
           RunFolderError: if there is none.
+          CheckpointError: if all of them are damaged.
         """
-        step = self.latest_step()
-        if step is None:
+        if self.latest_step() is None:
             raise RunFolderError(f"workdir={self.path}: holds no checkpoint")
-        from orbax.checkpoint.args import StandardRestore
-
-        saved = self._checkpoints.restore(
-            step, args=StandardRestore(_without_keys(template))
-        )
+        saved = self._checkpoints.restore(_without_keys(template))
         return jax.tree.map(
             lambda like, x: (
                 jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
@@ -116,33 +144,73 @@ class RunFolder:
             saved,
         )
 
+    def resume(self, start: Any) -> Any:
+        """The state to go on from: the newest intact checkpoint, or else the start.
+
+        Raises:
+          RunFolderError: if the run has ended, but its checkpoints are gone.
+          CheckpointError: if all of them are damaged.
+        """
+        if self.latest_step() is not None:
+            state = self.restore(start)
+            logging.info("going on from step %d", state.step)
+            return state
+        steps = self.summary().get("steps")
+        if steps is not None:
+            raise RunFolderError(
+                f"workdir={self.path}: summary.json is of {steps} steps, but there is "
+                "no checkpoint. Put one back, or choose another folder to start again"
+            )
+        if self._rows:
+            logging.warning(
+                "there is no checkpoint yet: starting again, with %d steps lost",
+                self._rows[-1]["step"],
+            )
+        return start
+
     def begin_metrics(self, step: int) -> None:
         """Drops what was logged after ``step``, to go on from there."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = [line for line in lines if _step_of(line) <= step]
-        write_whole(path, "".join(f"{row}\n" for row in rows))
-        self._events = tensorboardX.SummaryWriter(
-            str(self.path / "tensorboard"), purge_step=step + 1
-        )
+        self._rows = [row for row in self._rows if row["step"] <= step]
+        if not self.writes:
+            return
+        with writing(self.path):
+            text = "".join(f"{json.dumps(row)}\n" for row in self._rows)
+            write_whole(self.path / "metrics.jsonl", text)
+            (self.path / "tensorboard").mkdir(exist_ok=True)
+            # Not its SummaryWriter: that one writes in a thread, which dies of a full
+            # disk and leaves the others waiting for it.
+            self._events = EventsWriter(str(self.path / "tensorboard" / "events"))
+            start = SessionLog(status=SessionLog.START)
+            self._write_event(step + 1, session_log=start)  # Purges what is later.
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, which names its step."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in row.items():
-            if name != "step" and self._events is not None:
-                self._events.add_scalar(name, value, row["step"])
+        self._rows.append(row)
+        if not self.writes:
+            return
+        with writing(self.path):
+            with (self.path / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                if name != "step":
+                    self._write_event(row["step"], summary=scalar(name, value))
+            self._events.flush()
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows that were logged."""
-        path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return list(self._rows)
+
+    def best_accuracy(self) -> float:
+        """The highest test accuracy that was logged; 0 before there is one."""
+        return max((row.get("test_accuracy", 0.0) for row in self._rows), default=0.0)
 
     def update_summary(self, **values: Any) -> dict[str, Any]:
         """Adds to ``summary.json``; returns the whole."""
         summary = self.summary() | values
-        write_whole(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        if self.writes:
+            with writing(self.path):
+                text = json.dumps(summary, indent=2) + "\n"
+                write_whole(self.path / "summary.json", text)
         return summary
 
     def summary(self) -> dict[str, Any]:
@@ -150,12 +218,32 @@ class RunFolder:
         return read_summary(self.path)
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Waits until everything is written, or raises `CheckpointError`."""
         if self._events is not None:
-            self._events.close()
-        if self._folder.is_dir():
+            with writing(self.path):
+                self._events.close()
+        if self._has_checkpoints:
             self._checkpoints.close()
         logging.info("run folder: %s", self.path)
+
+    def _accuracy_at(self, step: int) -> float | None:
+        """Test accuracy that was logged at a step; None without."""
+        return next(
+            (row.get("test_accuracy") for row in self._rows if row["step"] == step),
+            None,
+        )
+
+    def _write_event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes an error of the file system a `RunFolderError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"workdir={path}: {error}") from error
 
 
 def check_unused_or_same(workdir: str, config: Config) -> None:
@@ -165,11 +253,11 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
     """
     path = Path(workdir)
     if (path / "config.json").exists():
-        differences = read_config(path).differences(config)
-        if differences:
+        different = differences(_read_json(path), config)
+        if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a run with another configuration "
-                f"(stored != asked): {'; '.join(differences)}. Choose another folder, "
+                f"(stored != asked): {'; '.join(different)}. Choose another folder, "
                 "or the stored values to go on with it"
             )
     elif path.is_dir() and any(p.suffix != PART for p in path.iterdir()):
@@ -183,14 +271,11 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
 
 def read_config(workdir: str | Path) -> Config:
     """The configuration stored in a run folder, or `RunFolderError`."""
-    path = Path(workdir)
-    stored = path / "config.json"
-    if not stored.is_file():
-        raise RunFolderError(f"workdir={path}: is not a run (it has no config.json)")
+    stored = _read_json(Path(workdir))
     try:
-        return Config.from_json(stored.read_text())
+        return Config.from_json(json.dumps(stored))
     except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"workdir={path}: config.json: {error}") from error
+        raise RunFolderError(f"workdir={workdir}: config.json: {error}") from error
 
 
 def read_summary(workdir: str | Path) -> dict[str, Any]:
@@ -215,8 +300,24 @@ def _without_keys(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
-def _step_of(line: str) -> int:
+def _read_json(path: Path) -> dict[str, Any]:
+    """The configuration in a run folder, as it is stored."""
+    stored = path / "config.json"
+    if not stored.is_file():
+        raise RunFolderError(f"workdir={path}: is not a run (it has no config.json)")
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return 2**63  # A line cut off when the run was killed.
+        return dict(json.loads(stored.read_text()))
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"workdir={path}: config.json: {error}") from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of metrics, but for one that was cut off when the run was killed."""
+    metrics = path / "metrics.jsonl"
+    rows = []
+    for line in metrics.read_text().splitlines() if metrics.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if "step" in row:
+                rows.append(row)
+    return rows

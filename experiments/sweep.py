@@ -17,6 +17,7 @@ checkpoint, and jobs that are still alive are followed.
 import collections
 import contextlib
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -76,13 +77,18 @@ def run(
     running: set[str] = set()
     console = console_of()
     with live_table(console, lambda: table(workdir, runs, running)):
-        jobs.follow(
-            pool([training.paths.job for training in trainings]),
-            trainings,
-            at_once=at_once,
-            running=running,
-            ended=lambda training: None if console.is_terminal else log_end(training),
-        )
+        made_by = pool([training.paths.job for training in trainings])
+        try:
+            jobs.follow(
+                made_by,
+                trainings,
+                at_once=at_once,
+                running=running,
+                ended=lambda t: None if console.is_terminal else log_end(t),
+            )
+        except KeyboardInterrupt:
+            made_by.stop()
+            sys.exit(128 + signal.SIGINT)  # Started again, the sweep goes on.
     if not console.is_terminal:
         console.print(table(workdir, runs))
     return [
@@ -229,6 +235,8 @@ def main(argv: list[str]) -> None:
             options={
                 "max_steps": options.max_steps,
                 "log_every": options.log_every,
+                "keep_checkpoints": options.keep_checkpoints,
+                "checkpoint_every": options.checkpoint_every,
                 "endurance_cycles": options.endurance_cycles,
             },
         )

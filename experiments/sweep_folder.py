@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config
+from experiments.config import Config, differences
 from experiments.grid import Run
 from experiments.run_folder import (
     PART,
@@ -81,12 +81,11 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
     manifest = {"configuration": dataclasses.asdict(base), "runs": []}
     if is_sweep(workdir):
         manifest = read_manifest(workdir)
-        stored = Config.from_json(json.dumps(manifest["configuration"]))
-        differences = stored.differences(base)
-        if differences:
+        different = differences(manifest["configuration"], base)
+        if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a sweep with other flags (stored != asked): "
-                f"{'; '.join(differences)}. Choose another folder, or the stored "
+                f"{'; '.join(different)}. Choose another folder, or the stored "
                 "values to go on with it"
             )
     elif workdir.exists() and not workdir.is_dir():

@@ -5,7 +5,8 @@
     python -m experiments.train --workdir=runs/c10 --dataset=cifar10 --depth=32 \
         --epochs=200
 
-Started again with the same flags it goes on from the last checkpoint.
+Started again with the same flags it goes on from the last checkpoint. SIGTERM and
+Ctrl-C make it save at the next row of metrics, and exit with the status 143 and 130.
 """
 
 import contextlib
@@ -22,8 +23,14 @@ from tqdm import tqdm
 from experiments import launch
 from experiments.config import define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
-from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.run_folder import (
+    RunFolder,
+    RunFolderError,
+    check_unused_or_same,
+    writing,
+)
 from experiments.setup import Experiment
+from experiments.stopping import Requests, Stopped, stop_requests
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
 from hic_jax.training import steps
 
@@ -38,6 +45,8 @@ def train(
     *,
     max_steps: int | None = None,
     log_every: int = 50,
+    keep_checkpoints: int = 2,
+    checkpoint_every: int | None = None,
     endurance_cycles: float = ENDURANCE_CYCLES,
     energy_table: EnergyTable | None = None,
     progress: bool = True,
@@ -49,6 +58,10 @@ def train(
       workdir: run folder.
       max_steps: stop after this many steps in all.
       log_every: steps between two rows of metrics.
+      keep_checkpoints: how many of the newest stay, beside that of the highest test
+        accuracy.
+      checkpoint_every: steps between two checkpoints, each at the next row of metrics;
+        None for an epoch. The highest test accuracy and the last step have one, too.
       endurance_cycles: of a device, for the summary.
       energy_table: energy of every operation, likewise; None for the published one.
       progress: whether to show a bar.
@@ -58,17 +71,32 @@ def train(
 
     Raises:
       RunFolderError: if the folder cannot be used.
+      CheckpointError: if a checkpoint cannot be written, or none can be read.
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
+      Stopped: after a signal that asks to stop, when all is saved.
     """
-    folder = RunFolder.for_training(workdir, experiment.config)
+    folder = RunFolder.for_training(
+        workdir, experiment.config, keep_checkpoints=keep_checkpoints
+    )
     summarise = functools.partial(
         hardware_summary,
         experiment,
         endurance_cycles=endurance_cycles,
         energy_table=energy_table or EnergyTable(),
     )
-    with contextlib.closing(folder):
-        return _train(experiment, folder, max_steps, log_every, summarise, progress)
+    every = checkpoint_every or experiment.steps_per_epoch
+    try:
+        with contextlib.closing(folder), stop_requests() as stop:
+            summary = _train(
+                experiment, folder, max_steps, log_every, every, stop, summarise,
+                progress,
+            )  # fmt: skip
+            if signum := stop.asked():  # There was nothing more to train.
+                raise Stopped(signum, summary["steps"])
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        raise
+    return summary
 
 
 def _train(
@@ -76,6 +104,8 @@ def _train(
     folder: RunFolder,
     max_steps: int | None,
     log_every: int,
+    checkpoint_every: int,
+    stop: Requests,
     summarise: Callable[[steps.TrainState, list[dict]], dict],
     progress: bool,
 ) -> dict:
@@ -83,10 +113,7 @@ def _train(
     # ---- set up
     config = experiment.config
     logging.info("configuration:\n%s", config.to_json())
-    state = experiment.init_state()
-    if folder.latest_step() is not None:
-        state = folder.restore(state)
-        logging.info("going on from step %d", state.step)
+    state = folder.resume(experiment.init_state())
     step = int(state.step)
     folder.begin_metrics(step)
     train_set = experiment.arrays("train")
@@ -105,8 +132,9 @@ def _train(
     )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
-        batches = experiment.epoch_order(epoch)[done:]
-        batches = batches[: min(log_every, last - step)]
+        # Rows end at the same steps wherever the run was interrupted.
+        interval = min(log_every - done % log_every, last - step)
+        batches = experiment.epoch_order(epoch)[done : done + interval]
         started = time.perf_counter()
         state, metrics = run(state, train_set, batches)
         metrics = jax.device_get(metrics)
@@ -122,13 +150,22 @@ def _train(
         }
         bar.update(len(batches))
         bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
+        due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
         if step % experiment.steps_per_epoch == 0 or step == last:
             row["test_accuracy"] = experiment.test_accuracy(state, test_set)
+            due |= step == last or row["test_accuracy"] > folder.best_accuracy()
+        signum = stop.asked()
+        if due or signum:
             check_parameters(state)
             folder.log(row)
             folder.save(state)
         else:
             folder.log(row)
+        folder.check()
+        if signum:
+            bar.close()
+            folder.wait()
+            raise Stopped(signum, step)
     bar.close()
 
     # ---- summarise
@@ -143,11 +180,14 @@ def _train(
     }
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
-    from experiments import plots  # Not before: Matplotlib loads as long as JAX does.
+    folder.wait()
+    if folder.writes:
+        from experiments import plots  # Matplotlib loads as long as JAX does.
 
-    plots.learning_curves(
-        folder.path / "learning_curves.png", {config.train.algorithm: rows}
-    )
+        with writing(folder.path):
+            plots.learning_curves(
+                folder.path / "learning_curves.png", {config.train.algorithm: rows}
+            )
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(**summary)
 
@@ -201,6 +241,8 @@ def main(argv: list[str]) -> None:
             options.workdir,
             max_steps=options.max_steps,
             log_every=options.log_every,
+            keep_checkpoints=options.keep_checkpoints,
+            checkpoint_every=options.checkpoint_every,
             endurance_cycles=options.endurance_cycles,
             energy_table=energy_table,
         )
@@ -223,6 +265,19 @@ def define_option_flags() -> None:
     )
     flags.DEFINE_integer(
         "log_every", 50, "Steps between two rows of metrics.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "keep_checkpoints",
+        2,
+        "Newest checkpoints that stay, beside that of the highest test accuracy.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "checkpoint_every",
+        None,
+        "Steps between two checkpoints, each at the next row of metrics; by default "
+        "an epoch. The highest test accuracy and the last step have one, too.",
+        lower_bound=1,
     )
     flags.DEFINE_float(
         "endurance_cycles",

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from experiments import config
-from experiments.config import Config, TrainConfig, resolve
+from experiments.config import Config, TrainConfig, differences, resolve
 from hic_jax import HICSpec, pcm
 
 # Flags whose other value does not follow from the default.
@@ -81,7 +81,7 @@ def _other(flag, value):
 def test_a_flag_changes_its_field_and_no_other(parse, flag, path, value):
     assert flags.FLAGS[flag].help.count(" ") >= 2
     default, changed = parse(), parse(_other(flag, value))
-    names = {line.split(":")[0] for line in changed.differences(default)}
+    names = {line.split(":")[0] for line in differences(_stored(changed), default)}
     assert path in names
     assert names <= {path} | CONSEQUENCES.get(flag, set())
 
@@ -123,6 +123,10 @@ def test_what_is_given_goes_before_preset_and_defaults():
     )
 
 
+def _stored(config):
+    return json.loads(config.to_json())
+
+
 def test_json_round_trip():
     overrides = {
         "track_wear": False,
@@ -141,12 +145,24 @@ def test_json_round_trip():
 def test_differences_name_fields_and_both_values():
     first = resolve(TrainConfig(seed=1), {"pcm_g_max": 12.0})
     second = resolve(TrainConfig(seed=2), {"pcm_g_max": 15.0, "binary_stuck_set": 0.5})
-    assert first.differences(second) == [
+    assert differences(_stored(first), second) == [
         "train.seed: 1 != 2",
         "spec.multilevel.g_max: 12.0 != 15.0",
         "spec.binary.stuck_set: 0.0 != 0.5",
     ]
-    assert first.differences(first) == []
+    assert differences(_stored(first), first) == []
+
+
+def test_fields_of_another_version_are_differences():
+    asked = resolve(TrainConfig())
+    stored = _stored(asked)
+    stored["train"]["dropout"] = 0.5
+    del stored["train"]["shift"], stored["crossbar"]
+    named = differences(stored, asked)
+    assert "train.dropout: 0.5 != (no such field)" in named
+    assert "train.shift: (no such field) != 'none'" in named
+    assert "crossbar.adc_bits: (no such field) != 8" in named
+    assert all(line.startswith(("train.", "crossbar.")) for line in named)
 
 
 @pytest.mark.parametrize(

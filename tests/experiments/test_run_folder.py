@@ -1,9 +1,11 @@
 """The run folder: what training leaves on disk, and which folders are refused."""
 
+import errno
 import functools
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 import hic_jax
+from experiments import run_folder
 from experiments.config import Config, TrainConfig, resolve
 from experiments.run_folder import (
     RunFolder,
@@ -316,3 +319,120 @@ def test_a_save_or_a_removal_that_was_cut_off_is_forgotten(tmp_path, config):
     np.testing.assert_array_equal(folder.restore(_state(0)).params, 4.0)
     assert {path.name for path in saved.iterdir()} == {"3", "4"}
     folder.close()
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, config):
+    accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: 0.9, 6: 0.6, 7: 0.8}
+    folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
+    folder.begin_metrics(0)
+    for step, accuracy in accuracies.items():
+        tested = {} if accuracy is None else {"test_accuracy": accuracy}
+        folder.log({"step": step} | tested)
+        folder.save(_state(step))
+        if step == 4:
+            folder.wait()
+            names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+            assert names == {"2", "4"}
+            # Another start finds the accuracies where they were logged.
+            folder.close()
+            folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
+            folder.begin_metrics(4)
+    assert folder.best_accuracy() == 0.9
+    folder.close()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "7"}
+
+
+def test_a_run_begins_where_there_is_no_checkpoint_yet(tmp_path, config, caplog):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    assert folder.resume(_state(0)).step == 0
+    assert caplog.records == []
+    folder.begin_metrics(0)
+    _log(folder, 2, 4)
+    folder.close()
+    folder = RunFolder.for_training(str(tmp_path), config)
+    assert folder.resume(_state(0)).step == 0
+    assert "starting again, with 4 steps lost" in caplog.text
+    folder.close()
+
+
+def test_a_run_that_has_ended_never_begins_again(tmp_path, config):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    folder.update_summary(steps=7)
+    with pytest.raises(RunFolderError, match=r"is of 7 steps, but there is no check"):
+        folder.resume(_state(0))
+    folder.close()
+
+
+def test_a_field_of_another_version_is_named_and_nothing_lost(tmp_path, config):
+    stored = json.loads(config.to_json())
+    stored["train"]["dropout"] = 0.5
+    del stored["train"]["shift"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(RunFolderError) as error:
+        RunFolder.for_training(str(tmp_path), config)
+    message = str(error.value)
+    assert "train.dropout: 0.5 != (no such field)" in message
+    assert "train.shift: (no such field) != 'none'" in message
+    assert "seed" not in message
+    assert json.loads((tmp_path / "config.json").read_text()) == stored
+    assert _files(tmp_path) == ["config.json"]
+
+
+FULL = Path("/dev/full")  # A file of Linux to which nothing can be written.
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_metrics_on_a_full_disk_are_one_clear_error(tmp_path, config):
+    folder = RunFolder.for_training(str(tmp_path), config)
+    folder.begin_metrics(0)
+    _log(folder, 1)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to(FULL)
+    with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: .*No space left"):
+        _log(folder, 2)
+    folder.close()
+
+
+def test_events_on_a_full_disk_are_one_clear_error(tmp_path, config, monkeypatch):
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = RunFolder.for_training(str(tmp_path), config)
+    folder.begin_metrics(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.EventsWriter, "flush", full)
+        with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: .*No space"):
+            _log(folder, 1)
+    folder.close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, config, monkeypatch):
+    # Not even root may make a folder there.
+    with pytest.raises(RunFolderError, match=r"^workdir=/proc/run: \[Errno"):
+        RunFolder.for_training("/proc/run", config)
+    RunFolder.for_training(str(tmp_path), config).close()
+
+    def read_only(path, text):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(run_folder, "write_whole", read_only)
+    folder = RunFolder.for_training(str(tmp_path), config)
+    for write in (lambda: folder.begin_metrics(0), folder.update_summary):
+        with pytest.raises(RunFolderError, match=rf"^workdir={tmp_path}: .*Read-only"):
+            write()
+    folder.close()
+
+
+def test_of_several_processes_the_first_one_writes(tmp_path, config, monkeypatch):
+    RunFolder.for_training(str(tmp_path), config).close()
+    before = _files(tmp_path)
+    monkeypatch.setattr(jax, "process_index", lambda *arguments: 1)
+    folder = RunFolder.for_training(str(tmp_path), config)
+    assert not folder.writes
+    folder.begin_metrics(0)
+    _log(folder, 2, 4)
+    assert folder.update_summary(steps=4) == {"steps": 4}
+    # Yet it knows what the first one writes.
+    assert [row["step"] for row in folder.metrics()] == [2, 4]
+    folder.close()
+    assert _files(tmp_path) == before

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import hic_jax
 from experiments import config, grid, jobs, sweep, sweep_folder
 from experiments import train as train_lib
 from experiments.run_folder import RunFolderError, read_config
+from experiments.stopping import Stopped, stop_requests
 from experiments.sweep_folder import RunPaths
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -350,6 +352,43 @@ def test_a_job_that_ends_without_a_result_has_failed(trainings):
     assert trainings[1].paths.error() is None
 
 
+@pytest.mark.parametrize(
+    ("signum", "queued_again"), [(signal.SIGTERM, False), (signal.SIGUSR2, True)]
+)
+def test_a_job_that_is_stopped_says_so_or_is_queued_again(
+    trainings, monkeypatch, signum, queued_again
+):
+    """SIGUSR2 is what Slurm sends for submitit when the time of a job is almost up."""
+    told = []
+
+    def train(*arguments, **keywords):
+        with stop_requests() as requests:
+            signal.raise_signal(signum)
+            raise Stopped(requests.asked(), 7)
+
+    monkeypatch.setattr(train_lib, "train", train)
+    monkeypatch.setattr(jobs.Experiment, "of", lambda config: None)
+    monkeypatch.setattr(jobs.launch, "prepare_process", lambda: None)
+    before = {
+        # Submitit's own handlers: it ignores the first.
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *arguments: None),
+        signal.SIGUSR2: signal.signal(signal.SIGUSR2, lambda n, _: told.append(n)),
+    }
+    try:
+        with pytest.raises(SystemExit) as stop:
+            trainings[0]()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stop.value.code == 128 + signum
+    assert told == [signal.SIGUSR2] * queued_again
+    error = trainings[0].paths.error()
+    if queued_again:
+        assert error is None
+    else:
+        assert error.startswith("Stopped: SIGTERM: saved at step 7; started again")
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """A folder of what stands for Slurm's commands; the queue is a file."""
@@ -437,15 +476,13 @@ def alone(tmp_path, parse, capsys):
 KILLED = """
 import os, signal, sys
 from absl import app
-import orbax.checkpoint
 from experiments import config, sweep, train
 from experiments.run_folder import RunFolder
 from hic_jax import models
 
 models.CHANNEL_PLANS["one_block"] = (4,)
-owner, name, calls = sys.argv.pop(1).split(":")
-owner = {"RunFolder": RunFolder, "Orbax": orbax.checkpoint.CheckpointManager}[owner]
-original, left = getattr(owner, name), int(calls)
+name, calls = sys.argv.pop(1).split(":")
+original, left = getattr(RunFolder, name), int(calls)
 
 def call(*arguments, **keywords):
     global left
@@ -454,7 +491,7 @@ def call(*arguments, **keywords):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **keywords)
 
-setattr(owner, name, call)
+setattr(RunFolder, name, call)
 sweep.define_flags()
 train.define_option_flags()
 config.define_flags()
@@ -462,15 +499,13 @@ app.run(sweep.main)
 """
 MOMENTS = {
     # In the second epoch of FP32,
-    "RunFolder:log:5": ("fp32-width1-seed0", "checkpoints/3"),
-    # while its end is being saved,
-    "Orbax:wait_until_finished:2": ("fp32-width1-seed0", "checkpoints/6*"),
+    "log:5": ("fp32-width1-seed0", "checkpoints/3"),
     # and after the last step of HIC, before its summary.
-    "RunFolder:update_summary:2": ("hic-width1-seed0", "checkpoints/6"),
+    "update_summary:2": ("hic-width1-seed0", "checkpoints/6"),
 }
 
 
-def test_a_sweep_killed_at_three_moments_ends_as_one_left_alone(
+def test_a_sweep_killed_at_two_moments_ends_as_one_left_alone(
     tmp_path, alone, compiled, parse, capsys
 ):
     path = tmp_path / "killed"

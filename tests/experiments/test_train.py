@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import chex
@@ -16,6 +18,7 @@ import optax
 import pytest
 
 import hic_jax
+from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
@@ -154,31 +157,76 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
     assert rows == uninterrupted.rows
 
 
-def test_killed_and_resumed_is_uninterrupted(tmp_path, uninterrupted, monkeypatch):
-    """Killed in the second epoch, while a line was being written."""
-    runner = Experiment.runner
+def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
+    """Sent in the middle of the second epoch; started again, the run goes on."""
+    original = Experiment.epoch_order
 
-    def dying_runner(experiment):
-        run = runner(experiment)
+    def asked_to_stop(experiment, epoch):
+        if epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(experiment, epoch)
 
-        def run_or_die(state, *arguments):
-            if state.step == 2 * EPOCH - 1:
-                raise KeyboardInterrupt
-            return run(state, *arguments)
-
-        return run_or_die
-
-    monkeypatch.setattr(Experiment, "runner", dying_runner)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Experiment, "epoch_order", asked_to_stop)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
         train(_experiment(), str(tmp_path), log_every=1)
     monkeypatch.undo()
-    # Two rows are later than the checkpoint; of a third there is a part.
-    assert [row["step"] for row in _rows(tmp_path)] == [1, 2, 3, 4, 5]
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 6, "epo')
+    assert stop.value.code == 128 + 15
+    message = f"SIGTERM: saved at step {EPOCH + 1}; started again, the run goes"
+    assert message in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert _rows(tmp_path) == uninterrupted.rows[: EPOCH + 1]
+    assert (tmp_path / "checkpoints" / str(EPOCH + 1)).exists()
+    assert not (tmp_path / "summary.json").exists()
     train(_experiment(), str(tmp_path), log_every=1)
     uninterrupted.is_what(tmp_path)
     assert _rows(tmp_path) == uninterrupted.rows
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
+    tmp_path, uninterrupted, caplog
+):
+    path = tmp_path / "copy"
+    shutil.copytree(uninterrupted.path, path)
+    newest = path / "checkpoints" / str(2 * EPOCH) / "default"
+    (largest,) = sorted(newest.rglob("d/*"), key=lambda file: file.stat().st_size)[-1:]
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    train(_experiment(), str(path), log_every=1)
+    assert f"checkpoint of step {2 * EPOCH} is damaged" in caplog.text
+    uninterrupted.is_what(path)
+    assert _rows(path) == uninterrupted.rows
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    gone_on = threading.Event()
+    write, log = Checkpoints._write_sums, RunFolder.log
+
+    def write_slowly(checkpoints):
+        assert gone_on.wait(timeout=300)
+        write(checkpoints)
+
+    def log_and_tell(folder, row):
+        log(folder, row)
+        if row["step"] > EPOCH:
+            gone_on.set()
+
+    monkeypatch.setattr(Checkpoints, "_write_sums", write_slowly)
+    monkeypatch.setattr(RunFolder, "log", log_and_tell)
+    experiment = _experiment("fp32")
+    train(experiment, str(tmp_path), max_steps=EPOCH + 1, log_every=1)
+    assert _restored(tmp_path, experiment).step == EPOCH + 1
+    assert (tmp_path / "checkpoints" / str(EPOCH)).exists()
+
+
+@pytest.mark.parametrize(("every", "due"), [(4, {4, 6}), (100, {6})])
+def test_how_often_checkpoints_are_written(tmp_path, every, due):
+    options = {"checkpoint_every": every, "keep_checkpoints": 10, "log_every": 1}
+    train(_experiment("fp32"), str(tmp_path), **options)
+    saved = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    # The first test accuracy is the highest so far.
+    assert saved == due | {EPOCH}
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path, uninterrupted):
@@ -274,18 +322,3 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     assert summary["inference_bits"] < summary["fp32_bits"] / 4
     # A tenth of 7 cells each hold some of every word: the LSBs are told.
     assert all(row["faulty_lsbs"] > 0 for row in _rows(tmp_path / "run"))
-
-
-def test_killed_between_the_last_checkpoint_and_the_summary(
-    tmp_path, uninterrupted, monkeypatch
-):
-    def die(*arguments, **values):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "update_summary", die)
-    with pytest.raises(KeyboardInterrupt):
-        train(_experiment(), str(tmp_path), log_every=1)
-    monkeypatch.undo()
-    assert not (tmp_path / "summary.json").exists()
-    summary = train(_experiment(), str(tmp_path), log_every=1)
-    assert summary == uninterrupted.summary  # No step, hence no time of a step.
