@@ -17,7 +17,7 @@ import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
 from experiments.config import ANALOG_ALGORITHMS, Config, define_flags, from_flags
-from experiments.run_folder import RunFolderError, check_unused_or_same
+from experiments.run_folder import check_unused_or_same, write_whole
 from experiments.setup import Experiment
 from hic_jax import checks, pcm
 
@@ -66,7 +66,9 @@ def variants(config: Config) -> dict[str, Config]:
     return runs
 
 
-def run(config: Config, workdir: Path, *, seeds: int, chips: int) -> dict[str, dict]:
+def run(
+    config: Config, workdir: Path, *, seeds: int, chips: int, mesh: int | None = None
+) -> dict[str, dict]:
     """Trains and reads every variant that is not there yet.
 
     Args:
@@ -74,6 +76,7 @@ def run(config: Config, workdir: Path, *, seeds: int, chips: int) -> dict[str, d
       workdir: folder of the run folders.
       seeds: trainings of each variant, from the seed of ``config`` on.
       chips: that are read after a year.
+      mesh: of `Experiment.of`.
 
     Returns:
       By variant: ``test_accuracy`` and ``after_a_year`` (AdaBS, mean over chips), a
@@ -93,7 +96,7 @@ def run(config: Config, workdir: Path, *, seeds: int, chips: int) -> dict[str, d
     for (name, seed), variant in runs.items():
         folder = folders[name, seed]
         logging.info("%s, seed %d", name, seed)
-        experiment = Experiment.of(variant)
+        experiment = Experiment.of(variant, mesh)
         summary = train_lib.train(experiment, folder)
         rows = summary.get("drift") or drift.read_over_time(
             experiment,
@@ -137,16 +140,23 @@ def main(argv: list[str]) -> None:
         checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
-    with launch.clear_errors(RunFolderError, train_lib.TrainingDiverged, OSError):
-        results = run(config, workdir, seeds=options.seeds, chips=options.chips)
-        (workdir / "ablation.json").write_text(json.dumps(results, indent=2) + "\n")
+    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
+        results = run(
+            config,
+            workdir,
+            seeds=options.seeds,
+            chips=options.chips,
+            mesh=options.mesh,
+        )
+        write_whole(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
         plots.ablation(workdir / "ablation.png", results)
-    print(f"\n{table(results)}\n\nRun folders and picture: {workdir}")
+    launch.show(f"\n{table(results)}\n\nRun folders and picture: {workdir}")
 
 
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
     flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    launch.define_flags()
     flags.DEFINE_integer("seeds", 1, "Trainings of each variant.", lower_bound=1)
     flags.DEFINE_integer("chips", 5, "Chips read after a year.", lower_bound=1)
 

@@ -14,7 +14,7 @@ import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
 from hic_jax import inference
 from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
@@ -23,7 +23,9 @@ TIMES = (25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR)
 ALGORITHMS = ("fp32", "hic")
 
 
-def run(workdir: Path, *, epochs: int, seeds: int, chips: int) -> str:
+def run(
+    workdir: Path, *, epochs: int, seeds: int, chips: int, mesh: int | None = None
+) -> str:
     """Trains and reads every run that is not there yet.
 
     Returns:
@@ -35,7 +37,7 @@ def run(workdir: Path, *, epochs: int, seeds: int, chips: int) -> str:
             config = resolve(TrainConfig(algorithm=name, epochs=epochs, seed=seed))
             folder = str(workdir / f"{name}-seed{seed}")
             check_unused_or_same(folder, config)
-            experiment = Experiment.of(config)
+            experiment = Experiment.of(config, mesh)
             summary = train_lib.train(experiment, folder)
             if name == "hic":
                 summary["drift"] = drift.read_over_time(
@@ -46,11 +48,11 @@ def run(workdir: Path, *, epochs: int, seeds: int, chips: int) -> str:
                     compensations=["none", "adabs"],
                 )
             summaries[name].append(summary)
-    draw(workdir)
+    draw(workdir, mesh)
     return table(summaries)
 
 
-def draw(workdir: Path) -> None:
+def draw(workdir: Path, mesh: int | None = None) -> None:
     """Pictures of the first seed's runs."""
     folders = {
         name: RunFolder.read(str(workdir / f"{name}-seed0")) for name in ALGORITHMS
@@ -62,7 +64,7 @@ def draw(workdir: Path) -> None:
     plots.accuracy_over_time(
         workdir / "accuracy_over_time.png", as_trained(hic.summary()["drift"])
     )
-    state = hic.restore(Experiment.of(hic.config).init_state())
+    state = hic.restore(Experiment.of(hic.config, mesh).init_state())
     pulses = device_pulses(hic_jax.hybrid_weights(state.opt_state))
     plots.wear_histogram(
         workdir / "wear.png",
@@ -136,16 +138,21 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     options = flags.FLAGS
     workdir = Path(options.workdir)
-    with launch.clear_errors(RunFolderError, train_lib.TrainingDiverged, OSError):
+    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         text = run(
-            workdir, epochs=options.epochs, seeds=options.seeds, chips=options.chips
+            workdir,
+            epochs=options.epochs,
+            seeds=options.seeds,
+            chips=options.chips,
+            mesh=options.mesh,
         )
-    print(f"\n{text}\n\nRun folders and pictures: {workdir}")
+    launch.show(f"\n{text}\n\nRun folders and pictures: {workdir}")
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
     flags.DEFINE_string("workdir", "runs/demo", "Folder of the run folders.")
+    launch.define_flags()
     flags.DEFINE_integer("epochs", 30, "Passes over the images.", lower_bound=1)
     flags.DEFINE_integer("seeds", 1, "Runs of each algorithm.", lower_bound=1)
     flags.DEFINE_integer("chips", 5, "Inference chips.", lower_bound=1)

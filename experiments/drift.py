@@ -102,7 +102,8 @@ def main(argv: list[str]) -> None:
         workdirs = [path for path in workdirs if not has_been_read(path, **reading)]
     for workdir in workdirs:
         with launch.clear_errors(ValueError):
-            experiment = Experiment.of(read_config_of_devices(workdir))
+            config = read_config_of_devices(workdir)
+            experiment = Experiment.of(config, options.mesh)
         with launch.clear_errors(RunFolderError, OSError):
             rows = read_over_time(
                 experiment,
@@ -178,6 +179,7 @@ def read_config_of_devices(workdir: str):
 def define_flags() -> None:
     """Flags of this launcher."""
     flags.DEFINE_string("workdir", None, "Run folder, or a sweep's.", required=True)
+    launch.define_flags()
     flags.DEFINE_list(
         "times",
         "25,3600,86400,31536000",

@@ -38,7 +38,14 @@ def config_in_the_field(trained: Config, **changes) -> Config:
     return dataclasses.replace(trained, train=train)
 
 
-def learn(trained: str, workdir: str, config: Config, *, seconds: float) -> dict:
+def learn(
+    trained: str,
+    workdir: str,
+    config: Config,
+    *,
+    seconds: float,
+    mesh: int | None = None,
+) -> dict:
     """Ages the devices of a run and trains them further.
 
     Args:
@@ -46,6 +53,7 @@ def learn(trained: str, workdir: str, config: Config, *, seconds: float) -> dict
       workdir: run folder for what comes; started again it goes on where it was stopped.
       config: of the further training, from `config_in_the_field`.
       seconds: between the two.
+      mesh: of `Experiment.of`.
 
     Returns:
       The summary; its ``field`` holds ``trained``, ``seconds``, ``shift``,
@@ -60,10 +68,10 @@ def learn(trained: str, workdir: str, config: Config, *, seconds: float) -> dict
     """
     origin = {"trained": trained, "seconds": seconds, "shift": config.train.shift}
     old = RunFolder.read(trained)
-    before = Experiment.of(old.config)
+    before = Experiment.of(old.config, mesh)
     state = old.restore(before.init_state())
     old.close()
-    experiment = Experiment.of(config)
+    experiment = Experiment.of(config, mesh)
     started = in_the_field(state, experiment, seconds)
 
     folder = RunFolder.for_training(workdir, config)
@@ -175,7 +183,11 @@ def main(argv: list[str]) -> None:
         check_unused_or_same(options.workdir, config)
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         summary = learn(
-            options.trained, options.workdir, config, seconds=options.seconds
+            options.trained,
+            options.workdir,
+            config,
+            seconds=options.seconds,
+            mesh=options.mesh,
         )
     field = summary["field"]
     logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
@@ -190,6 +202,7 @@ def define_flags() -> None:
     """Flags of this launcher."""
     flags.DEFINE_string("trained", None, "Run folder to go on from.", required=True)
     flags.DEFINE_string("workdir", None, "New run folder.", required=True)
+    launch.define_flags()
     flags.DEFINE_float("seconds", hic_jax.YEAR, "How long the devices drift before.")
     flags.DEFINE_enum("shift", "none", list(data.SHIFTS), "What images become.")
     flags.DEFINE_integer("epochs", 5, "Passes over the training images.")

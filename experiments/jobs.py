@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import psutil
 import submitit
 from absl import logging
@@ -26,6 +27,7 @@ from absl import logging
 from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
+from experiments.run_folder import wait_for_all
 from experiments.setup import Experiment
 from experiments.stopping import USER_SIGNALS, Stopped
 from experiments.sweep_folder import RunPaths
@@ -41,6 +43,7 @@ class Training:
       config: what is trained.
       steps: of the whole training.
       options: of `experiments.train.train`.
+      mesh: of `experiments.setup.Experiment.of`.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Training:
     config: Config
     steps: int
     options: dict[str, Any]
+    mesh: int | None = None
 
     def __call__(self) -> None:
         """Trains in a process of its own."""
@@ -75,7 +79,7 @@ class Training:
             self.paths.set_error(None)
             try:
                 train_lib.train(
-                    Experiment.of(self.config),
+                    Experiment.of(self.config, self.mesh),
                     str(self.paths.run),
                     progress=progress,
                     **self.options,
@@ -95,10 +99,15 @@ class Training:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Waits until no other process is inside; the lock of a killed one is gone."""
+    """Waits until no other process is inside; the lock of a killed one is gone.
+
+    The processes of one job enter together, on the lock of the first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if jax.process_index() == 0:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_all()
         yield
 
 

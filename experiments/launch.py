@@ -1,15 +1,64 @@
-"""What every launcher does first: error messages, log lines, the compilation cache."""
+"""What every launcher does first: processes, errors, log lines, compilation cache.
+
+A launch may be several processes, each with devices of its own, of which JAX makes one
+machine. All do the same; the first alone writes and talks.
+"""
 
 import contextlib
 import importlib.util
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
-from absl import app
+from absl import app, flags
 from absl import logging as absl_logging
+
+from hic_jax import checks
+
+# How many processes there are, by what started them: Slurm and Open MPI give a number,
+# a TPU pod the names of its hosts.
+_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+
+
+class _MeshParser(flags.ArgumentParser):
+    """A number of devices; None for auto."""
+
+    syntactic_help = "auto, or a number of devices"
+
+    def parse(self, argument):
+        if argument in (None, "auto"):
+            return None
+        if str(argument).isdecimal() and int(argument) > 0:
+            return int(argument)
+        raise ValueError(f"must be {self.syntactic_help}")
+
+
+def define_flags() -> None:
+    """Flags that say on what a launch runs, which changes no result."""
+    flags.DEFINE(
+        _MeshParser(),
+        "mesh",
+        None,
+        "Devices that share each batch equally. The default, auto, is as many as there "
+        "are, of all processes, and divide the batch.",
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT where process 0 of several is to be found by the others. Not needed "
+        "on Slurm, under Open MPI and where TPU_WORKER_HOSTNAMES is set; auto asks JAX "
+        "to find it elsewhere.",
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "With --coordinator: how many.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "With --coordinator: which this is, from 0.", lower_bound=0
+    )
 
 
 @contextlib.contextmanager
@@ -29,13 +78,76 @@ def start(argv: list[str]) -> None:
     """
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    prepare_process()
+    names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
+    asked = {name: flags.FLAGS[name].value for name in names}
+    with clear_errors(ValueError):
+        prepare_process(**asked)
 
 
-def prepare_process() -> None:
-    """What a process needs before it trains."""
+def prepare_process(**asked: str | int | None) -> None:
+    """What a process needs before it trains; see `join_processes`."""
     quiet_libraries()
+    join_processes(**asked)
     use_compilation_cache()
+
+
+def join_processes(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the other processes, if they are asked for or something started several.
+
+    Args:
+      coordinator: HOST:PORT of process 0, or auto for what JAX finds.
+      num_processes: how many there are.
+      process_id: which this is.
+
+    Raises:
+      ValueError: if it is not clear how many there are, or where.
+    """
+    given = {
+        "--coordinator": coordinator,
+        "--num_processes": num_processes,
+        "--process_id": process_id,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    asked = len(missing) < len(given)
+    if coordinator == "auto" or (not asked and _are_several(os.environ)):
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ValueError(
+                f"JAX does not find the other processes ({error}); give "
+                f"{', '.join(given)}"
+            ) from error
+    elif asked:
+        if missing:
+            raise ValueError(f"several processes need {' and '.join(missing)}, too")
+        if not re.fullmatch(r".+:\d+", coordinator):
+            raise ValueError(f"coordinator={coordinator!r}: must be HOST:PORT or auto")
+        checks.integer("process_id", process_id, 0, num_processes - 1)
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    elif jax.process_count() > 1:
+        raise ValueError(
+            f"there are {jax.process_count()} processes: --coordinator must be given, "
+            "or be auto"
+        )
+    if jax.process_index():
+        absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+def _are_several(environment: Mapping[str, str]) -> bool:
+    """Whether what started this process started others beside it."""
+    counts = (int(environment.get(name, 1)) for name in _COUNTS)
+    hosts = (environment.get(name, "").count(",") + 1 for name in _HOSTS)
+    return max(*counts, *hosts) > 1
+
+
+def show(text: str) -> None:
+    """Prints, once however many processes there are."""
+    if jax.process_index() == 0:
+        print(text)
 
 
 def quiet_libraries() -> None:

@@ -58,11 +58,11 @@ TIME_MARKS = {
 
 @contextmanager
 def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
-    """Axes side by side, saved to all ``paths`` at the end."""
+    """Axes side by side, saved to all ``paths`` at the end, by one process."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2 * columns, height))
         yield list(np.ravel(figure.subplots(1, columns)))
-        for path in paths:
+        for path in paths if jax.process_index() == 0 else ():
             figure.savefig(path)
 
 

@@ -7,8 +7,8 @@ checkpoints/     Orbax: everything that training changes
 summary.json     the result
 *.png            pictures
 
-Of several processes that train together, the first one writes; checkpoints are written
-by all of them.
+Of several processes that train together the first writes the files, and all write the
+checkpoints. So all have to call the same functions in the same order.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax.experimental import multihost_utils
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
@@ -41,13 +42,11 @@ class RunFolder:
     Attributes:
       path: the folder.
       config: the configuration stored in it.
-      writes: whether this process writes its files.
     """
 
     def __init__(self, path: Path, config: Config, *, keep: int | None = None):
         self.path = path
         self.config = config
-        self.writes = jax.process_index() == 0
         self._rows = _read_rows(path)
         self._keep = keep
         self._events: EventsWriter | None = None
@@ -69,10 +68,14 @@ class RunFolder:
         """
         check_unused_or_same(workdir, config)
         path = Path(workdir)
+        wait_for_all()
         with writing(path):
-            if jax.process_index() == 0 and not (path / "config.json").exists():
+            if not (path / "config.json").exists():
                 path.mkdir(parents=True, exist_ok=True)
                 write_whole(path / "config.json", config.to_json())
+        wait_for_all()
+        check_unused_or_same(workdir, config)  # Another process may have other flags.
+        with writing(path):
             return cls(path, config, keep=keep_checkpoints)
 
     @classmethod
@@ -171,7 +174,7 @@ class RunFolder:
     def begin_metrics(self, step: int) -> None:
         """Drops what was logged after ``step``, to go on from there."""
         self._rows = [row for row in self._rows if row["step"] <= step]
-        if not self.writes:
+        if jax.process_index():
             return
         with writing(self.path):
             text = "".join(f"{json.dumps(row)}\n" for row in self._rows)
@@ -186,7 +189,7 @@ class RunFolder:
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, which names its step."""
         self._rows.append(row)
-        if not self.writes:
+        if jax.process_index():
             return
         with writing(self.path):
             with (self.path / "metrics.jsonl").open("a") as file:
@@ -207,10 +210,11 @@ class RunFolder:
     def update_summary(self, **values: Any) -> dict[str, Any]:
         """Adds to ``summary.json``; returns the whole."""
         summary = self.summary() | values
-        if self.writes:
-            with writing(self.path):
-                text = json.dumps(summary, indent=2) + "\n"
-                write_whole(self.path / "summary.json", text)
+        wait_for_all()
+        with writing(self.path):
+            text = json.dumps(summary, indent=2) + "\n"
+            write_whole(self.path / "summary.json", text)
+        wait_for_all()
         return summary
 
     def summary(self) -> dict[str, Any]:
@@ -285,10 +289,20 @@ def read_summary(workdir: str | Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there as a whole or not at all, whenever one is killed."""
+    """Writes a file that is there as a whole or not at all, whenever one is killed.
+
+    Of several processes, the first does.
+    """
+    if jax.process_index():
+        return
     part = path.with_name(path.name + PART)
     part.write_text(text)
     part.replace(path)
+
+
+def wait_for_all() -> None:
+    """Waits until all processes are here: they have read, or the first has written."""
+    multihost_utils.sync_global_devices("run folder")
 
 
 def _is_key(x: Any) -> bool:

@@ -9,12 +9,14 @@ import numpy as np
 import optax
 from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 
 from experiments.config import ANALOG_ALGORITHMS, Config
 from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.mesh import make_mesh, replicate
 from hic_jax.training.schedules import SCHEDULES
 
 
@@ -29,6 +31,7 @@ class Experiment:
       schedule: learning rate as a function of the step.
       tx: the transformation that trains it.
       steps_per_epoch: whole batches of the training set.
+      mesh: devices that share each batch; all else has a copy on each.
       order_key: shuffles the images; each epoch folds in its number.
       augment_key: augments them; each step folds in its number.
       init_key: draws the initial parameters.
@@ -42,6 +45,7 @@ class Experiment:
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     steps_per_epoch: int
+    mesh: Mesh
     order_key: jax.Array
     augment_key: jax.Array
     init_key: jax.Array
@@ -49,11 +53,16 @@ class Experiment:
     chip_key: jax.Array
 
     @classmethod
-    def of(cls, config: Config) -> "Experiment":
+    def of(cls, config: Config, mesh: int | None = None) -> "Experiment":
         """Loads the data and builds network and transformation.
 
+        Args:
+          config: what is to be done. Its results do not depend on the mesh.
+          mesh: devices that share each batch; None for the most that divide it.
+
         Raises:
-          ValueError: if the data is not there, or does not fit the configuration.
+          ValueError: if the data is not there, or does not fit the configuration, or
+            the devices do not fit the batch.
         """
         train = config.train
         channels = models.stage_channels(train.channel_plan, train.width)
@@ -99,6 +108,7 @@ class Experiment:
             schedule=schedule,
             tx=ALGORITHMS[train.algorithm](optimizer, config.spec, device_key),
             steps_per_epoch=steps_per_epoch,
+            mesh=make_mesh(train.batch_size, mesh),
             order_key=order_key,
             augment_key=augment_key,
             init_key=init_key,
@@ -107,18 +117,19 @@ class Experiment:
         )
 
     def arrays(self, split: str) -> steps.Arrays:
-        """A split ("train" or "test") on the device, shifted as configured."""
+        """A split ("train" or "test") on every device, shifted as configured."""
         arrays, shift = steps.arrays(self.dataset, split), self.config.train.shift
-        if shift == "none":
-            return arrays
-        images = data.shift(np.asarray(arrays.images), shift)
-        return arrays.replace(images=jnp.asarray(images))
+        if shift != "none":
+            images = data.shift(np.asarray(arrays.images), shift)
+            arrays = arrays.replace(images=jnp.asarray(images))
+        return arrays.over(self.mesh)
 
     def init_state(self) -> steps.TrainState:
-        """The state before the first step."""
-        return steps.init_state(
+        """The state before the first step, on every device."""
+        state = steps.init_state(
             self.init_key, self.model, self.tx, self.dataset.image_shape
         )
+        return replicate(state, self.mesh)
 
     def step(self) -> steps.StepFn:
         """One training step; see `hic_jax.training.steps.make_step`."""

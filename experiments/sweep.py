@@ -45,6 +45,7 @@ def run(
     *,
     at_once: int | None = 1,
     options: dict | None = None,
+    mesh: int | None = None,
 ) -> list[grid.Run]:
     """Makes all runs that are not finished, and shows how far they are.
 
@@ -55,6 +56,7 @@ def run(
       pool: makes what runs them, from the folders of their jobs.
       at_once: how many run at once; None for any number.
       options: of `experiments.train.train`.
+      mesh: of `experiments.setup.Experiment.of`, for each run.
 
     Returns:
       The runs that failed.
@@ -71,6 +73,7 @@ def run(
             config=run.config,
             steps=run.steps,
             options=options or {},
+            mesh=mesh,
         )
         for run in runs
     ]
@@ -100,8 +103,11 @@ def run(
 
 def console_of() -> rich.console.Console:
     """The terminal; what is no terminal gets lines as long as they have to be."""
-    console = rich.console.Console()
-    return console if console.is_terminal else rich.console.Console(width=1000)
+    quiet = jax.process_index() > 0
+    console = rich.console.Console(quiet=quiet)
+    if console.is_terminal:
+        return console
+    return rich.console.Console(width=1000, quiet=quiet)
 
 
 @contextlib.contextmanager
@@ -221,6 +227,11 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_platforms", "cpu")
     launch.start(argv)
     with launch.clear_errors(ValueError):
+        if cluster != "here" and jax.process_count() > 1:
+            raise ValueError(
+                f"--cluster={cluster}: starts processes; must itself be one, not "
+                f"{jax.process_count()}"
+            )
         axes = grid.axes_from_flags()
         runs = grid.runs_of(axes, options.max_steps)
         defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
@@ -239,6 +250,7 @@ def main(argv: list[str]) -> None:
                 "checkpoint_every": options.checkpoint_every,
                 "endurance_cycles": options.endurance_cycles,
             },
+            mesh=options.mesh,
         )
     if failed:
         sys.exit(failures(Path(options.workdir), failed, len(runs)))
@@ -256,6 +268,7 @@ def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:
 def define_flags() -> None:
     """Flags of this launcher, beside those of a training."""
     flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    launch.define_flags()
     grid.define_flags()
     flags.DEFINE_enum(
         "cluster",

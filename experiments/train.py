@@ -128,7 +128,7 @@ def _train(
         initial=step,
         unit="step",
         desc=config.train.algorithm,
-        disable=not progress,
+        disable=not progress or jax.process_index() > 0,
     )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
@@ -181,13 +181,12 @@ def _train(
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
     folder.wait()
-    if folder.writes:
-        from experiments import plots  # Matplotlib loads as long as JAX does.
+    from experiments import plots  # Not before: Matplotlib loads as long as JAX does.
 
-        with writing(folder.path):
-            plots.learning_curves(
-                folder.path / "learning_curves.png", {config.train.algorithm: rows}
-            )
+    with writing(folder.path):
+        plots.learning_curves(
+            folder.path / "learning_curves.png", {config.train.algorithm: rows}
+        )
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(**summary)
 
@@ -234,7 +233,7 @@ def main(argv: list[str]) -> None:
         config = from_flags()
         energy_table = read_energy_table(options.energy_table)
         check_unused_or_same(options.workdir, config)
-        experiment = Experiment.of(config)
+        experiment = Experiment.of(config, options.mesh)
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
         summary = train(
             experiment,
@@ -252,6 +251,7 @@ def main(argv: list[str]) -> None:
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
     flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    launch.define_flags()
     define_option_flags()
 
 

@@ -184,7 +184,8 @@ def adabs(
 @functools.partial(jax.jit, static_argnames="model")
 def _batch_statistics(model, variables, train, indices):
     """BatchNorm statistics of one batch of images alone."""
-    images = data.normalise(train.images[indices], train.mean, train.std)
+    images, _ = train.batch(indices)
+    images = data.normalise(images, train.mean, train.std)
 
     def updated(old):
         _, new = model.apply(

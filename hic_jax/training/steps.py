@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 
 from hic_jax import crossbar, data
+from hic_jax.training.mesh import replicate, share
 from hic_jax.transform import HICState, hybrid_weights
 from hic_jax.weights import read_params
 
@@ -43,12 +45,23 @@ class Arrays:
       labels: (n,) int32.
       mean: (c,) float32, per channel of the training images on the 0..1 scale.
       std: (c,) float32, likewise.
+      mesh: devices that share each batch, static; None leaves it where the arrays are.
     """
 
     images: jax.Array
     labels: jax.Array
     mean: jax.Array
     std: jax.Array
+    mesh: Mesh | None = struct.field(pytree_node=False, default=None)
+
+    def over(self, mesh: Mesh) -> "Arrays":
+        """The same split, a copy on every device; those share what is taken of it."""
+        return replicate(self, mesh).replace(mesh=mesh)
+
+    def batch(self, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Images and labels of these indices, as they are stored."""
+        indices = share(indices, self.mesh)
+        return tuple(share(x[indices], self.mesh) for x in (self.images, self.labels))
 
 
 def arrays(dataset: data.Dataset, split: str) -> Arrays:
@@ -134,8 +147,7 @@ def make_step(
     """
 
     def step(state, train, indices):
-        images = train.images[indices]
-        labels = train.labels[indices]
+        images, labels = train.batch(indices)
         images = data.augment(jax.random.fold_in(key, state.step), images, augmentation)
         images = data.normalise(images, train.mean, train.std)
 
@@ -172,7 +184,7 @@ def make_step(
             ranges=updated.get(crossbar.COLLECTION, {}),
             opt_state=opt_state,
         )
-        return state, metrics
+        return replicate(state, train.mesh), metrics
 
     return step
 
@@ -286,9 +298,10 @@ def _read(key: jax.Array, network: Network) -> Any:
 
 @functools.partial(jax.jit, static_argnames="model")
 def _count_correct(model, variables, split, indices, valid):
-    images = data.normalise(split.images[indices], split.mean, split.std)
+    images, labels = split.batch(indices)
+    images = data.normalise(images, split.mean, split.std)
     logits = model.apply(variables, images, train=False)
-    return jnp.sum((jnp.argmax(logits, axis=-1) == split.labels[indices]) & valid)
+    return jnp.sum((jnp.argmax(logits, axis=-1) == labels) & valid)
 
 
 def correct_answers(
@@ -316,16 +329,19 @@ def correct_answers(
     """
     size = split.labels.shape[0]
     batch_size = min(batch_size, size)
+    # The devices share a batch equally, if need be with its last image several times.
+    devices = split.mesh.size if split.mesh else 1
+    places = jnp.arange(-(-batch_size // devices) * devices)
     correct = []
     for i, start in enumerate(range(0, size, batch_size)):
-        position = start + jnp.arange(batch_size)
+        position = start + jnp.minimum(places, batch_size - 1)
         correct.append(
             _count_correct(
                 model,
                 network.variables(jax.random.fold_in(key, i)),
                 split,
                 jnp.minimum(position, size - 1),
-                position < size,
+                (places < batch_size) & (position < size),
             )
         )
     return jnp.sum(jnp.stack(correct))

@@ -78,6 +78,12 @@ TRAINING = {
     "--batch_size=1438": r"batch_size=1438: must be at most 1437",
     "--dataset=cifar-10": r"--dataset='cifar-10': must be .*mean 'cifar10'",
     "--dataset=cifar10 --data_dir=/no/such": r"--data_dir='/no/such': must be an exist",
+    "--mesh=all": r"flag --mesh=all: must be auto, or a number of devices",
+    "--mesh=0": r"flag --mesh=0: must be auto, or a number of devices",
+    "--mesh=1000": r"mesh=1000: must be at most \d+, the number of devices",
+    "--num_processes=2": r"processes need --coordinator and --process_id, too",
+    "--coordinator=node7 --num_processes=2 --process_id=0": r"'node7': must be HOST:P",
+    "--coordinator=node7:1 --num_processes=2 --process_id=2": r"process_id=2: .*\[0, 1",
 }
 
 

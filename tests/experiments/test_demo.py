@@ -7,6 +7,7 @@ import pytest
 
 from experiments import demo
 from experiments.config import TrainConfig
+from experiments.run_folder import RunFolderError
 
 PICTURES = {
     "learning_curves.png",
@@ -86,5 +87,5 @@ def test_a_year_is_read_with_and_without_compensation(demos):
 
 def test_a_demo_of_other_length_is_refused(demos):
     path, _ = demos[0]
-    with pytest.raises(demo.RunFolderError, match=r"train\.epochs: 2 != 3"):
+    with pytest.raises(RunFolderError, match=r"train\.epochs: 2 != 3"):
         demo.run(path, epochs=3, seeds=1, chips=1)

@@ -2,11 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import chex
 import flax.linen as nn
@@ -299,59 +294,3 @@ def test_accuracy_counts_a_last_partial_batch(batch_size):
 def test_the_library_prints_nothing(capsys):
     _run(*_training())
     assert capsys.readouterr() == ("", "")
-
-
-def _sharded(devices):
-    """Losses of six steps with the batch split over devices; accumulators after."""
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("batch",))
-    everywhere, split = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-        for axes in ((), ("batch",))
-    )
-    state, step = _training()
-    run = jax.jit(
-        step,
-        in_shardings=(everywhere, everywhere, split),
-        out_shardings=(everywhere, everywhere),
-    )
-    train = jax.device_put(_images(), everywhere)
-    state = jax.device_put(state, everywhere)
-    losses = []
-    for batch in _batches():
-        batch = jax.device_put(batch, split)
-        assert len(batch.addressable_shards) == devices
-        state, metrics = run(state, train, batch)
-        losses.append(float(metrics["loss"]))
-    return losses, _words(state)
-
-
-def _words(state):
-    return [word.ravel().tolist() for _, word, _ in _held(state).values()]
-
-
-_SCRIPT = f"""
-import json, runpy
-print(json.dumps(runpy.run_path({__file__!r})["_sharded"](8)))
-"""
-
-
-def test_eight_devices_train_as_one():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", _SCRIPT],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    losses, words = json.loads(process.stdout)
-    state, metrics = _trained(IDEAL)
-    # The order in which a batch is summed differs: float32 rounding.
-    np.testing.assert_allclose(losses, metrics["loss"], rtol=1e-5)
-    assert words == _words(state)
-    assert any(any(word) for word in words)

@@ -1,0 +1,234 @@
+"""Two processes make one run: the same numbers, one folder, every file once."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import hic_jax
+from experiments import launch
+from experiments.run_folder import RunFolder, read_config
+from experiments.setup import Experiment
+from hic_jax import inference
+from hic_jax.training import steps
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+
+# Steps, of the 59 of an epoch.
+FIRST, LAST = 10, 50
+FLAGS = (
+    "--channel_plan=one_block", "--batch_size=24", "--epochs=1", "--log_every=1",
+    f"--max_steps={FIRST}", "--augmentation=none",
+    # One code or one LSB more or less, where float32 rounding decides, and trainings
+    # part. Without converters, on ideal devices, that is a matter of bad luck: see
+    # tests/training/test_mesh.py. The rest is the same everywhere.
+    "--preset=ideal", "--noconverters", "--refresh_every=0",
+)  # fmt: skip
+READING = {"times": [3600.0], "chips": 1, "compensations": ["none", "adabs"]}
+
+# The command, which stops early; then, by the same processes, what a second one does.
+_SCRIPT = f"""
+import runpy, sys
+from hic_jax import models
+models.CHANNEL_PLANS["one_block"] = (4,)  # As the fixture of this name.
+try:
+    runpy.run_module("experiments.train", run_name="__main__")
+except SystemExit as end:
+    if end.code:
+        raise
+from experiments import drift, train
+from experiments.run_folder import read_config
+from experiments.setup import Experiment
+path = sys.argv[1].partition("=")[2]
+experiment = Experiment.of(read_config(path))
+train.train(experiment, path, max_steps={LAST}, log_every=1)
+drift.read_over_time(experiment, path, **{READING!r})
+"""
+
+
+def _launch(path):
+    """What two processes print on standard error."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        # What is compiled for the first part the second need not compile again.
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
+    }
+    flags = (
+        f"--workdir={path}", *FLAGS,
+        f"--coordinator=localhost:{port}", "--num_processes=2",
+    )  # fmt: skip
+    logs = [path.with_name(f"process{i}.txt") for i in range(2)]
+    processes = []
+    try:
+        for i, log in enumerate(logs):
+            with log.open("w") as file:
+                command = [sys.executable, "-c", _SCRIPT, *flags, f"--process_id={i}"]
+                processes.append(
+                    subprocess.Popen(command, env=environment, stderr=file)
+                )
+        codes = [process.wait() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    printed = [log.read_text() for log in logs]
+    assert codes == [0, 0], "\n".join(printed)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder of a run by two processes, and what they printed."""
+    path = tmp_path_factory.mktemp("processes") / "run"
+    return path, _launch(path)
+
+
+@pytest.fixture(scope="module")
+def one(two):
+    """The same by this process: losses, accumulators by step, answers."""
+    path, _ = two
+    experiment = Experiment.of(read_config(path))
+    state, train = experiment.init_state(), experiment.arrays("train")
+    test, run, order = (
+        experiment.arrays("test"), experiment.runner(), experiment.epoch_order(0),
+    )  # fmt: skip
+    words = {}
+    state, early = run(state, train, order[:FIRST])
+    words[FIRST] = np.asarray(_word(state))
+    state, late = run(state, train, order[FIRST:LAST])
+    words[LAST] = np.asarray(_word(state))
+    rows = inference.accuracy_over_time(
+        experiment.chip_key, experiment.model, steps.Network.of(state), test, train,
+        **READING,
+    )  # fmt: skip
+    return {
+        "losses": np.concatenate([early["loss"], late["loss"]]),
+        "words": words,
+        "test_accuracy": experiment.test_accuracy(state, test),
+        "drift": [row["mean"] for row in rows],
+    }
+
+
+def _word(state):
+    return steps.find_hic(state.opt_state).weights.accumulator
+
+
+def _restored(path, step, tmp_path):
+    """The state in a checkpoint, restored by this process alone."""
+    copy = tmp_path / str(step)
+    shutil.copytree(path / "checkpoints" / str(step), copy / "checkpoints" / str(step))
+    shutil.copy(path / "config.json", copy)
+    folder = RunFolder.read(str(copy))
+    state = folder.restore(Experiment.of(folder.config).init_state())
+    folder.close()
+    assert int(state.step) == step
+    return state
+
+
+def _rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
+
+
+def _summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+def test_two_processes_train_as_one(two, one, tmp_path):
+    path, _ = two
+    # The order in which a batch is summed differs: float32 rounding.
+    losses = [row["loss"] for row in _rows(path)]
+    np.testing.assert_allclose(losses, one["losses"], rtol=1e-5)
+    assert len(set(losses)) == LAST
+    for step, word in one["words"].items():
+        assert np.any(word)
+        restored = _word(_restored(path, step, tmp_path))
+        np.testing.assert_array_equal(restored, word)
+
+
+def test_two_processes_evaluate_as_one(two, one):
+    summary = _summary(two[0])
+    mine = [summary["test_accuracy"], *(row["mean"] for row in summary["drift"])]
+    # One logit may overtake another by rounding, in one of 360 images.
+    expected = [one["test_accuracy"], *one["drift"]]
+    np.testing.assert_allclose(mine, expected, rtol=0, atol=1.5 / 360)
+    assert len(mine) == 3
+    assert min(mine) > 0
+
+
+def test_every_file_is_written_once(two):
+    path, _ = two
+    rows = _rows(path)
+    assert [row["step"] for row in rows] == list(range(1, LAST + 1))
+    assert [r["step"] for r in rows if "test_accuracy" in r] == [FIRST, LAST]
+    assert _summary(path)["steps"] == LAST
+    assert {p.name for p in path.iterdir()} == {
+        "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
+        "learning_curves.png", "accuracy_over_time.png",
+    }  # fmt: skip
+    checkpoints = {p.name for p in (path / "checkpoints").iterdir()}
+    assert checkpoints == {str(FIRST), str(LAST)}
+    # It was begun and gone on with.
+    assert len(list((path / "tensorboard").iterdir())) == 2
+
+
+def test_one_process_talks(two):
+    _, (first, second) = two
+    for words in (f"going on from step {FIRST}", "step/s", "run folder", "config"):
+        assert words in first
+        assert words not in second
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"}, False),  # The batch script.
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "t1k-0,t1k-1"}, True),
+    ],
+)
+def test_several_processes_are_found(monkeypatch, environment, several):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMPI_", "TPU_")):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    started = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: started.append(a))
+    launch.join_processes()
+    assert started == ([()] if several else [])
+
+
+def test_what_is_asked_for_comes_first(monkeypatch):
+    started = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: started.append(a))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    launch.join_processes("node7:1234", 2, 1)
+    launch.join_processes("auto")
+    assert started == [("node7:1234", 2, 1), ()]
+
+
+def test_processes_that_jax_does_not_find(monkeypatch):
+    def initialize():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    message = r"coordinator_address .*give --coordinator, --num_processes, --process_id"
+    with pytest.raises(ValueError, match=message):
+        launch.join_processes()
