@@ -23,9 +23,17 @@ from experiments.report.estimates import (
     curve,
     gain_at_equal_size,
     smallest_reaching,
-    wear,
 )
-from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
+from experiments.report.wear import wear
+from experiments.report.words import (
+    duration,
+    kilobytes,
+    minus,
+    on_devices,
+    scientific,
+    signed,
+    trainings,
+)
 from hic_jax.inference import TRAINED
 
 # Accuracies that differ by less are comparable; a loss below it is negligible (points).
@@ -290,63 +298,6 @@ def rule(claim: Callable) -> str:
     """The rule of its verdict, from its docstring."""
     text = " ".join(claim.__doc__.split("Rule: ")[1].split())
     return text[0].upper() + text[1:]
-
-
-# ---- Words
-
-
-def kilobytes(size_kb: float) -> str:
-    """A size with three digits."""
-    return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
-
-
-def scientific(number: float) -> str:
-    """A positive number as 5.1 × 10⁻⁷; powers of ten without their one."""
-    if not 0 < number < math.inf:
-        return f"{number:g}"
-    digits, exponent = f"{number:.1e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if digits == "1.0" else f"{digits}\u00a0×\u00a0{power}"
-
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def signed(points: float) -> str:
-    """Points with their sign and two decimals."""
-    return minus(f"{points:+.2f}")
-
-
-def minus(number: str) -> str:
-    """A number with a minus sign, which is as wide as a plus."""
-    return number.replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the largest unit that is not below one."""
-    units = {"year": YEAR, "month": MONTH, "day": DAY, "hour": HOUR, "minute": MINUTE}
-    for name, unit in units.items():
-        if seconds >= unit:
-            count = f"{seconds / unit:.3g}"
-            return f"{count} {name}" + ("" if count == "1" else "s")
-    return f"{seconds:.3g} s"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def on_devices(devices: str) -> str:
-    """The devices of `Ageing` in words."""
-    return "the trained devices" if devices == TRAINED else f"chips of {devices}"
-
-
-def trainings(count: float) -> str:
-    """How many a device survives, to two digits."""
-    if math.isinf(count):
-        return "any number of"
-    return f"{round(count, 2 - len(str(int(count)))):,}"
 
 
 def _missing(fp32: Sequence[Point], hic: Sequence[Point]) -> str:
