@@ -90,11 +90,10 @@ def _energy(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
     if not any(found.values()):
         return None
     names = {"inference": "An inference of one image", "training": "A training"}
-    paragraphs, pictures, counts, joules = [], [], [], []
+    pictures, counts, joules = [], [], []
     for what, cases in found.items():
         if not cases:
             continue
-        paragraphs.append(_takes(names[what], cases))
         picture = Picture(
             out / f"{prefix}energy_{what}",
             f"Energy by kind of operation. {_takes(names[what], cases)}",
@@ -125,15 +124,17 @@ def _energy(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
                 [accounting_tables.energy_row(cost) for cost in cases],
             )
         )
-    paragraphs.append(
+    paragraphs = [
+        " ".join(_takes(names[what], cases) for what, cases in found.items() if cases),
         "Every energy is an estimate: counted operations times the energy of each in "
         "the last table here. Not counted are activations, normalisation, the "
-        "optimizer's arithmetic, digital sums over tiles, and the movement of data. "
-        + accounting_tables.energy_table_remark()
-    )
+        "optimizer's arithmetic, digital sums over tiles, and the movement of data. A "
+        "MAC is a multiply-accumulate.",
+        accounting_tables.energy_table_remark(),
+    ]
     table = Table(
         "energy_table",
-        "Energy of each operation (replaced by --energy_table)",
+        "Energy of each operation, and where it comes from",
         accounting_tables.ENERGY_TABLE,
         accounting_tables.energy_table_rows(costs.energy_table(runs)),
         folded=True,
@@ -148,7 +149,7 @@ def _wear(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
     layers, planes = wear_by_layer(runs), wear_by_plane(runs)
     if not layers:
         return None
-    width = max(layers, key=lambda case: case.worst).width
+    width = max(layers, key=lambda case: case.fraction).width
     parts = {
         "multilevel_layers": (layers, "multilevel", "Multi-level devices by layer"),
         "binary_layers": (layers, "binary", "Binary cells by layer"),
@@ -161,8 +162,9 @@ def _wear(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
             continue
         worst = max(mine, key=lambda case: case.worst)
         most = (
-            f"most worn is {worst.part}, with {counted(worst.worst, 'cycle')} of its "
-            f"most worn device, {scientific(worst.fraction)} of the limit"
+            f"most in {worst.part}, where one has seen "
+            f"{counted(worst.worst, 'cycle')}, {scientific(worst.fraction)} of its "
+            "limit"
         )
         paragraphs.append(f"{title}: {most}.")
         if mine[0].edges:
@@ -174,7 +176,7 @@ def _wear(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
             accounting_figures.cycles_by_part(picture.path, mine)
             pictures.append(picture)
     paragraphs = [
-        f"At width {width:g}, whose devices are worn most. " + " ".join(paragraphs),
+        f"At width {width:g}, which wears its devices most. " + " ".join(paragraphs),
         "Bit 0 is the least significant. The tables have all widths.",
     ]
     histograms = [
@@ -207,7 +209,7 @@ def _typical(cases: Sequence):
 
 def _less(size: float, than: float) -> str:
     saved = 100 * (1 - size / than)
-    return f"{abs(saved):.0f} % {'less' if saved >= 0 else 'more'}"
+    return f"{abs(saved):.0f}\u00a0% {'less' if saved >= 0 else 'more'}"
 
 
 def _takes(what: str, cases: Sequence[Cost]) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.ticker import PercentFormatter
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.ticker import FuncFormatter
 
 from experiments.plots import COLOURS, NAMES
 from experiments.report.accounting_tables import OPERATIONS
@@ -116,20 +116,21 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
             edges,
             np.arange(len(cases) + 1) - 0.5,
             np.ma.masked_equal(shares, 0.0),
-            cmap="Blues" if cases[0].kind == "multilevel" else "YlOrBr",
+            cmap=LinearSegmentedColormap.from_list(
+                cases[0].kind, ["#f2f2f2", COLOURS[cases[0].kind]]
+            ),
             norm=LogNorm(1e-5, 1.0),
         )
-        axes.figure.colorbar(
-            mesh, ax=axes, format=PercentFormatter(1.0, decimals=None), pad=0.02,
-            label="devices",
-        )  # fmt: skip
+        percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+        axes.figure.colorbar(mesh, ax=axes, format=percent, pad=0.02, label="devices")
         axes.plot(
             [max(case.mean, _NONE) for case in cases], rows, marker="|", markersize=9,
             markeredgewidth=1.8, linestyle="none", color="black", label="mean device",
         )  # fmt: skip
         axes.plot(
-            [max(case.worst, _NONE) for case in cases], rows, marker="D", markersize=4,
-            linestyle="none", color=LIMIT, label="most worn device",
+            [max(case.worst, _NONE) for case in cases], rows, marker="D", markersize=5,
+            markeredgecolor="white", linestyle="none", color=LIMIT,
+            label="most worn device",
         )  # fmt: skip
         axes.set_yticks(rows, [case.part for case in cases], fontsize=8.5)
         axes.invert_yaxis()

@@ -71,7 +71,7 @@ def histogram_rows(case: Wear) -> list[Row]:
 
 
 WEAR = (
-    Column("devices", name_of("kind"), number=False),
+    Column("devices", name_of("kind"), look=""),
     WIDTH,
     Column("mean device", plain(",.1f", "mean_device_cycles")),
     Column("99 % of devices", lambda row: f"≤ {row['p99_cycles']:,.0f}"),
@@ -83,7 +83,7 @@ WEAR = (
         lambda row: trainings(row["trainings_survived"]).removesuffix(" of"),
     ),
 )
-PART_WEAR = (WEAR[0], Column("part", lambda row: row["part"], number=False), *WEAR[1:])
+PART_WEAR = (WEAR[0], Column("part", lambda row: row["part"], look=""), *WEAR[1:])
 
 # ---- Memory
 
@@ -161,7 +161,7 @@ def energy_columns(kinds: list[str]) -> tuple[Column, ...]:
 
 
 def _si(key: str, unit: str = ""):
-    return lambda row: ABSENT if row[key] is None else si(row[key], unit)
+    return lambda row: si(row[key], unit) if row[key] else ABSENT
 
 
 def energy_table_rows(values: dict[str, list[float]]) -> list[Row]:
@@ -196,7 +196,7 @@ def _attributes(cls: type) -> dict[str, str]:
 
 
 ENERGY_TABLE = (
-    Column("energy", lambda row: row["field"], number=False),
+    Column("energy", lambda row: row["field"], look=""),
     Column("pJ", lambda row: row["pj"]),
-    Column("what it is, and its source", lambda row: row["source"], number=False),
+    Column("what it is, and its source", lambda row: row["source"], look="prose"),
 )

@@ -117,10 +117,10 @@ RUNS = (
     Column("inference (kB)", plain(",.1f", "inference_kb")),
     Column("training (kB)", plain(",.1f", "training_kb")),
     Column("epochs", plain("d", "epochs")),
-    Column("data set", lambda row: row["dataset"], number=False),
+    Column("data set", lambda row: row["dataset"], look=""),
     Column("depth", plain("d", "depth")),
     Column("ms per step", _milliseconds),
-    Column("folder", lambda row: row["folder"], number=False),
+    Column("folder", lambda row: row["folder"], look=""),
 )
 
 POINTS = (
@@ -142,14 +142,14 @@ GAINS = (
 )
 
 LOSSES = (
-    Column("devices", lambda row: row["devices"], number=False),
+    Column("devices", lambda row: row["devices"], look=""),
     WIDTH,
-    Column("compensation", name_of("compensation"), number=False),
+    Column("compensation", name_of("compensation"), look=""),
     Column("from", lambda row: duration(row["first_time_s"])),
     Column("to", lambda row: duration(row["last_time_s"])),
     Column("first (%)", plain(".2f", "first_accuracy_percent")),
     Column("last (%)", plain(".2f", "last_accuracy_percent")),
     *statistics_columns("loss (points)"),
     Column("chips", plain("d", "chips")),
-    Column("verdict", lambda row: row["verdict"], number=False),
+    Column("verdict", lambda row: row["verdict"], look=""),
 )

@@ -126,7 +126,7 @@ def beats_fp32(runs: Sequence[Run]) -> Finding:
         f"{signed(gain.mean.mean)} points."
     ]
     if verdict is Verdict.TOO_LITTLE:
-        sentences.append(_why_open(gain.mean, "0"))
+        sentences.append(_why_open(gain.mean, "0", FP32=fp32, HIC=hic))
     return Finding(verdict, tuple(sentences), "gain at equal size", gain.mean)
 
 
@@ -170,7 +170,9 @@ def halves_the_model(runs: Sequence[Run]) -> Finding:
             f"{kilobytes(half)}: wider HIC runs would tell."
         )
     elif verdict is Verdict.TOO_LITTLE:
-        sentences.append(_why_open(difference, f"−{COMPARABLE_POINTS:g}"))
+        sentences.append(
+            _why_open(difference, f"−{COMPARABLE_POINTS:g}", FP32=[baseline], HIC=hic)
+        )
     what = "half the baseline's size" if size == half else "the widest width"
     return Finding(
         verdict,
@@ -238,8 +240,8 @@ def spares_the_devices(runs: Sequence[Run]) -> Finding:
 
     Rule: the fraction of the endurance limit that the most worn device of all runs has
     used up in training. The claim is supported if it is below 1 % and there are at
-    least two seeds of every width, and not supported if it is 1 % or more. The limit is
-    the one that the runs were summarised with.
+    least two seeds of some width, so that a spread is known, and not supported if it is
+    1 % or more. The limit is the one that the runs were summarised with.
     """
     hic = [run for run in runs if run["algorithm"] != "fp32"]
     cases = wear(hic)
@@ -263,9 +265,9 @@ def spares_the_devices(runs: Sequence[Run]) -> Finding:
     verdict = Verdict.SUPPORTED
     if worst.fraction >= SMALL_FRACTION:
         verdict = Verdict.NOT_SUPPORTED
-    elif min(case.most.seeds for case in cases) < 2:
+    elif max(case.most.seeds for case in cases) < 2:
         verdict = Verdict.TOO_LITTLE
-        sentences.append("It takes two seeds of every width.")
+        sentences.append("It takes two seeds of a width.")
     if untracked := sum(not run["wear"] for run in hic):
         sentences.append(
             f"{untracked} of {len(hic)} HIC runs did not track their wear."
@@ -314,9 +316,17 @@ def _widths(points: Sequence[Point]) -> str:
     return ", ".join(f"{point.width:g}" for point in points)
 
 
-def _why_open(quantity: Estimate, threshold: str) -> str:
+def _why_open(quantity: Estimate, threshold: str, **curves: Sequence[Point]) -> str:
+    """What is missing to tell; points of ``curves`` that have one seed are named."""
     if quantity.interval is None:
-        return "It takes two seeds of every width."
+        single = [
+            f"{name} ×{point.width:g}"
+            for name, points in curves.items()
+            for point in points
+            if point.accuracy.seeds < 2
+        ]
+        there = f", and there is one of {', '.join(single)}" if single else ""
+        return f"It takes two seeds of every width{there}."
     if quantity.interval[0] == quantity.interval[1]:
         return "All seeds agree to the last digit: that tells nothing of their spread."
     return f"The 95 % interval holds {threshold}: more seeds would tell."

@@ -104,13 +104,14 @@ def _draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
             alpha=0.35,
             linestyle="none",
         )
-        side = 1 if name == "hic" else -1  # Widths stand above HIC and below FP32.
+        # Widths stand above HIC and below FP32, beside curves that rise.
+        side = 1 if name == "hic" else -1
         axes.annotate(
             f"×{point.width:g}",
             (point.size_kb, point.accuracy.mean + side * (point.accuracy.std or 0.0)),
-            xytext=(0, 5 * side),
+            xytext=(-4 * side, 4 * side),
             textcoords="offset points",
-            ha="center",
+            ha="right" if side > 0 else "left",
             va="bottom" if side > 0 else "top",
             fontsize=7.5,
             color=COLOURS[name],

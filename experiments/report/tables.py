@@ -23,12 +23,12 @@ class Column:
     Attributes:
       title: its head.
       text: what stands in it, of a row.
-      number: whether it is aligned as numbers are.
+      look: its class in the style sheet: number, prose, or none.
     """
 
     title: str
     text: Callable[[Row], str]
-    number: bool = True
+    look: str = "number"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,4 +118,4 @@ def statistics_columns(what: str, form: str = ".2f") -> tuple[Column, ...]:
 
 
 WIDTH = Column("width", plain("g", "width"))
-ALGORITHM = Column("algorithm", name_of("algorithm"), number=False)
+ALGORITHM = Column("algorithm", name_of("algorithm"), look="")
