@@ -18,9 +18,6 @@ from experiments.report.words import scientific
 # Where the logarithmic axis of cycles begins: left of one.
 _NONE = 0.5
 
-# Height of a row of words (inches), and of what stands around all rows.
-_ROW, _AROUND = 0.22, 1.3
-
 
 def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
     """Write-erase cycles by width and kind of device, beside the endurance limit.
@@ -111,7 +108,7 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
     edges = np.maximum(cases[0].edges, _NONE)
     worst = max(case.worst for case in cases)
     rows = np.arange(len(cases))
-    with saved(path, height=_AROUND + _ROW * len(cases)) as axes:
+    with saved(path, height=_height(len(cases))) as axes:
         mesh = axes.pcolormesh(
             edges,
             np.arange(len(cases) + 1) - 0.5,
@@ -155,7 +152,7 @@ def training_memory(path: Path, memories: Sequence[Memory]) -> None:
         "mixed precision, FP32 accumulator": ("mixed_precision_bits", COLOURS["gdc"]),
         "HIC": ("training_bits", COLOURS["hic"]),
     }
-    with saved(path, height=_AROUND + 3.2 * _ROW * len(memories)) as axes:
+    with saved(path, height=_height(3.2 * len(memories))) as axes:
         for index, (label, (name, colour)) in enumerate(schemes.items()):
             rows = np.arange(len(memories)) + 0.27 * (index - 1)
             sizes = [getattr(memory, name) / 8000 for memory in memories]
@@ -180,7 +177,7 @@ def energy_by_kind(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
     """
     names = kinds([cost.energy for cost in costs])
     rows = {name: row for row, name in enumerate([*names, TOTAL])}
-    with saved(path, height=_AROUND + _ROW * len(rows)) as axes:
+    with saved(path, height=_height(len(rows))) as axes:
         for algorithm in dict.fromkeys(cost.algorithm for cost in costs):
             points = [
                 (joules, rows[name])
@@ -216,3 +213,8 @@ def _draw_limit(axes: Axes, limit: float) -> None:
         va="center",
         color=LIMIT,
     )
+
+
+def _height(rows: float) -> float:
+    """Inches of a figure with so many rows of words."""
+    return max(1.3 + 0.22 * rows, 2.3)
