@@ -10,7 +10,7 @@ from experiments.report.costs import Cost
 from experiments.report.estimates import Run
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
-from experiments.report.wear import wear, wear_by_layer, wear_by_plane
+from experiments.report.wear import Wear, wear, wear_by_layer, wear_by_plane
 from experiments.report.words import counted, kilobytes, scientific, si
 
 
@@ -179,12 +179,17 @@ def _wear(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
         f"At width {width:g}, which wears its devices most. " + " ".join(paragraphs),
         "Bit 0 is the least significant. The tables have all widths.",
     ]
-    histograms = [
-        row
-        for case in (*wear(runs), *layers, *planes)
-        for row in accounting_tables.histogram_rows(case)
-    ]
-    shown = [
+    return Topic(
+        "wear", "Wear by layer and bit plane", paragraphs, pictures,
+        _wear_tables(wear(runs), layers, planes),
+    )  # fmt: skip
+
+
+def _wear_tables(
+    whole: Sequence[Wear], layers: Sequence[Wear], planes: Sequence[Wear]
+) -> list[Table]:
+    """Cycles of the parts, and the histograms of these and of the whole."""
+    found = [
         Table(
             name,
             f"Write-erase cycles by {part}",
@@ -197,9 +202,10 @@ def _wear(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
             ("wear_layers", "layer", layers),
         )
     ]
-    shown.append(Table("wear_histograms", "", (), histograms))
-    shown = [table for table in shown if table.rows]
-    return Topic("wear", "Wear by layer and bit plane", paragraphs, pictures, shown)
+    cases = (*whole, *layers, *planes)
+    bins = [row for case in cases for row in accounting_tables.histogram_rows(case)]
+    found.append(Table("wear_histograms", "", (), bins))
+    return [table for table in found if table.rows]
 
 
 def _typical(cases: Sequence):
