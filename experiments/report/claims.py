@@ -23,9 +23,17 @@ from experiments.report.estimates import (
     curve,
     gain_at_equal_size,
     smallest_reaching,
-    wear,
 )
-from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
+from experiments.report.wear import wear
+from experiments.report.words import (
+    duration,
+    kilobytes,
+    minus,
+    on_devices,
+    scientific,
+    signed,
+    trainings,
+)
 from hic_jax.inference import TRAINED
 
 # Accuracies that differ by less are comparable; a loss below it is negligible (points).
@@ -118,7 +126,7 @@ def beats_fp32(runs: Sequence[Run]) -> Finding:
         f"{signed(gain.mean.mean)} points."
     ]
     if verdict is Verdict.TOO_LITTLE:
-        sentences.append(_why_open(gain.mean, "0"))
+        sentences.append(_why_open(gain.mean, "0", FP32=fp32, HIC=hic))
     return Finding(verdict, tuple(sentences), "gain at equal size", gain.mean)
 
 
@@ -162,7 +170,9 @@ def halves_the_model(runs: Sequence[Run]) -> Finding:
             f"{kilobytes(half)}: wider HIC runs would tell."
         )
     elif verdict is Verdict.TOO_LITTLE:
-        sentences.append(_why_open(difference, f"−{COMPARABLE_POINTS:g}"))
+        sentences.append(
+            _why_open(difference, f"−{COMPARABLE_POINTS:g}", FP32=[baseline], HIC=hic)
+        )
     what = "half the baseline's size" if size == half else "the widest width"
     return Finding(
         verdict,
@@ -230,8 +240,8 @@ def spares_the_devices(runs: Sequence[Run]) -> Finding:
 
     Rule: the fraction of the endurance limit that the most worn device of all runs has
     used up in training. The claim is supported if it is below 1 % and there are at
-    least two seeds of every width, and not supported if it is 1 % or more. The limit is
-    the one that the runs were summarised with.
+    least two seeds of some width, so that a spread is known, and not supported if it is
+    1 % or more. The limit is the one that the runs were summarised with.
     """
     hic = [run for run in runs if run["algorithm"] != "fp32"]
     cases = wear(hic)
@@ -255,9 +265,9 @@ def spares_the_devices(runs: Sequence[Run]) -> Finding:
     verdict = Verdict.SUPPORTED
     if worst.fraction >= SMALL_FRACTION:
         verdict = Verdict.NOT_SUPPORTED
-    elif min(case.most.seeds for case in cases) < 2:
+    elif max(case.most.seeds for case in cases) < 2:
         verdict = Verdict.TOO_LITTLE
-        sentences.append("It takes two seeds of every width.")
+        sentences.append("It takes two seeds of a width.")
     if untracked := sum(not run["wear"] for run in hic):
         sentences.append(
             f"{untracked} of {len(hic)} HIC runs did not track their wear."
@@ -292,63 +302,6 @@ def rule(claim: Callable) -> str:
     return text[0].upper() + text[1:]
 
 
-# ---- Words
-
-
-def kilobytes(size_kb: float) -> str:
-    """A size with three digits."""
-    return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
-
-
-def scientific(number: float) -> str:
-    """A positive number as 5.1 × 10⁻⁷; powers of ten without their one."""
-    if not 0 < number < math.inf:
-        return f"{number:g}"
-    digits, exponent = f"{number:.1e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if digits == "1.0" else f"{digits}\u00a0×\u00a0{power}"
-
-
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def signed(points: float) -> str:
-    """Points with their sign and two decimals."""
-    return minus(f"{points:+.2f}")
-
-
-def minus(number: str) -> str:
-    """A number with a minus sign, which is as wide as a plus."""
-    return number.replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the largest unit that is not below one."""
-    units = {"year": YEAR, "month": MONTH, "day": DAY, "hour": HOUR, "minute": MINUTE}
-    for name, unit in units.items():
-        if seconds >= unit:
-            count = f"{seconds / unit:.3g}"
-            return f"{count} {name}" + ("" if count == "1" else "s")
-    return f"{seconds:.3g} s"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def on_devices(devices: str) -> str:
-    """The devices of `Ageing` in words."""
-    return "the trained devices" if devices == TRAINED else f"chips of {devices}"
-
-
-def trainings(count: float) -> str:
-    """How many a device survives, to two digits."""
-    if math.isinf(count):
-        return "any number of"
-    return f"{round(count, 2 - len(str(int(count)))):,}"
-
-
 def _missing(fp32: Sequence[Point], hic: Sequence[Point]) -> str:
     absent = [name for name, runs in (("FP32", fp32), ("HIC", hic)) if not runs]
     return f"There are no {' and no '.join(absent)} runs." if absent else ""
@@ -363,9 +316,17 @@ def _widths(points: Sequence[Point]) -> str:
     return ", ".join(f"{point.width:g}" for point in points)
 
 
-def _why_open(quantity: Estimate, threshold: str) -> str:
+def _why_open(quantity: Estimate, threshold: str, **curves: Sequence[Point]) -> str:
+    """What is missing to tell; points of ``curves`` that have one seed are named."""
     if quantity.interval is None:
-        return "It takes two seeds of every width."
+        single = [
+            f"{name} ×{point.width:g}"
+            for name, points in curves.items()
+            for point in points
+            if point.accuracy.seeds < 2
+        ]
+        there = f", and there is one of {', '.join(single)}" if single else ""
+        return f"It takes two seeds of every width{there}."
     if quantity.interval[0] == quantity.interval[1]:
         return "All seeds agree to the last digit: that tells nothing of their spread."
     return f"The 95 % interval holds {threshold}: more seeds would tell."

@@ -1,4 +1,4 @@
-"""Statistics of trained runs: means over seeds, curves, loss by drift, wear.
+"""Statistics of trained runs: means over seeds, curves, loss by drift.
 
 Pure functions on lists of dicts. A run is a dict of
 
@@ -7,6 +7,7 @@ Pure functions on lists of dicts. A run is a dict of
     size_kb                  inference model size in kB of 1000 bytes
     drift                    rows of `hic_jax.inference.accuracy_over_time`
     wear                     as of `hic_jax.endurance`; None where it was not tracked
+    summary                  of the run folder
 
 and all runs that are passed together differ in nothing but algorithm, width and seed.
 Differences of accuracies are in points (percentage points). Intervals are Student's t;
@@ -272,84 +273,3 @@ def ageing(runs: Sequence[Run]) -> list[Ageing]:
             )
         )
     return sorted(found, key=lambda a: (a.devices != TRAINED, a.devices, a.width))
-
-
-# ---- Wear
-
-
-@dataclasses.dataclass(frozen=True)
-class Wear:
-    """Write-erase cycles of one kind of device, of one width.
-
-    Attributes:
-      kind: multilevel or binary.
-      width: multiplier of the channels.
-      most: cycles of each seed's most worn device, over seeds.
-      mean: cycles of the mean device, the mean over seeds.
-      p99: the 99th percentile of the devices, the mean over seeds.
-      worst: cycles of the most worn device of all seeds.
-      endurance_cycles: the limit; the lowest, if the runs were summarised with several.
-      fraction: of its limit that the most worn device of all seeds has used up.
-      trainings: like this one that this device survives; infinite if it saw no cycle.
-      edges: of a histogram in cycles; empty where a seed has none.
-      counts: devices of all seeds between each two edges.
-    """
-
-    kind: str
-    width: float
-    most: Estimate
-    mean: float
-    p99: float
-    worst: int
-    endurance_cycles: float
-    fraction: float
-    trainings: float
-    edges: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-
-
-def wear(runs: Sequence[Run]) -> list[Wear]:
-    """Wear by kind of device and width, of runs that tracked it."""
-    found = []
-    for kind in ("multilevel", "binary"):
-        widths: dict[float, list[dict]] = {}
-        for run in runs:
-            if run["wear"]:
-                widths.setdefault(run["width"], []).append(run["wear"])
-        for width, wears in sorted(widths.items()):
-            seeds = [wear[kind] for wear in wears]
-            found.append(
-                Wear(
-                    kind,
-                    width,
-                    estimate([seed["max"] for seed in seeds]),
-                    float(np.mean([seed["mean"] for seed in seeds])),
-                    float(np.mean([seed["p99"] for seed in seeds])),
-                    max(seed["max"] for seed in seeds),
-                    min(seed["endurance_cycles"] for seed in seeds),
-                    max(seed["fraction_of_endurance"] for seed in seeds),
-                    min(
-                        int(seed["endurance_cycles"] // seed["max"])
-                        if seed["max"]
-                        else math.inf
-                        for seed in seeds
-                    ),
-                    *_histogram([wear.get("histogram") for wear in wears], kind),
-                )
-            )
-    return found
-
-
-def _histogram(
-    seeds: Sequence[dict[str, list[int]] | None], kind: str
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Edges and the devices of all seeds; the edges of one seed begin another's."""
-    if not all(seeds):
-        return (), ()
-    edges = max((seed["edges"] for seed in seeds), key=len)
-    counts = np.zeros(len(edges) - 1, int)
-    for seed in seeds:
-        if seed["edges"] != edges[: len(seed["edges"])]:
-            return (), ()
-        counts[: len(seed[kind])] += seed[kind]
-    return tuple(edges), tuple(counts.tolist())

@@ -1,16 +1,13 @@
 """Figures show what was computed, with words and units on their axes."""
 
-import numpy as np
 import pytest
 
-from experiments import plots
 from experiments.report import figures
 from experiments.report.estimates import (
     Ageing,
     Gain,
     Point,
     Reached,
-    Wear,
     estimate,
 )
 from hic_jax import YEAR
@@ -22,29 +19,6 @@ HIC = [
 ]
 
 
-@pytest.fixture
-def draw(tmp_path, monkeypatch):
-    """Draws a figure and returns its axes."""
-    drawn = {}
-
-    class Figure(plots.Figure):
-        def savefig(self, path, **keywords):
-            drawn[path.name] = self.axes
-            super().savefig(path, **keywords)
-
-    monkeypatch.setattr(plots, "Figure", Figure)
-
-    def draw(function, *arguments):
-        function(tmp_path / "width0.5", *arguments)
-        assert set(drawn) == {"width0.5.png", "width0.5.svg"}
-        (axes,) = drawn["width0.5.png"]
-        assert axes.get_xscale() == "log"
-        assert axes.get_legend() is not None
-        return axes
-
-    return draw
-
-
 def _lines(axes):
     return {line.get_label(): line for line in axes.get_lines()}
 
@@ -52,6 +26,7 @@ def _lines(axes):
 def test_accuracy_against_size(draw):
     gain = Gain(estimate([1.0]), (50.0, 100.0), (estimate([1.0]),) * 2)
     axes = draw(figures.accuracy_against_size, {"fp32": FP32, "hic": HIC}, gain)
+    assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "inference model size (kB)"
     assert axes.get_ylabel() == "test accuracy (%)"
     means = [line.get_xydata().tolist() for line in axes.get_lines()]
@@ -88,34 +63,9 @@ def test_chips_are_a_band_around_their_mean(draw, devices, word):
         4, estimate([0.5]),
     )  # fmt: skip
     axes = draw(figures.accuracy_over_time, [case])
+    assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == f"time after {word}"
     assert _lines(axes)["AdaBS"].get_ydata().tolist() == list(means)
     (band,) = axes.collections
     ends = band.get_paths()[0].vertices[:, 1]
     assert (ends.min(), ends.max()) == (89.0, 100.0)  # Not beyond 100 %.
-
-
-def _wear(kind, worst):
-    return Wear(
-        kind, 1.0, estimate([worst]), 1.0, 2.0, worst, 1e9, worst / 1e9, 1.0,
-        (0, 1, 2), (3, 4),
-    )  # fmt: skip
-
-
-def test_cycles_stand_beside_the_limit(draw):
-    cases = [_wear("multilevel", 50), _wear("binary", 0)]
-    axes = draw(figures.cycles_against_endurance, cases)
-    assert [bar.get_width() for bar in axes.patches] == [50, 0.5]
-    texts = [text.get_text() for text in axes.texts]
-    assert texts[0] == "50: 5.0\xa0×\xa010⁻⁸ of the limit"
-    assert texts[-1] == "endurance limit 10⁹"
-    assert axes.get_xlim()[1] > 1e9
-
-
-def test_devices_that_were_never_written_are_in_the_histogram(draw):
-    axes = draw(figures.cycles_of_devices, [_wear("multilevel", 1), _wear("binary", 1)])
-    for stairs in axes.patches:
-        counts, edges, _ = stairs.get_data()
-        np.testing.assert_array_equal(counts, (3, 4))
-        np.testing.assert_array_equal(edges, (0.5, 1, 2))
-    assert axes.get_ylabel() == "devices"

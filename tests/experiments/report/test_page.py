@@ -1,6 +1,7 @@
 """The report: a page that is complete in itself, with figures and tables beside it."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -17,6 +18,7 @@ from experiments.report.claims import Verdict
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import YEAR
+from hic_jax.accounting import EnergyTable, Operations, energy
 
 SIZES = {
     ("fp32", 1.0): 200.0,
@@ -36,7 +38,43 @@ def _wear(most):
     kind = {"max": most, "mean": 1.5, "p99": 9.0, "endurance_cycles": 1e9}
     kind["fraction_of_endurance"] = most / 1e9
     histogram = {"edges": [0, 1, 2], "multilevel": [3, 4], "binary": [5, 6]}
-    return {"multilevel": kind, "binary": kind, "histogram": histogram}
+    part = kind | {"histogram": [3, 4]}
+    return {
+        "multilevel": kind,
+        "binary": kind,
+        "histogram": histogram,
+        "layers": {"head/kernel": {"multilevel": part, "binary": part}},
+        "binary_planes": [part, part],
+    }
+
+
+def _accounting(size, *, hic, seed):
+    """Of one million products per image, with a hundred SETs in the training of HIC."""
+    kind = "analog_macs" if hic else "digital_macs"
+    inference = Operations(**{kind: 10**6})
+    training = inference * 1000 + Operations(binary_sets=hic * (100 + seed))
+    bits = int(8000 * size)
+    return {
+        "inference_bits": bits,
+        "training_bits": 2 * bits if hic else bits,
+        "mixed_precision_bits": 9 * bits if hic else bits,
+        "fp32_bits": 8 * bits if hic else bits,
+        "analog_weights": bits // 4 if hic else 0,
+        "digital_weights": 0 if hic else bits // 32,
+        "multilevel_devices": bits // 2 if hic else 0,
+        "binary_devices": 7 * bits // 4 if hic else 0,
+        "optimizer_bits": 0 if hic else bits,
+        "operations": {
+            "inference": dataclasses.asdict(inference),
+            "training": dataclasses.asdict(training),
+            "arrays": {"head/kernel": 1},
+        },
+        "energy": {
+            "inference_j": energy(inference, EnergyTable()),
+            "training_j": energy(training, EnergyTable()),
+            "table": dataclasses.asdict(EnergyTable()),
+        },
+    }
 
 
 def _drift(loss):
@@ -66,8 +104,7 @@ def _sweep(folder, *, drift=True, **fields):
             hic = algorithm == "hic"
             summary = {
                 "test_accuracy": (MEANS[algorithm, width] + 0.1 * seed) / 100,
-                "inference_bits": 8000 * size,
-                "training_bits": 8000 * size,
+                **_accounting(size, hic=hic, seed=seed),
                 "write_erase_cycles": _wear(400 + seed) if hic else None,
                 "seconds_per_step": 0.01,
             }
@@ -128,7 +165,7 @@ def test_the_page_is_complete_in_itself(text):
     assert "url(" not in text and "@import" not in text
     ids = {a["id"] for _, a in elements.found if "id" in a}
     links = [a["href"][1:] for tag, a in elements.found if tag == "a"]
-    assert len(links) == 4
+    assert len(links) == 7  # Four claims, three topics of the accounting.
     assert set(links) <= ids
     assert any(a.get("name") == "viewport" for _, a in elements.found)
 
@@ -163,6 +200,12 @@ def test_figures_are_files_and_have_words(text, out):
         "smallest_hic",
         "write_erase_cycles",
         *(f"write_erase_cycles_width{width}" for width in (1, 2)),
+        "training_memory",
+        *(f"energy_{what}" for what in ("inference", "training")),
+        *(
+            f"wear_{part}s"
+            for part in ("multilevel_layer", "binary_layer", "binary_plane")
+        ),
         *(
             f"drift_{devices}_width{width}{which}"
             for devices in ("trained", "hermes_2")
@@ -206,6 +249,52 @@ def test_tables_hold_the_numbers(out):
     gains = _rows(out / "gain.csv")
     assert [row["inference_kb"] for row in gains] == ["50.0", "100.0", ""]
     assert float(gains[1]["mean"]) == pytest.approx(2.0)
+
+
+def test_the_accounting_is_on_the_page(text):
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split()).replace("\xa0", " ")
+    for part in (
+        # 60 kB beside 240 and 270 at width 1.
+        "holds the weights in 60 kB: 75 % less than FP32 (240 kB) and 78 % less than "
+        "mixed precision with a floating-point accumulator (270 kB)",
+        # A million products of 24 and 0.205 pJ; a thousand times that and the SETs.
+        "An inference of one image takes an estimated 24 µJ by FP32 and 205 nJ by HIC",
+        "A training takes an estimated 24 mJ by FP32 and 205 µJ by HIC at width 1.",
+        "Every energy is an estimate",
+        "Le Gallo et al., Nat. Electron. 2023",
+        "Binary cells by bit of their word: most in bit 0, where one has seen 402",
+    ):
+        assert part in words
+    assert text.count("<details>") == 3
+
+
+def test_tables_of_the_accounting_hold_the_numbers(out):
+    memory = {(m["algorithm"], m["width"]): m for m in _rows(out / "memory.csv")}
+    assert len(memory) == 4
+    hic = memory["hic", "2.0"]
+    assert (hic["inference_bits"], hic["training_bits"]) == ("800000", "1600000")
+    training = {
+        (row["algorithm"], row["width"]): row
+        for row in _rows(out / "operations_training.csv")
+    }
+    assert float(training["hic", "1.0"]["binary_sets"]) == 101.0
+    assert float(training["fp32", "1.0"]["digital_macs"]) == 1e9
+    energies = _rows(out / "energy_training.csv")
+    assert float(energies[-1]["binary_sets_j"]) == pytest.approx(101 * 13.5e-12)
+    # Seeds differ by one SET of 13.5 pJ.
+    assert float(energies[-1]["std"]) == pytest.approx(13.5e-12, rel=1e-3)
+    assert {row["seeds"] for row in energies} == {"3"}
+    planes = _rows(out / "wear_planes.csv")
+    assert [(row["width"], row["part"]) for row in planes] == [
+        (width, part) for width in ("1.0", "2.0") for part in ("bit 0", "bit 1")
+    ]
+    assert {row["part"] for row in _rows(out / "wear_layers.csv")} == {"head"}
+    bins = _rows(out / "wear_histograms.csv")
+    (of_plane,) = (
+        row for row in bins
+        if (row["part"], row["width"], row["cycles_from"]) == ("bit 1", "2.0", "1")
+    )  # fmt: skip
+    assert (of_plane["cycles_to"], of_plane["devices"]) == ("2", "12")
 
 
 def test_what_was_left_out_and_how_it_was_made_are_said(text):
@@ -261,6 +350,17 @@ def test_a_run_that_was_trained_is_reported(tmp_path):
     for kind in ("multilevel", "binary"):
         most = summary["write_erase_cycles"][kind]["max"]
         assert int(wear[kind]["worst_cycles"]) == most
+    (memory,) = _rows(tmp_path / "out" / "memory.csv")
+    assert int(memory["binary_devices"]) == summary["binary_devices"]
+    (operations,) = _rows(tmp_path / "out" / "operations_training.csv")
+    counted = summary["operations"]["training"]
+    assert {n: int(float(operations[n])) for n in counted} == counted
+    (joules,) = _rows(tmp_path / "out" / "energy_inference.csv")
+    assert float(joules["mean"]) == summary["energy"]["inference_j"]["total"]
+    assert len(_rows(tmp_path / "out" / "wear_planes.csv")) == 7
+    layers = {row["part"] for row in _rows(tmp_path / "out" / "wear_layers.csv")}
+    arrays = summary["operations"]["arrays"]
+    assert layers == {name.removesuffix("/kernel") for name in arrays}
 
 
 def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):

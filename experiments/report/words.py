@@ -1,0 +1,80 @@
+"""Numbers as the page says them."""
+
+import math
+
+from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
+from hic_jax.inference import TRAINED
+
+# What stands in a table where there is no value.
+ABSENT = "–"
+
+
+def kilobytes(size_kb: float) -> str:
+    """A size with three digits."""
+    return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
+
+
+def si(number: float, unit: str = "") -> str:
+    """A number to three digits with the prefix of its size: 11.1 G, 136 nJ."""
+    if not number:
+        return f"0 {unit}".rstrip()
+    thousands = min(max(math.floor(math.log10(abs(number)) / 3), -5), 5)
+    if float(f"{abs(number) / 1000**thousands:.3g}") >= 1000 and thousands < 5:
+        thousands += 1  # 999.9 is 1,000 to three digits.
+    digits = f"{number / 1000**thousands:.3g}"
+    if "e" in digits:
+        return f"{scientific(number)} {unit}".rstrip()
+    prefix = _PREFIXES[thousands + 5]
+    return f"{minus(digits)}\u00a0{prefix}{unit}" if prefix + unit else digits
+
+
+_PREFIXES = ("f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P")
+
+
+def scientific(number: float) -> str:
+    """A positive number as 5.1 × 10⁻⁷; powers of ten without their one."""
+    if not 0 < number < math.inf:
+        return f"{number:g}"
+    digits, exponent = f"{number:.1e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if digits == "1.0" else f"{digits}\u00a0×\u00a0{power}"
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def signed(points: float) -> str:
+    """Points with their sign and two decimals."""
+    return minus(f"{points:+.2f}")
+
+
+def minus(number: str) -> str:
+    """A number with a minus sign, which is as wide as a plus."""
+    return number.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit that is not below one."""
+    units = {"year": YEAR, "month": MONTH, "day": DAY, "hour": HOUR, "minute": MINUTE}
+    for name, unit in units.items():
+        if seconds >= unit:
+            count = f"{seconds / unit:.3g}"
+            return f"{count} {name}" + ("" if count == "1" else "s")
+    return f"{seconds:.3g} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def on_devices(devices: str) -> str:
+    """The devices of `Ageing` in words."""
+    return "the trained devices" if devices == TRAINED else f"chips of {devices}"
+
+
+def trainings(count: float) -> str:
+    """How many a device survives, to two digits."""
+    if math.isinf(count):
+        return "any number of"
+    return f"{round(count, 2 - len(str(int(count)))):,}"
