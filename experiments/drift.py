@@ -37,6 +37,7 @@ def read_over_time(
     compensations: list[str],
     deploy: str = "",
     ideal_reference: bool = False,
+    chips_at_once: int | None = None,
 ) -> list[dict]:
     """Measures, and writes the result into the run folder.
 
@@ -51,6 +52,7 @@ def read_over_time(
       deploy: devices of fresh inference chips, of `pcm.PROGRAMMED_PRESETS`; empty
         reads the devices as trained.
       ideal_reference: see `inference.accuracy_over_time`.
+      chips_at_once: likewise.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
@@ -68,6 +70,7 @@ def read_over_time(
         compensations=compensations,
         deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
         ideal_reference=ideal_reference,
+        chips_at_once=chips_at_once,
     )
     devices = deploy or inference.TRAINED
     others = [
@@ -88,7 +91,9 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         times = parse_times(options.times)
-        inference.check_reading(times, options.chips, options.compensations)
+        inference.check_reading(
+            times, options.chips, options.compensations, options.chips_at_once
+        )
         if options.deploy:
             checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
         workdirs = folders_of(options.workdir)
@@ -110,6 +115,7 @@ def main(argv: list[str]) -> None:
                 workdir,
                 **reading,
                 ideal_reference=options.ideal_reference,
+                chips_at_once=options.chips_at_once,
             )
         logging.info("%s", workdir)
         for row in rows:
@@ -187,6 +193,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer(
         "chips", 10, "Chips that hold the trained weights, each with its own drift."
+    )
+    flags.DEFINE_integer(
+        "chips_at_once",
+        None,
+        "Chips that are computed at once, spread over the accelerators: as many as "
+        "their memory holds. By default 8 on each accelerator, and 1 on the CPU.",
     )
     flags.DEFINE_list(
         "compensations",

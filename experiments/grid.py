@@ -134,7 +134,7 @@ def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
         if name not in runs:
             config = from_flags(**swept)
             runs[name] = Run(
-                name=name, swept=swept, config=config, steps=steps(_seedless(config))
+                name=name, swept=swept, config=config, steps=steps(seedless(config))
             )
         elif runs[name].swept != swept:
             raise ValueError(f"{name}: two values of a sweep look alike in this name")
@@ -159,5 +159,6 @@ def _text(value: Any) -> str:
     return re.sub(r"[^\w.,+-]", "_", text)
 
 
-def _seedless(config: Config) -> Config:
+def seedless(config: Config) -> Config:
+    """What runs have in common that differ in their seeds."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=0))

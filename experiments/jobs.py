@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import getpass
 import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -27,10 +28,12 @@ from absl import logging
 from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
+from experiments.grid import seedless
 from experiments.run_folder import wait_for_all
 from experiments.setup import Experiment
 from experiments.stopping import USER_SIGNALS, Stopped
 from experiments.sweep_folder import RunPaths
+from experiments.together import train_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +79,107 @@ class Training:
         with _locked(self.paths.job):
             if self.is_finished():
                 return
-            self.paths.set_error(None)
-            try:
+            with _endings_told([self]):
                 train_lib.train(
                     Experiment.of(self.config, self.mesh),
                     str(self.paths.run),
                     progress=progress,
                     **self.options,
                 )
-            except Stopped as stopped:
-                if stopped.signum not in USER_SIGNALS:
-                    self.paths.set_error(f"Stopped: {stopped}")
-                raise
-            except Exception:
-                self.paths.set_error(traceback.format_exc())
-                raise
 
     def is_finished(self) -> bool:
         """Whether there is nothing left to be trained."""
         return self.paths.is_finished(self.steps)
+
+    @property
+    def members(self) -> tuple["Training", ...]:
+        """The runs that this job trains."""
+        return (self,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Together(Training):
+    """Runs that differ in their seeds, trained at once: a job of the first one's name.
+
+    Attributes:
+      group: the runs, the first one as well.
+    """
+
+    group: tuple[Training, ...] = ()
+
+    @classmethod
+    def of(cls, group: Iterable[Training]) -> Training:
+        """The job of some runs; one alone is a `Training`."""
+        group = tuple(group)
+        return cls(**vars(group[0]), group=group) if len(group) > 1 else group[0]
+
+    def train(self, *, progress: bool = True) -> None:
+        """Trains all to their ends, or marks those that fail."""
+        del progress
+        with contextlib.ExitStack() as stack:
+            for training in sorted(self.group, key=lambda t: t.name):
+                stack.enter_context(_locked(training.paths.job))
+            if self.is_finished():
+                return
+            left = [training for training in self.group if not training.is_finished()]
+            with _endings_told(left):
+                errors = train_together(
+                    [Experiment.of(training.config, self.mesh) for training in left],
+                    [str(training.paths.run) for training in left],
+                    **self.options,
+                )
+            for training, error in zip(left, errors, strict=True):
+                if error is not None:
+                    text = "".join(traceback.format_exception(error))
+                    training.paths.set_error(text)
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to be trained."""
+        return all(training.is_finished() for training in self.group)
+
+    @property
+    def members(self) -> tuple[Training, ...]:
+        """The runs that this job trains."""
+        return self.group
+
+
+def together(trainings: Iterable[Training], at_once: int) -> list[Training]:
+    """Jobs of runs that differ in their seeds, each of at most so many.
+
+    What is finished stays alone. Jobs are in the order of their first runs.
+    """
+    alike: dict[Any, list[Training]] = {}
+    for training in trainings:
+        alone = at_once == 1 or training.is_finished()
+        key = training.name if alone else seedless(training.config)
+        alike.setdefault(key, []).append(training)
+    result = []
+    for group in alike.values():
+        # As equal as possible: all groups of a configuration take about the same time.
+        size = math.ceil(len(group) / math.ceil(len(group) / at_once))
+        result += [Together.of(group[i : i + size]) for i in range(0, len(group), size)]
+    return result
+
+
+@contextlib.contextmanager
+def _endings_told(trainings: list[Training]) -> Iterator[None]:
+    """Leaves a word in the folders of the jobs that do not come to their ends."""
+
+    def tell(text):
+        for training in trainings:
+            if not training.is_finished():
+                training.paths.set_error(text)
+
+    tell(None)
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.signum not in USER_SIGNALS:
+            tell(f"Stopped: {stopped}")
+        raise
+    except Exception:
+        tell(traceback.format_exc())
+        raise
 
 
 @contextlib.contextmanager
@@ -156,17 +241,21 @@ class Here:
 
 
 class Local:
-    """Processes on this machine, started by submitit."""
+    """Processes on this machine, started by submitit; each has its share of it."""
 
     poll_s = 0.5
     grace_s = 0.0
 
-    def __init__(self, folders: Iterable[Path]):
+    def __init__(self, folders: Iterable[Path], at_once: int = 1):
         self._names = {str(folder): folder.name for folder in folders}
         self._gpus = visible_gpus()
         self._gpu_of: dict[str, int] = {}
         # Several of them may share a GPU: none may take all of its memory at once.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        # Nor more than its share of the cores: as many threads XLA computes with.
+        if "NPROC" not in os.environ:
+            cores = len(os.sched_getaffinity(0))
+            os.environ.setdefault("PJRT_NPROC", str(max(1, cores // at_once)))
 
     def alive(self) -> set[str]:
         """Those whose folder ends the command of a process, as submitit writes it."""
@@ -305,7 +394,8 @@ def follow(
     alive = pool.alive() & set(waiting)  # Left by a sweep that was killed.
     jobs = {name: waiting.pop(name) for name in alive}
     for training in waiting.values():
-        training.paths.set_error(None)
+        for member in training.members:
+            member.paths.set_error(None)
     seen: dict[str, float] = {}
     submitted: set[str] = set()
     while waiting or jobs:
@@ -314,26 +404,30 @@ def follow(
         for name, training in list(jobs.items()):
             if name in alive:
                 continue
-            told = training.is_finished() or training.paths.error() is not None
-            if not told and now - seen[name] < pool.grace_s:
+            untold = [
+                member
+                for member in training.members
+                if not member.is_finished() and member.paths.error() is None
+            ]
+            if untold and now - seen[name] < pool.grace_s:
                 continue
             del jobs[name]
-            if not told and name not in submitted:
+            if untold and name not in submitted:
                 waiting[name] = training  # It died of the kill.
                 continue
-            if not told:
-                training.paths.set_error(
+            for member in untold:
+                member.paths.set_error(
                     f"ended without a result; its log is in {training.paths.job}"
                 )
-            running.discard(name)
+            running -= _runs_of([training])
             ended(training)
-        running |= set(jobs)
+        running |= _runs_of(jobs.values())
         while waiting and (at_once is None or len(jobs) < at_once):
             name = next(iter(waiting))
             jobs[name] = waiting.pop(name)
             seen[name] = time.monotonic()
             submitted.add(name)
-            running.add(name)
+            running |= _runs_of([jobs[name]])
             pool.submit(jobs[name])
         if jobs:
             time.sleep(pool.poll_s)
@@ -342,3 +436,7 @@ def follow(
             except OSError as error:
                 logging.warning("%s; asking again later", error)
                 alive = set(jobs)
+
+
+def _runs_of(trainings: Iterable[Training]) -> set[str]:
+    return {member.name for training in trainings for member in training.members}

@@ -1,6 +1,7 @@
 """From a configuration to the objects that a run needs."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.chips import MakeTx
 from hic_jax.training.mesh import make_mesh, replicate
 from hic_jax.training.schedules import SCHEDULES
 
@@ -30,11 +32,13 @@ class Experiment:
       model: the network.
       schedule: learning rate as a function of the step.
       tx: the transformation that trains it.
+      make_tx: makes one, from the key of its devices.
       steps_per_epoch: whole batches of the training set.
       mesh: devices that share each batch; all else has a copy on each.
       order_key: shuffles the images; each epoch folds in its number.
       augment_key: augments them; each step folds in its number.
       init_key: draws the initial parameters.
+      device_key: draws all that the devices do in training.
       read_key: draws the read noise of evaluations; each folds in the step.
       chip_key: makes the inference chips.
     """
@@ -44,11 +48,13 @@ class Experiment:
     model: nn.Module
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    make_tx: MakeTx
     steps_per_epoch: int
     mesh: Mesh
     order_key: jax.Array
     augment_key: jax.Array
     init_key: jax.Array
+    device_key: jax.Array
     read_key: jax.Array
     chip_key: jax.Array
 
@@ -101,17 +107,20 @@ class Experiment:
             dtype=train.compute_dtype,
         )
         check_digital_layers(train.digital_paths, model, dataset.image_shape)
+        make_tx = functools.partial(ALGORITHMS[train.algorithm], optimizer, config.spec)
         return cls(
             config=config,
             dataset=dataset,
             model=model,
             schedule=schedule,
-            tx=ALGORITHMS[train.algorithm](optimizer, config.spec, device_key),
+            tx=make_tx(device_key),
+            make_tx=make_tx,
             steps_per_epoch=steps_per_epoch,
             mesh=make_mesh(train.batch_size, mesh),
             order_key=order_key,
             augment_key=augment_key,
             init_key=init_key,
+            device_key=device_key,
             read_key=read_key,
             chip_key=chip_key,
         )

@@ -4,6 +4,7 @@
         --algorithms=fp32,hic --epochs=10
     python -m experiments.sweep --workdir=runs/bits --grid=lsb_bits=5,6,7 \
         --grid=depth=8,14 --jobs=2
+    python -m experiments.sweep --workdir=runs/seeds --seeds=8 --together=8
     python -m experiments.sweep --workdir=runs/c10 --widths=0.5,1,2 --seeds=3 \
         --dataset=cifar10 --depth=32 --epochs=200 --cluster=slurm \
         --slurm=partition=gpu --slurm=gpus_per_node=1 --slurm=time=600
@@ -17,6 +18,7 @@ checkpoint, and jobs that are still alive are followed.
 import collections
 import contextlib
 import dataclasses
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +35,7 @@ from experiments import config, grid, jobs, launch, sweep_folder
 from experiments import train as train_lib
 from experiments.ablate import percent
 from experiments.run_folder import RunFolderError, read_summary
+from hic_jax.training import chips
 
 CLUSTERS = ("here", "local", "slurm")
 
@@ -44,6 +47,7 @@ def run(
     pool: Callable[[list[Path]], jobs.Pool],
     *,
     at_once: int | None = 1,
+    together: int = 1,
     options: dict | None = None,
     mesh: int | None = None,
 ) -> list[grid.Run]:
@@ -54,7 +58,8 @@ def run(
       runs: of the grid.
       base: what they have in common.
       pool: makes what runs them, from the folders of their jobs.
-      at_once: how many run at once; None for any number.
+      at_once: how many jobs run at once; None for any number.
+      together: how many runs that differ in their seeds are one job.
       options: of `experiments.train.train`.
       mesh: of `experiments.setup.Experiment.of`, for each run.
 
@@ -84,10 +89,10 @@ def run(
         try:
             jobs.follow(
                 made_by,
-                trainings,
+                jobs.together(trainings, together),
                 at_once=at_once,
                 running=running,
-                ended=lambda t: None if console.is_terminal else log_end(t),
+                ended=lambda job: None if console.is_terminal else log_end(job),
             )
         except KeyboardInterrupt:
             made_by.stop()
@@ -122,14 +127,15 @@ def live_table(
         yield
 
 
-def log_end(training: jobs.Training) -> None:
-    """A line about a run that has come to an end."""
-    error = training.paths.error()
-    if error is not None:
-        logging.error("%s: failed: %s", training.name, last_line(error))
-    else:
-        accuracy = read_summary(training.paths.run)["test_accuracy"]
-        logging.info("%s: test accuracy %.4f", training.name, accuracy)
+def log_end(job: jobs.Training) -> None:
+    """A line about each run of a job that has come to an end."""
+    for training in job.members:
+        error = training.paths.error()
+        if error is not None:
+            logging.error("%s: failed: %s", training.name, last_line(error))
+        else:
+            accuracy = read_summary(training.paths.run)["test_accuracy"]
+            logging.info("%s: test accuracy %.4f", training.name, accuracy)
 
 
 def last_line(text: str) -> str:
@@ -206,14 +212,30 @@ def cluster_from_flags() -> str:
     return cluster
 
 
-def pool_of(cluster: str, slurm: list[str]) -> Callable[[list[Path]], jobs.Pool]:
+def pool_of(
+    cluster: str, at_once: int | None, slurm: list[str]
+) -> Callable[[list[Path]], jobs.Pool]:
     """What makes a pool, from the folders of its jobs."""
     if cluster == "here":
         return lambda folders: jobs.Here()
     if cluster == "local":
-        return jobs.Local
+        return lambda folders: jobs.Local(folders, at_once)
     parameters = slurm_parameters(slurm)
     return lambda folders: jobs.Slurm(folders, parameters)
+
+
+def default_together(cluster: str, at_once: int | None, runs: int) -> int:
+    """How many runs that differ in their seeds are one job, if nothing else is said.
+
+    What `chips.default_at_once` says of this process; of processes beside it, each of
+    which has one accelerator, as many, but not so many that one of them gets nothing.
+    What Slurm's nodes have is not known here: one.
+    """
+    if cluster == "here":
+        return chips.default_at_once()
+    if cluster == "local" and jobs.visible_gpus():
+        return min(chips.PER_DEVICE, math.ceil(runs / at_once))
+    return 1
 
 
 def main(argv: list[str]) -> None:
@@ -221,7 +243,8 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         cluster = cluster_from_flags()
-        pool = pool_of(cluster, options.slurm)
+        at_once = options.jobs or (None if cluster == "slurm" else 1)
+        pool = pool_of(cluster, at_once, options.slurm)
     if cluster != "here":
         # What only looks on leaves the accelerator to those that train.
         jax.config.update("jax_platforms", "cpu")
@@ -242,7 +265,8 @@ def main(argv: list[str]) -> None:
             runs,
             base,
             pool,
-            at_once=options.jobs or (None if cluster == "slurm" else 1),
+            at_once=at_once,
+            together=options.together or default_together(cluster, at_once, len(runs)),
             options={
                 "max_steps": options.max_steps,
                 "log_every": options.log_every,
@@ -281,6 +305,14 @@ def define_flags() -> None:
         "jobs",
         None,
         "Runs at once; by default one on this machine, and any number on Slurm.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "together",
+        None,
+        "Runs that differ in their seeds to train at once in one process, as many as "
+        "the memory of its accelerators holds. By default up to 8 on each accelerator, "
+        "and 1 on the CPU and on Slurm.",
         lower_bound=1,
     )
     flags.DEFINE_multi_string(

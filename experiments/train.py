@@ -142,12 +142,7 @@ def _train(
         check_losses(metrics["loss"], step)
 
         step += len(batches)
-        row = {
-            "step": step,
-            "epoch": step / experiment.steps_per_epoch,
-            "learning_rate": float(experiment.schedule(step - 1)),
-            **summarise_interval(metrics),
-        }
+        row = interval_row(experiment, step, metrics)
         bar.update(len(batches))
         bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
         due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
@@ -214,6 +209,18 @@ def check_parameters(state: steps.TrainState) -> None:
             f"step {state.step}: parameters are not finite after it; the last "
             "checkpoint before it is kept. A lower learning rate may help"
         )
+
+
+def interval_row(
+    experiment: Experiment, step: int, metrics: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """The row of the metrics of an interval that ends with ``step``."""
+    return {
+        "step": step,
+        "epoch": step / experiment.steps_per_epoch,
+        "learning_rate": float(experiment.schedule(step - 1)),
+        **summarise_interval(metrics),
+    }
 
 
 def summarise_interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Reading a trained network later: accuracy at time t, on several chips."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,13 @@ from hic_jax import checks
 from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
 from hic_jax.deployment import deploy
 from hic_jax.pcm import ProgrammedSpec
+from hic_jax.training.chips import (
+    default_at_once,
+    everywhere,
+    filled,
+    make_mesh,
+    spread,
+)
 from hic_jax.training.steps import Arrays, Network, correct_answers
 from hic_jax.weights import drift
 
@@ -58,7 +66,7 @@ def accuracy_over_time(
     compensations: Sequence[str] = ("none", "adabs"),
     deploy_spec: ProgrammedSpec | None = None,
     ideal_reference: bool = False,
-    vmap_chips: bool | None = None,
+    chips_at_once: int | None = None,
 ) -> list[dict[str, Any]]:
     """Test accuracy of a trained network as its devices drift.
 
@@ -80,8 +88,9 @@ def accuracy_over_time(
       ideal_reference: whether the compensations that compare column currents read
         them exactly, or with read noise, each chip once when it is new and again
         every time.
-      vmap_chips: whether all chips are computed at once. By default on accelerators
-        only: on the CPU a vmapped convolution becomes a slow grouped one.
+      chips_at_once: how many are computed at once, spread over the devices of this
+        process; None for one on the CPU and, on accelerators, as many as
+        `hic_jax.training.chips.default_at_once` says.
 
     Returns:
       A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
@@ -93,13 +102,13 @@ def accuracy_over_time(
       ValueError: if nothing is analog, or a time, the number of chips or a
         compensation is not allowed.
     """
-    check_reading(times, chips, compensations)
+    check_reading(times, chips, compensations, chips_at_once)
     if network.weights is None:
         raise ValueError("network holds no analog weight: there is nothing to drift")
     for name in compensations:
         check_possible(name, network, train)
 
-    def life_of(chip_key):
+    def life_of(chip_key, network, test, train):
         """(times * compensations,) int32 correct answers of one chip."""
         make_key, use_key = jax.random.split(chip_key)
         chip = make_chip(make_key, network, deploy_spec)
@@ -116,7 +125,8 @@ def accuracy_over_time(
         return jnp.stack(correct)
 
     chip_keys = [jax.random.fold_in(key, chip) for chip in range(chips)]
-    correct = np.asarray(over_chips(life_of, chip_keys, vmap_chips))
+    shared = network, test, train
+    correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once))
     accuracies = (correct / test.labels.shape[0]).T
     read = ((time, name) for time in times for name in compensations)
     return [
@@ -131,27 +141,37 @@ def accuracy_over_time(
 
 
 def over_chips(
-    function: Callable[[jax.Array], jax.Array],
+    function: Callable[..., jax.Array],
     chip_keys: Sequence[jax.Array],
-    vmap_chips: bool | None = None,
+    shared: tuple[Any, ...],
+    at_once: int | None = None,
 ) -> jax.Array:
-    """A function of each chip's key: (chips, ...), at once or one after the other.
+    """A function of each chip's key: (chips, ...), one group of chips at a time.
 
     Args:
-      function: of a key.
+      function: of a key and of what is shared.
       chip_keys: a key for each chip.
-      vmap_chips: overrides the choice by platform: at once where there is an
-        accelerator, which a single chip leaves idle; one by one on the CPU.
+      shared: what the function computes with of any chip.
+      at_once: at most so many in a group, which is spread over the devices of this
+        process; None for `hic_jax.training.chips.default_at_once`.
     """
-    if vmap_chips is None:
-        vmap_chips = jax.default_backend() != "cpu"
-    if vmap_chips:
-        return jax.vmap(function)(jnp.stack(chip_keys))
-    results = []
-    for chip, key in enumerate(chip_keys, start=1):
-        results.append(jax.block_until_ready(function(key)))
-        logging.info("chip %d of %d", chip, len(chip_keys))
-    return jnp.stack(results)
+    chips, results = len(chip_keys), []
+    # Groups of one size, so that they are compiled once.
+    groups = math.ceil(chips / (at_once or default_at_once()))
+    size = math.ceil(chips / groups)
+    mesh = make_mesh(size)
+    if size > 1:
+        shared = everywhere(shared, mesh)
+    for start in range(0, chips, size):
+        group = chip_keys[start : start + size]
+        if size == 1:
+            result = function(group[0], *shared)[None]
+        else:
+            keys = spread(jnp.stack(filled(group, mesh, at_least=size)), mesh)
+            result = jax.vmap(lambda key: function(key, *shared))(keys)[: len(group)]
+        results.append(jax.block_until_ready(result))
+        logging.info("chip %d of %d", start + len(group), chips)
+    return jnp.concatenate(results)
 
 
 def _at_time(key: jax.Array, seconds: float) -> jax.Array:
@@ -177,7 +197,10 @@ def _summary(accuracies: np.ndarray) -> dict[str, Any]:
 
 
 def check_reading(
-    times: Sequence[float], chips: int, compensations: Sequence[str]
+    times: Sequence[float],
+    chips: int,
+    compensations: Sequence[str],
+    chips_at_once: int | None = None,
 ) -> None:
     """Raises `ValueError` unless a network can be read like that."""
     for name, values in (("times", times), ("compensations", compensations)):
@@ -188,5 +211,7 @@ def check_reading(
     for seconds in times:
         checks.above("times", seconds, 0.0)
     checks.integer("chips", chips, 1)
+    if chips_at_once is not None:
+        checks.integer("chips_at_once", chips_at_once, 1)
     for name in compensations:
         checks.one_of("compensation", name, COMPENSATIONS)

@@ -153,36 +153,42 @@ def test_the_interval_is_students(ageing):
 
 @pytest.mark.parametrize("deploy_spec", [None, hic_jax.pcm.hermes_1()])
 def test_chips_at_once_are_chips_one_by_one(ageing, deploy_spec):
-    looped, vmapped = (
+    # Of three chips, two at once and then one, beside a chip that is thrown away.
+    one_by_one, two_at_once = (
         ageing.measure(
-            compensations=COMPENSATIONS, deploy_spec=deploy_spec, vmap_chips=vmap_chips
+            compensations=COMPENSATIONS, deploy_spec=deploy_spec, chips_at_once=n
         )
-        for vmap_chips in (False, True)
+        for n in (1, 2)
     )
-    assert looped == vmapped
-    assert [row["compensation"] for row in looped] == 2 * list(COMPENSATIONS)
+    assert one_by_one == two_at_once
+    assert [row["compensation"] for row in one_by_one] == 2 * list(COMPENSATIONS)
     # Neither chips nor compensations are all the same to this network.
-    assert len({tuple(row["accuracies"]) for row in looped}) > 4
+    assert len({tuple(row["accuracies"]) for row in one_by_one}) > 4
 
 
-@pytest.mark.parametrize(("platform", "vmapped"), [("cpu", False), ("gpu", True)])
-def test_the_platform_decides_whether_chips_are_computed_at_once(
-    monkeypatch, platform, vmapped
+@pytest.mark.parametrize(
+    ("platform", "at_once", "groups"),
+    [("cpu", None, [1] * 11), ("gpu", None, [6, 6]), ("cpu", 4, [4, 4, 4])],
+)
+def test_chips_are_computed_in_groups_of_one_size(
+    monkeypatch, platform, at_once, groups
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    keys = list(jax.random.split(jax.random.key(0), 3))
+    keys = list(jax.random.split(jax.random.key(0), 11))
+    computed = []
 
-    def function(key):
-        traced.append(isinstance(key, jax.core.Tracer))
-        return jax.random.uniform(key)
+    def function(key, most):
+        value = jax.random.uniform(key, maxval=most)
+        jax.debug.callback(computed.append, value)
+        return value
 
-    traced = []
-    one = inference.over_chips(function, keys)
-    assert traced == ([True] if vmapped else [False] * 3)
-    np.testing.assert_array_equal(one, [jax.random.uniform(key) for key in keys])
-    traced.clear()
-    inference.over_chips(function, keys, vmap_chips=not vmapped)
-    assert traced == ([False] * 3 if vmapped else [True])
+    values = inference.over_chips(function, keys, (jnp.float32(0.5),), at_once)
+    alone = [jax.random.uniform(key, maxval=0.5) for key in keys]
+    np.testing.assert_array_equal(values, alone)
+    jax.effects_barrier()
+    assert len(computed) == sum(groups)
+    # The last chip fills the last group.
+    np.testing.assert_array_equal(computed[11:], alone[-1:] * (sum(groups) - 11))
 
 
 @pytest.mark.parametrize("layer", ["first", "head"])
@@ -328,6 +334,7 @@ def test_nothing_is_printed(ageing, capsys):
         ({"times": [math.inf]}, r"times=inf: must be a finite number"),
         ({"times": []}, r"times=\[\]: must name at least one"),
         ({"chips": 0}, r"chips=0: must be at least 1"),
+        ({"chips_at_once": 0}, r"chips_at_once=0: must be at least 1"),
         ({"chips": 1.5}, r"chips=1\.5: must be an integer"),
         ({"compensations": ["adabn"]}, r"compensation='adabn': .*mean 'adabs'"),
     ],

@@ -81,7 +81,39 @@ def init_state(
 ) -> TrainState:
     """Initial parameters, programmed onto devices where the transformation has any."""
     variables = _compiled_draws()(key, model, image_shape)
-    params, opt_state = _programmed(variables["params"], tx)
+    return _programmed(variables, tx)
+
+
+@functools.cache
+def _compiled_draws():
+    return jit_once(initial_variables, static_argnames=("model", "image_shape"))
+
+
+def jit_once(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` of draws that are made once.
+
+    On the CPU, LLVM takes longer to optimise the draws of all kernels than anything
+    else before the first step (10 s for a ResNet-8, 2 s without).
+    """
+    quick = {"xla_backend_optimization_level": 0}
+    on_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, **options, compiler_options=quick if on_cpu else None)
+
+
+def initial_variables(
+    key: jax.Array, model: nn.Module, image_shape: tuple[int, ...]
+) -> Any:
+    """Variables of the model, drawn, before any device holds them."""
+    return model.init(key, jnp.zeros((1, *image_shape)), train=False)
+
+
+def programmed(variables: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, from the variables of a model."""
+    params = variables["params"]
+    opt_state = tx.init(params)
+    if find_hic(opt_state) is not None:
+        # Devices are programmed with noise: train from what they hold.
+        params = read_params(params, hybrid_weights(opt_state))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -91,28 +123,8 @@ def init_state(
     )
 
 
-@functools.cache
-def _compiled_draws():
-    # It runs once: on the CPU, LLVM takes longer to optimise the draws of all kernels
-    # than anything else before the first step (10 s for a ResNet-8, 2 s without).
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(
-        lambda key, model, image_shape: model.init(
-            key, jnp.zeros((1, *image_shape)), train=False
-        ),
-        static_argnums=(1, 2),
-        compiler_options=options if jax.default_backend() == "cpu" else None,
-    )
-
-
 # A program of its own: all devices are one array, whose pulses it pays to optimise.
-@functools.partial(jax.jit, static_argnames="tx")
-def _programmed(params, tx):
-    opt_state = tx.init(params)
-    if find_hic(opt_state) is not None:
-        # Devices are programmed with noise: train from what they hold.
-        params = read_params(params, hybrid_weights(opt_state))
-    return params, opt_state
+_programmed = jax.jit(programmed, static_argnames="tx")
 
 
 def find_hic(opt_state: Any) -> HICState | None:

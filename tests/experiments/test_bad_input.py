@@ -162,6 +162,7 @@ READING = {
     "--times=nan": r"times=nan: must be a finite number",
     "--times=": r"times=.*: must name at least one",
     "--chips=0": r"chips=0: must be at least 1",
+    "--chips_at_once=0": r"chips_at_once=0: must be at least 1",
     "--compensations=adabn": r"compensation='adabn': .*mean 'adabs'",
     "--compensations=": r"compensations=.*: must",
     "--deploy=nandakumar_2018": r"deploy='nandakumar_2018': .*mean 'nandakumar_2019'",

@@ -1,6 +1,5 @@
 """Any words on the command line: a run that can be traced, or one clear message."""
 
-import functools
 import re
 import traceback
 from pathlib import Path
@@ -127,12 +126,12 @@ CORNERS = [
 def test_a_step_can_be_traced_at_the_corners(defined_flags, words):
     experiment = Experiment.of(parsed([*words.split(), "--channel_plan=textbook"]))
     run = steps.make_runner(experiment.step(), scan=True)
-    init = functools.partial(
-        steps._init,
-        model=experiment.model,
-        tx=experiment.tx,
-        image_shape=experiment.dataset.image_shape,
-    )
+
+    def init(key):
+        image_shape = experiment.dataset.image_shape
+        variables = steps.initial_variables(key, experiment.model, image_shape)
+        return steps.programmed(variables, experiment.tx)
+
     state = jax.eval_shape(init, experiment.init_key)
     train = jax.eval_shape(lambda: steps.arrays(experiment.dataset, "train"))
     two_batches = jax.eval_shape(lambda: experiment.epoch_order(0)[:2])

@@ -367,7 +367,7 @@ def test_a_job_that_is_stopped_says_so_or_is_queued_again(
             raise Stopped(requests.asked(), 7)
 
     monkeypatch.setattr(train_lib, "train", train)
-    monkeypatch.setattr(jobs.Experiment, "of", lambda config: None)
+    monkeypatch.setattr(jobs.Experiment, "of", lambda config, mesh: None)
     monkeypatch.setattr(jobs.launch, "prepare_process", lambda: None)
     before = {
         # Submitit's own handlers: it ignores the first.
@@ -387,6 +387,128 @@ def test_a_job_that_is_stopped_says_so_or_is_queued_again(
         assert error is None
     else:
         assert error.startswith("Stopped: SIGTERM: saved at step 7; started again")
+
+
+# ---- runs that differ in their seeds, as one job
+
+
+def _trainings(tmp_path, runs):
+    return [
+        jobs.Training(
+            run.name, RunPaths.of(tmp_path, run.name), run.config, run.steps, {}
+        )
+        for run in runs
+    ]
+
+
+def _seeds(job):
+    return [training.config.train.seed for training in job.members]
+
+
+def test_seeds_of_one_configuration_are_one_job(tmp_path, runs):
+    trainings = _trainings(tmp_path, runs("--widths=0.5,1", "--seeds=6"))
+    _finish(trainings[2].paths)  # Width 0.5, seed 1.
+    grouped = jobs.together(trainings, 4)
+    assert [job.name for job in grouped] == [
+        "hic-width0.5-seed0",
+        "hic-width0.5-seed4",
+        "hic-width1-seed0",
+        "hic-width1-seed3",
+        "hic-width0.5-seed1",
+    ]
+    # As equal as possible, and what is finished is left out.
+    assert [_seeds(job) for job in grouped] == [
+        [0, 2, 3], [4, 5], [0, 1, 2], [3, 4, 5], [1],
+    ]  # fmt: skip
+    assert jobs.together(trainings, 1) == trainings
+
+
+def test_of_runs_trained_together_each_fails_for_itself(tmp_path, runs, monkeypatch):
+    trainings = _trainings(tmp_path, runs("--seeds=3"))
+    _finish(trainings[0].paths)
+    asked = []
+
+    def train_together(experiments, workdirs):
+        asked.extend(Path(workdir).name for workdir in workdirs)
+        _finish(trainings[1].paths)
+        return [None, train_lib.TrainingDiverged("step 3: the loss is nan")]
+
+    monkeypatch.setattr(jobs, "train_together", train_together)
+    job = jobs.Together.of(trainings)
+    ended, running = [], set()
+
+    class Watched(jobs.Here):
+        def submit(self, training):
+            assert running == {t.name for t in trainings}
+            super().submit(training)
+
+    jobs.follow(Watched(), [job], at_once=1, running=running, ended=ended.append)
+    assert asked == [trainings[1].name, trainings[2].name]
+    assert ended == [job] and running == set()
+    assert [t.paths.error() is None for t in trainings] == [True, True, False]
+    assert (
+        trainings[2].paths.error().endswith("TrainingDiverged: step 3: the loss is nan")
+    )
+    assert not job.is_finished()
+
+
+def test_a_job_of_several_that_ends_without_a_result_has_failed(tmp_path, runs):
+    trainings = _trainings(tmp_path, runs("--seeds=3"))
+
+    class Dies(jobs.Here):
+        def submit(self, training):
+            _finish(trainings[0].paths)
+            trainings[1].paths.set_error("TrainingDiverged: step 3")
+
+    job = jobs.Together.of(trainings)
+    jobs.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.log_end)
+    first, second, third = (training.paths.error() for training in trainings)
+    assert first is None and second == "TrainingDiverged: step 3"
+    assert "ended without a result" in third
+
+
+def test_what_stops_all_is_told_of_all_that_are_left(tmp_path, runs, monkeypatch):
+    trainings = _trainings(tmp_path, runs("--seeds=3"))
+    _finish(trainings[1].paths)
+
+    def train_together(experiments, workdirs):
+        raise MemoryError("too many at once")
+
+    monkeypatch.setattr(jobs, "train_together", train_together)
+    with pytest.raises(MemoryError):
+        jobs.Together.of(trainings).train()
+    errors = [training.paths.error() or "" for training in trainings]
+    assert ["MemoryError: too many" in error for error in errors] == [True, False, True]
+
+
+def test_by_default_accelerators_train_seeds_at_once(monkeypatch):
+    monkeypatch.setattr(jobs, "visible_gpus", lambda: [0, 1])
+    assert sweep.default_together("here", 1, 20) == 1  # A CPU.
+    assert sweep.default_together("slurm", None, 20) == 1
+    assert sweep.default_together("local", 2, 20) == 8
+    assert sweep.default_together("local", 2, 6) == 3  # Each has something to do.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert sweep.default_together("here", 1, 20) == 8 * jax.local_device_count()
+
+
+@pytest.mark.parametrize(
+    ("given", "at_once", "threads"),
+    [
+        ({}, 2, "3"),
+        ({}, 9, "1"),
+        ({"PJRT_NPROC": "5"}, 2, "5"),
+        ({"NPROC": "4"}, 2, None),
+    ],
+)
+def test_processes_share_the_cores(monkeypatch, given, at_once, threads):
+    for name in ("NPROC", "PJRT_NPROC"):
+        monkeypatch.setenv(name, "")  # Restored when the test ends.
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
+    jobs.Local([], at_once)
+    assert os.environ.get("PJRT_NPROC") == threads
 
 
 @pytest.fixture
@@ -498,14 +620,16 @@ config.define_flags()
 app.run(sweep.main)
 """
 MOMENTS = {
-    # In the second epoch of FP32,
-    "log:5": ("fp32-width1-seed0", "checkpoints/3"),
-    # and after the last step of HIC, before its summary.
-    "update_summary:2": ("hic-width1-seed0", "checkpoints/6"),
+    # In the second epoch of FP32, whose first checkpoint may just be being written,
+    "log:5": ("fp32-width1-seed0", "metrics.jsonl"),
+    # before the first step of HIC,
+    "begin_metrics:2": ("hic-width1-seed0", "config.json"),
+    # and after its last step, before its summary.
+    "update_summary:1": ("hic-width1-seed0", "checkpoints/6"),
 }
 
 
-def test_a_sweep_killed_at_two_moments_ends_as_one_left_alone(
+def test_a_sweep_killed_at_three_moments_ends_as_one_left_alone(
     tmp_path, alone, compiled, parse, capsys
 ):
     path = tmp_path / "killed"
@@ -517,7 +641,7 @@ def test_a_sweep_killed_at_two_moments_ends_as_one_left_alone(
             text=True,
         )
         assert process.returncode == -9, process.stderr
-        assert list((path / run).glob(saved))
+        assert (path / run / saved).exists()
         assert not (path / run / "summary.json").exists()
     assert set(_summaries(path)) == {"fp32-width1-seed0"}
     capsys.readouterr()
@@ -555,6 +679,21 @@ def test_what_is_finished_stays_and_the_grid_grows(
     assert len(entries) == 4
     finished = [path.name for path in sweep_folder.finished_folders(alone.path)]
     assert finished == [entry["name"] for entry in entries][:3]
+
+
+def test_seeds_trained_at_once_are_runs_like_any_other(tmp_path, parse, capsys):
+    path = tmp_path / "together"
+    words = (*TINY, "--algorithms=fp32", "--seeds=2", "--epochs=1", "--together=2")
+    sweep.main(parse(*words, workdir=path))
+    table = capsys.readouterr().out
+    assert sorted(path.glob("jobs/*/lock")) == [
+        path / "jobs" / f"fp32-width1-seed{seed}" / "lock" for seed in (0, 1)
+    ]
+    assert set(_summaries(path)) == {"fp32-width1-seed0", "fp32-width1-seed1"}
+    assert len(sweep_folder.finished_folders(path)) == 2
+    # Nothing is left to be trained, together or alone.
+    sweep.main(parse(*words[:-1], workdir=path))
+    assert capsys.readouterr().out == table
 
 
 def test_processes_of_submitit_and_one_that_was_left(

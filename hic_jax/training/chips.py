@@ -1,0 +1,247 @@
+"""Many chips at once: the functions of `steps`, over an axis of chips.
+
+A chip is a sample of the devices with a training of its own: initial weights, order
+and augmentation of the images, writes, reads, all by its own keys. The images are
+shared. Chip i of many draws what it draws alone (with JAX's default generator), and
+computes the same but for rounding: another shape is another order of sums.
+
+A state of chips is a `TrainState` whose leaves have a leading axis of chips, but for
+those without dimensions: counts of steps, which chips that are trained at once have in
+common. So a refresh that is due every tenth step remains one that most steps leave out;
+with a count for each chip, all steps would compute it.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hic_jax.training import steps
+from hic_jax.training.steps import Arrays, StepFn, TrainState
+
+AXIS = "chips"
+_EACH, _ALL = PartitionSpec(AXIS), PartitionSpec()
+
+# On an accelerator, which one small network leaves mostly idle. A choice, not measured.
+PER_DEVICE = 8
+
+
+def default_at_once() -> int:
+    """How many chips to compute at once.
+
+    On the CPU one: a convolution with kernels of its own for each chip is a grouped
+    one, three times slower there than one after the other. On accelerators `PER_DEVICE`
+    for each of them.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return 1 if on_cpu else PER_DEVICE * jax.local_device_count()
+
+
+def make_mesh(chips: int) -> Mesh:
+    """The devices that so many chips are spread over: as many as there is use for."""
+    return Mesh(np.array(jax.local_devices()[:chips]), (AXIS,))
+
+
+def filled(members: Sequence[Any], mesh: Mesh, at_least: int = 1) -> list[Any]:
+    """The members, and the last one again: equally many for each device.
+
+    Args:
+      members: of a group of chips.
+      mesh: devices that they are spread over.
+      at_least: how many there must be in all.
+    """
+    count = mesh.size * math.ceil(max(len(members), at_least) / mesh.size)
+    return [*members, *members[-1:] * (count - len(members))]
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Puts each chip of a tree of chips on its device."""
+    shardings = jax.tree.map(
+        lambda x: NamedSharding(mesh, _EACH if jnp.ndim(x) else _ALL), tree
+    )
+    return jax.device_put(tree, shardings)
+
+
+def everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Puts a copy of what all chips share on each device; batches are not split."""
+
+    def whole(x):
+        return x.replace(mesh=None) if isinstance(x, Arrays) else x
+
+    tree = jax.tree.map(whole, tree, is_leaf=lambda x: isinstance(x, Arrays))
+    return jax.device_put(tree, NamedSharding(mesh, _ALL))
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """One tree of chips, from that of each.
+
+    Raises:
+      ValueError: if they have done different numbers of steps.
+    """
+
+    def join(*leaves):
+        if not _is_count(leaves[0]):
+            return jnp.stack(leaves)
+        counts = sorted(set(map(int, leaves)))
+        if len(counts) > 1:
+            raise ValueError(
+                f"states: have counts of {counts}; chips that are trained at once must "
+                "have done the same number of steps"
+            )
+        return jnp.copy(leaves[0])  # Runners donate it.
+
+    return jax.tree.map(join, *trees)
+
+
+def unstack(tree: Any, chips: int) -> list[Any]:
+    """The tree of each of the first chips, on one device: the inverse of `stack`."""
+    device = jax.local_devices()[0]
+    return [
+        jax.device_put(
+            jax.tree.map(lambda x, i=i: x[i] if jnp.ndim(x) else jnp.copy(x), tree),
+            device,
+        )
+        for i in range(chips)
+    ]
+
+
+def _is_count(x: Any) -> bool:
+    """Whether a leaf of one chip's state is a count of steps."""
+    return jnp.ndim(x) == 0 and jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def _axes(tree: Any) -> Any:
+    """Of `jax.vmap`, for a tree of chips."""
+    return jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, tree)
+
+
+MakeTx = Callable[[jax.Array], optax.GradientTransformation]
+
+
+def init_states(
+    init_keys: jax.Array,
+    device_keys: jax.Array,
+    model: nn.Module,
+    make_tx: MakeTx,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """`steps.init_state` of every chip.
+
+    Args:
+      init_keys: (chips,) keys of the initial parameters.
+      device_keys: (chips,) keys of the devices.
+      model: called with ``(images, train=)``.
+      make_tx: the transformation, from the key of its devices.
+      image_shape: (h, w, c).
+
+    Returns:
+      A state of chips.
+    """
+    return _compiled_init()(init_keys, device_keys, model, make_tx, image_shape)
+
+
+@functools.cache
+def _compiled_init():
+    return steps.jit_once(
+        _init_states, static_argnames=("model", "make_tx", "image_shape")
+    )
+
+
+def _init_states(init_keys, device_keys, model, make_tx, image_shape):
+    def init(init_key, device_key):
+        variables = steps.initial_variables(init_key, model, image_shape)
+        return steps.programmed(variables, make_tx(device_key))
+
+    state = jax.eval_shape(init, init_keys[0], device_keys[0])
+    counts = jax.tree.map(lambda x: None if _is_count(x) else 0, state)
+    return jax.vmap(init, out_axes=counts)(init_keys, device_keys)
+
+
+def make_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    keys: jax.Array,
+    *,
+    mesh: Mesh,
+    augmentation: str,
+    label_smoothing: float,
+) -> StepFn:
+    """`steps.make_step` of every chip, each on its device of a mesh.
+
+    Args:
+      model: called with ``(images, train=)``.
+      tx: makes the updates; what it was made with, such as its key, is in the states.
+      keys: (chips,) of the augmentation draws.
+      mesh: from `make_mesh`; its size must divide the number of chips.
+      augmentation: of `hic_jax.data.POLICIES`.
+      label_smoothing: share of the target that is spread over all classes.
+
+    Returns:
+      ``step(states, train_arrays, indices)``, for a state of chips and (chips, batch)
+      indices, which returns the new one and a dict of (chips,) float32 metrics.
+      `steps.make_runner` runs many, of (k, chips, batch) indices.
+    """
+
+    def step_of_one(key, state, train, indices):
+        step = steps.make_step(
+            model, tx, key, augmentation=augmentation, label_smoothing=label_smoothing
+        )
+        return step(state, train, indices)
+
+    def step(states, train, indices):
+        axes = _axes(states)
+        specs = jax.tree.map(lambda x: _EACH if jnp.ndim(x) else _ALL, states)
+        of_device = jax.vmap(
+            step_of_one, in_axes=(0, axes, None, 0), out_axes=(axes, 0)
+        )
+        return jax.shard_map(
+            of_device,
+            mesh=mesh,
+            in_specs=(_EACH, specs, _ALL, _EACH),
+            out_specs=(specs, _EACH),
+            # Chips have nothing to tell each other: there is nothing to be checked, and
+            # loops inside would have to say for each value that it is of one device.
+            check_vma=False,
+        )(keys, states, train, indices)
+
+    return step
+
+
+def epoch_orders(keys: jax.Array, size: int, batch_size: int) -> jax.Array:
+    """`steps.epoch_order` of every chip: (steps, chips, batch_size) indices."""
+    return jax.vmap(lambda key: steps.epoch_order(key, size, batch_size), out_axes=1)(
+        keys
+    )
+
+
+def accuracies(
+    keys: jax.Array,
+    model: nn.Module,
+    states: TrainState,
+    split: Arrays,
+    *,
+    batch_size: int = 500,
+) -> list[float]:
+    """`steps.accuracy` of every chip, on the devices where its state is.
+
+    Args:
+      keys: (chips,) of the read noise.
+      model: called with ``(images, train=)``.
+      states: a state of chips.
+      split: images and labels, `everywhere`.
+      batch_size: images per read.
+    """
+
+    def correct(key, state):
+        network = steps.Network.of(state)
+        return steps.correct_answers(key, model, network, split, batch_size=batch_size)
+
+    counts = jax.vmap(correct, in_axes=(0, _axes(states)))(keys, states)
+    return [int(count) / split.labels.shape[0] for count in np.asarray(counts)]

@@ -1,0 +1,131 @@
+"""Runs trained together: each is what it is alone, whatever interrupts them."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import train as train_lib
+from experiments.config import TrainConfig, resolve
+from experiments.run_folder import RunFolder
+from experiments.setup import Experiment
+from experiments.together import train_together
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+
+SEEDS, EPOCH = 2, 3  # Runs; steps of an epoch. They have two epochs.
+
+
+def _experiment(seed, **fields):
+    plan = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
+    return Experiment.of(resolve(TrainConfig(seed=seed, **plan | fields)))
+
+
+def _train(path):
+    return train_together(
+        [_experiment(seed) for seed in range(SEEDS)],
+        [str(path / str(seed)) for seed in range(SEEDS)],
+        log_every=2,
+    )
+
+
+def _rows(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
+
+
+def _summary(path):
+    return json.loads((path / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    path = tmp_path_factory.mktemp("together")
+    assert _train(path) == [None] * SEEDS
+    return path
+
+
+def _is_the_same_run(path, other):
+    """Asserts that two run folders hold the same run, but for rounding."""
+    rows, others = _rows(path), _rows(other)
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, same in zip(rows, others, strict=True):
+        assert set(row) == set(same)
+        # Where rounding meets the draw of stochastic rounding, one LSB of a weight.
+        assert row["loss"] == pytest.approx(same["loss"], rel=1e-3)
+        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=1e-3)
+        # One of 479 training images, or of 360 test images.
+        assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1 / 479)
+        assert row["learning_rate"] == same["learning_rate"]
+    summary, same = _summary(path), _summary(other)
+    timed = {"seconds_per_step"}  # Not where nothing was left to be trained.
+    assert set(summary) | timed == set(same) | timed
+    assert summary["test_accuracy"] == pytest.approx(same["test_accuracy"], abs=1 / 360)
+    assert summary["steps"] == same["steps"] == 2 * EPOCH
+    assert summary["inference_bits"] == same["inference_bits"]
+
+
+def test_each_run_is_what_it_is_alone(together, tmp_path):
+    alone = tmp_path / "alone"
+    train_lib.train(_experiment(1), str(alone), log_every=2, progress=False)
+    _is_the_same_run(together / "1", alone)
+    files = ["config.json", "summary.json", "learning_curves.png"]
+    for path in (together / "1", alone):
+        assert all((path / name).is_file() for name in files)
+        assert list((path / "tensorboard").iterdir())
+    assert len({_summary(together / str(seed))["train_loss"] for seed in range(2)}) == 2
+    assert _summary(together / "1")["seconds_per_step"] > 0
+
+
+def test_runs_at_different_steps_end_as_they_would_have(together, tmp_path):
+    # Killed between the first checkpoints of the two: one is an epoch ahead.
+    ahead = tmp_path / "0"
+    shutil.copytree(together / "0", ahead)
+    os.remove(ahead / "summary.json")
+    shutil.rmtree(ahead / "checkpoints" / str(2 * EPOCH))
+    at_once = []
+    original = train_lib.check_losses
+
+    def check_losses(losses, step):
+        at_once.append(step)
+        original(losses, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_lib, "check_losses", check_losses)
+        assert _train(tmp_path) == [None] * SEEDS
+    # One alone for an epoch, then both, in intervals of two steps and of one.
+    assert at_once == [0, 2, 3, 3, 5, 5]
+    for seed in range(SEEDS):
+        _is_the_same_run(tmp_path / str(seed), together / str(seed))
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, monkeypatch):
+    original = train_lib.check_losses
+    calls = []
+
+    def check_losses(losses, step):
+        calls.append(step)
+        losses = np.full_like(losses, np.nan) if len(calls) == 5 else losses
+        original(losses, step)
+
+    monkeypatch.setattr(train_lib, "check_losses", check_losses)
+    errors = _train(tmp_path)
+    # In the second interval of two runs, then of one.
+    assert calls == [0, 0, 2, 2, 3, 3, 5]
+    assert errors[1] is None and "step 4: the loss is nan" in str(errors[0])
+    assert not (tmp_path / "0" / "summary.json").exists()
+    assert [row["step"] for row in _rows(tmp_path / "0")] == [2, 3]
+    folder = RunFolder.read(str(tmp_path / "0"))
+    assert folder.latest_step() == EPOCH
+    folder.close()
+    _is_the_same_run(tmp_path / "1", together / "1")
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_refused(tmp_path):
+    experiments = [_experiment(0), _experiment(1, learning_rate=0.5)]
+    with pytest.raises(
+        ValueError, match=r"more than their seeds: train\.learning_rate"
+    ):
+        train_together(experiments, [str(tmp_path / "0"), str(tmp_path / "1")])
+    assert list(tmp_path.iterdir()) == []
