@@ -428,7 +428,6 @@ def test_of_several_processes_the_first_one_writes(tmp_path, config, monkeypatch
     before = _files(tmp_path)
     monkeypatch.setattr(jax, "process_index", lambda *arguments: 1)
     folder = RunFolder.for_training(str(tmp_path), config)
-    assert not folder.writes
     folder.begin_metrics(0)
     _log(folder, 2, 4)
     assert folder.update_summary(steps=4) == {"steps": 4}

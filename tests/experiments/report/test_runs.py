@@ -239,7 +239,7 @@ def test_every_field_of_the_devices_is_told_from_the_others():
     digital = {
         "algorithm", "dataset", "data_dir", "depth", "width", "channel_plan", "epochs",
         "batch_size", "learning_rate", "schedule", "warmup", "momentum", "weight_decay",
-        "label_smoothing", "augmentation", "shift", "seed",
+        "label_smoothing", "augmentation", "shift", "compute_dtype", "seed",
     }  # fmt: skip
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     assert {n for n in names if not f"train.{n}".startswith(runs.DEVICES)} == digital
