@@ -18,7 +18,7 @@ from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.chips import MakeTx
-from hic_jax.training.mesh import make_mesh, replicate
+from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.schedules import SCHEDULES
 
 
@@ -140,6 +140,14 @@ class Experiment:
         )
         return replicate(state, self.mesh)
 
+    def state_shapes(self) -> steps.TrainState:
+        """Shapes and shardings of `init_state`, which draws and programs nothing."""
+        shapes = steps.state_shapes(
+            self.init_key, self.model, self.tx, self.dataset.image_shape
+        )
+        everywhere = replicated(self.mesh)
+        return jax.tree.map(lambda x: x.update(sharding=everywhere), shapes)
+
     def step(self) -> steps.StepFn:
         """One training step; see `hic_jax.training.steps.make_step`."""
         return steps.make_step(
@@ -150,7 +158,7 @@ class Experiment:
             label_smoothing=self.config.train.label_smoothing,
         )
 
-    def runner(self):
+    def runner(self) -> steps.Runner:
         """Runs training steps; see `hic_jax.training.steps.make_runner`."""
         return steps.make_runner(self.step())
 

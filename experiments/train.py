@@ -13,6 +13,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -113,13 +114,19 @@ def _train(
     # ---- set up
     config = experiment.config
     logging.info("configuration:\n%s", config.to_json())
-    state = folder.resume(experiment.init_state())
-    step = int(state.step)
-    folder.begin_metrics(step)
+    last = last_step(experiment, max_steps)
     train_set = experiment.arrays("train")
     test_set = experiment.arrays("test")
     run = experiment.runner()
-    last = last_step(experiment, max_steps)
+    # Python traces the step while XLA draws and programs the initial state.
+    with futures.ThreadPoolExecutor(1) as beside:
+        start = beside.submit(experiment.init_state)
+        if not folder.summary():  # Otherwise there may be nothing to train.
+            batches = experiment.epoch_order(0)[: min(log_every, last)]
+            run.compile(experiment.state_shapes(), train_set, batches)
+    state = folder.resume(start.result())
+    step = int(state.step)
+    folder.begin_metrics(step)
 
     # ---- train
     seconds = []

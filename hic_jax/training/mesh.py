@@ -71,10 +71,15 @@ def replicate(tree: Any, mesh: Mesh | None) -> Any:
     return tree if mesh is None else _replicate(tree, mesh)
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what has a copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 # Outside of jit, only a compiled program takes what each process has to a mesh of all.
 @functools.partial(jax.jit, static_argnames="mesh")
 def _replicate(tree: Any, mesh: Mesh) -> Any:
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def share(x: jax.Array, mesh: Mesh | None) -> jax.Array:

@@ -1,5 +1,6 @@
 """One training step, an evaluation, and how many of them run at once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -82,6 +83,17 @@ def init_state(
     """Initial parameters, programmed onto devices where the transformation has any."""
     variables = _compiled_draws()(key, model, image_shape)
     return _programmed(variables, tx)
+
+
+def state_shapes(
+    key: jax.Array,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+) -> TrainState:
+    """`jax.ShapeDtypeStruct`s of what `init_state` makes: traced, but not drawn."""
+    variables = _compiled_draws().eval_shape(key, model, image_shape)
+    return _programmed.eval_shape(variables, tx)
 
 
 @functools.cache
@@ -208,39 +220,68 @@ def _device_events(opt_state: Any) -> dict[str, jax.Array]:
     return {name: jnp.sum(x) for name, x in vars(hic_state.events).items()}
 
 
-def make_runner(
-    step: StepFn, *, scan: bool | None = None
-) -> Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, dict]]:
+@dataclasses.dataclass(frozen=True)
+class Runner:
     """Runs many steps: a scan where there is an accelerator, a loop on the CPU.
 
     XLA runs the gradient of a convolution inside `lax.scan` 30 times slower on the CPU
     (jax-ml/jax#12868); on GPU and TPU a scan spares the dispatch of every step.
 
+    Attributes:
+      program: what is compiled: one step, or a scan of steps.
+      scan: which of the two.
+    """
+
+    program: Any
+    scan: bool
+
+    def __call__(
+        self, state: TrainState, train: Arrays, indices: jax.Array
+    ) -> tuple[TrainState, dict]:
+        """Trains k steps.
+
+        Args:
+          state: consumed (donated).
+          train: training images.
+          indices: (k, batch) of the images of every step.
+
+        Returns:
+          The state after k steps and the metrics, each (k,).
+        """
+        if self.scan:
+            return self.program(state, train, indices)
+        rows = []
+        for batch in indices:
+            state, metrics = self.program(state, train, batch)
+            rows.append(metrics)
+        return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
+
+    def compile(self, state: TrainState, train: Arrays, indices: jax.Array) -> None:
+        """Compiles what a call with such arguments runs, which then starts at once.
+
+        Args:
+          state: shapes, with shardings, are enough.
+          train: likewise.
+          indices: likewise.
+        """
+        batch = indices if self.scan else indices[0]
+        self.program.lower(state, train, batch).compile()
+
+
+def make_runner(step: StepFn, *, scan: bool | None = None) -> Runner:
+    """A `Runner` of steps.
+
     Args:
       step: from `make_step`.
       scan: overrides the choice by platform.
-
-    Returns:
-      ``run(state, train_arrays, indices)`` for (k, batch) indices: the state after k
-      steps and the metrics, each (k,). The state given is consumed (donated).
     """
     if scan is None:
         scan = jax.default_backend() != "cpu"
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def run_scan(state, train, indices):
+    def scan_steps(state, train, indices):
         return jax.lax.scan(lambda s, i: step(s, train, i), state, indices)
 
-    one_step = jax.jit(step, donate_argnums=0)
-
-    def run_loop(state, train, indices):
-        rows = []
-        for batch in indices:
-            state, metrics = one_step(state, train, batch)
-            rows.append(metrics)
-        return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
-
-    return run_scan if scan else run_loop
+    return Runner(jax.jit(scan_steps if scan else step, donate_argnums=0), scan)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "batch_size"))

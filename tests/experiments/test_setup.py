@@ -48,6 +48,19 @@ def test_digital_layers_that_can():
         setup.check_digital_layers(layers, MODEL, (8, 8, 1))
 
 
+@pytest.mark.usefixtures("quick_compilation", "one_block")
+def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(caplog):
+    experiment = setup.Experiment.of(resolve(TrainConfig(channel_plan="one_block")))
+    run, train = experiment.runner(), experiment.arrays("train")
+    state, batches = experiment.init_state(), experiment.epoch_order(0)[:1]
+    with jax.log_compiles():
+        run.compile(experiment.state_shapes(), train, batches)
+        assert "XLA compilation of jit(step)" in caplog.text
+        caplog.clear()
+        run(state, train, batches)
+    assert "XLA compilation of jit(step)" not in caplog.text
+
+
 @pytest.mark.parametrize("converters", [True, False])
 @pytest.mark.usefixtures("quick_compilation", "one_block")
 def test_bfloat16_is_for_products_and_not_for_devices(converters):

@@ -178,6 +178,20 @@ def test_every_device_event_is_a_metric():
     assert jnp.all(metrics["accepted_lsbs"] > 0)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_program_compiled_ahead_from_shapes_is_the_one_that_runs(scan, caplog):
+    state, step = _new_training()
+    run = steps.make_runner(step, scan=scan)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
+    compiled = f"XLA compilation of jit({'scan_steps' if scan else 'step'})"
+    with jax.log_compiles():
+        run.compile(shapes, _images(), _batches())
+        assert compiled in caplog.text
+        caplog.clear()
+        run(state, _images(), _batches())
+    assert compiled not in caplog.text
+
+
 @pytest.mark.parametrize("augmentation", ["none", "crop"])
 def test_every_step_augments_anew(augmentation):
     state, step = _training("fp32", rate=0.0, augmentation=augmentation)
