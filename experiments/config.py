@@ -23,6 +23,7 @@ ANALOG_ALGORITHMS = ("hic",)
 ANALOG_FIELDS = (
     "analog_learning_rate",
     "analog_trust_ratio",
+    "analog_norm_decay",
     "analog_momentum",
     "analog_weight_decay",
     "preset",
@@ -60,6 +61,8 @@ class TrainConfig:
         ratio, their relative change in a step.
       analog_trust_ratio: whether gradients of analog weights are brought to the norm of
         the weights, tensor by tensor.
+      analog_norm_decay: with the trust ratio: decay of analog weights in a step, over
+        the square of their learning rate; at 0.5 their norm stays about the same.
       analog_momentum: of analog weights; costs a floating-point buffer.
       analog_weight_decay: of analog weights.
       label_smoothing: share of the target that is spread over all classes.
@@ -92,6 +95,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     analog_learning_rate: float = 0.04
     analog_trust_ratio: bool = True
+    analog_norm_decay: float = 0.5
     analog_momentum: float = 0.0
     analog_weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -119,7 +123,7 @@ class TrainConfig:
             checks.above(name, getattr(self, name), 0.0)
         for name in ("warmup", "label_smoothing", "momentum", "analog_momentum"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
-        for name in ("weight_decay", "analog_weight_decay"):
+        for name in ("weight_decay", "analog_norm_decay", "analog_weight_decay"):
             checks.at_least(name, getattr(self, name), 0.0)
 
     @property

@@ -95,6 +95,7 @@ class Experiment:
             weight_decay=train.weight_decay,
             analog_schedule=shape(train.analog_learning_rate, total, warmup_steps),
             analog_trust_ratio=train.analog_trust_ratio,
+            analog_norm_decay=train.analog_norm_decay,
             analog_momentum=train.analog_momentum,
             analog_weight_decay=train.analog_weight_decay,
             digital_layers=train.digital_paths,

@@ -31,23 +31,27 @@ def quantise(
 
 
 def accumulate(
-    word: jax.Array, lsbs: jax.Array, bits: int
+    word: jax.Array, lsbs: jax.Array, bits: int, steps: int = 1
 ) -> tuple[jax.Array, jax.Array]:
     """Adds LSBs to the word; what leaves its range is carried in whole steps.
 
-    ``new_word + carry * 2^(bits-1) == word + lsbs``, always.
+    ``new_word + carry * 2^(bits-1) / steps == word + lsbs``, always.
 
     Args:
       word: int8 in [-2^(bits-1), 2^(bits-1) - 1].
       lsbs: int32.
       bits: width of the word.
+      steps: SET steps that half the range stands for, a power of two: each is that
+        many times fewer LSBs.
 
     Returns:
       The new word (int8) and the carry (int32): 0 while the sum stays in range, else
-      the sum over 2^(bits-1), towards zero.
+      as few steps as bring it back.
     """
     half = 2 ** (bits - 1)
+    step = half // steps
     total = word.astype(jnp.int32) + lsbs
     in_range = (total >= -half) & (total < half)
-    carry = jnp.where(in_range, 0, jnp.sign(total) * (jnp.abs(total) // half))
-    return (total - carry * half).astype(jnp.int8), carry
+    beyond = jnp.sign(total) * (1 + (jnp.abs(total) - half) // step)
+    carry = jnp.where(in_range, 0, beyond)
+    return (total - carry * step).astype(jnp.int8), carry

@@ -15,8 +15,8 @@ class HICSpec:
     A weight is :math:`W = (G^+ - G^-) / s`, with :math:`s = 2^{b_M - 1} \epsilon /
     w_{max}` uS per unit of weight (not above ``g_max`` for ``w_max``), epsilon the
     mean conductance of one SET pulse and :math:`w_{max} = \alpha\,\mathrm{std}(W)` at
-    initialisation. One LSB of the accumulator stands for :math:`\epsilon /
-    2^{b_L - 1}`.
+    initialisation. One LSB of the accumulator stands for :math:`n \epsilon / 2^{b_L -
+    1}`, where n is ``word_steps``.
 
     The abstract of the paper gives no bit widths and no rules; the defaults below are
     choices of this project, each with its reason.
@@ -27,6 +27,10 @@ class HICSpec:
       multilevel_bits: nominal bits b_M of a pair, 2 to 8. Sets how much conductance
         the initial weights use, and what `model_size` counts.
       lsb_bits: bits b_L of the accumulator word, 2 to 8.
+      word_steps: SET steps that half the range of the word stands for, a power of two;
+        a carry takes one of them. At 1 it leaves the word near zero, so that the next
+        carry may as well lead back. At 2 it leaves it half full, three steps from a
+        carry back: updates that only fluctuate fire a third of the noisy pulses.
       update_bits: width of the bus that brings updates to the accumulator, 2 to 16;
         an update beyond it is clipped, and counted.
       w_max_sigmas: alpha, the weight of full nominal range in standard deviations.
@@ -37,8 +41,8 @@ class HICSpec:
       refresh_every: steps between looks for pairs to refresh; 0 never refreshes.
       refresh_above: a pair is due when one device is above this conductance, uS. Low,
         because the mean of a pulse falls faster with conductance than its noise ...
-      refresh_difference: ... and its difference is below this, uS, so that rewriting
-        it gains room.
+      refresh_common: ... and both are above this, uS: what they hold in common is the
+        room that a rewrite gains.
       refresh_pulses: SET pulses per device at the most when a difference is written.
       refresh_verify: whether a rewrite reads before every pulse and stops at its
         target, or fires a planned number of pulses blind.
@@ -50,12 +54,13 @@ class HICSpec:
     binary: BinarySpec = dataclasses.field(default_factory=BinarySpec)
     multilevel_bits: int = 4
     lsb_bits: int = 7
+    word_steps: int = 2
     update_bits: int = 8
     w_max_sigmas: float = 1.5
     stochastic_rounding: bool = True
     refresh_every: int = 10
-    refresh_above: float = 5.0
-    refresh_difference: float = 4.0
+    refresh_above: float = 2.5
+    refresh_common: float = 0.5
     refresh_pulses: int = 20
     refresh_verify: bool = True
     seconds_per_step: float = 0.1
@@ -70,18 +75,21 @@ class HICSpec:
             raise ValueError(f"binary={self.binary!r}: must be a BinarySpec")
         checks.integer("multilevel_bits", self.multilevel_bits, 2, 8)
         checks.integer("lsb_bits", self.lsb_bits, 2, 8)
+        checks.integer("word_steps", self.word_steps, 1, 2 ** (self.lsb_bits - 1))
+        if self.word_steps & (self.word_steps - 1):
+            raise ValueError(f"word_steps={self.word_steps}: must be a power of two")
         checks.integer("update_bits", self.update_bits, 2, 16)
         checks.above("w_max_sigmas", self.w_max_sigmas, 0.0)
         checks.integer("refresh_every", self.refresh_every, 0)
         checks.at_least("refresh_above", self.refresh_above, 0.0)
-        checks.at_least("refresh_difference", self.refresh_difference, 0.0)
+        checks.at_least("refresh_common", self.refresh_common, 0.0)
         checks.integer("refresh_pulses", self.refresh_pulses, 1, 255)
         checks.above("seconds_per_step", self.seconds_per_step, 0.0)
 
     @property
     def lsb(self) -> float:
         """Conductance that one LSB of the accumulator stands for, uS."""
-        return self.multilevel.mean_step / 2 ** (self.lsb_bits - 1)
+        return self.word_steps * self.multilevel.mean_step / 2 ** (self.lsb_bits - 1)
 
     @property
     def full_scale(self) -> float:

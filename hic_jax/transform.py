@@ -190,7 +190,9 @@ def _write(
     if spec.stochastic_rounding:
         uniform = jax.random.uniform(round_key, lsbs.shape, jnp.float32)
     passed, clipped = accumulator.quantise(lsbs, uniform, spec.update_bits)
-    word, carry = accumulator.accumulate(weights.accumulator, passed, spec.lsb_bits)
+    word, carry = accumulator.accumulate(
+        weights.accumulator, passed, spec.lsb_bits, spec.word_steps
+    )
     cells, held = binary.write(weights.binary, weights.accumulator, word, spec.lsb_bits)
     pairs, futile = pair.set_pulses(
         set_key, weights.multilevel, carry, time, spec.multilevel
@@ -229,11 +231,9 @@ def _write(
 
 
 def refresh_due(pairs: pair.PairState, spec: HICSpec) -> jax.Array:
-    """Pairs near saturation that a rewrite would give room: (n,) bool."""
-    g = pairs.g
-    return (jnp.max(g, axis=0) > spec.refresh_above) & (
-        jnp.abs(g[0] - g[1]) < spec.refresh_difference
-    )
+    """Pairs whose devices are high, and hold much in common: (n,) bool."""
+    high = jnp.max(pairs.g, axis=0) > spec.refresh_above
+    return high & (jnp.min(pairs.g, axis=0) > spec.refresh_common)
 
 
 def _total(x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Set-up for all tests: every program is compiled once per run."""
+"""Set-up for all tests: every program is compiled once per run, or once for all."""
 
 import os
 import shutil
@@ -12,11 +12,13 @@ from hic_jax import models
 
 
 def pytest_configure(config):
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if jax.config.jax_compilation_cache_dir is not None:
+        return  # $JAX_COMPILATION_CACHE_DIR: what is compiled stays for later runs.
     # Workers of one run share what they compile, which is most of what tests do.
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
     folder = Path(tempfile.gettempdir()) / f"hic_jax-tests-{run}"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if not hasattr(config, "workerinput"):
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 

@@ -10,19 +10,45 @@ from hypothesis import strategies as st
 from hic_jax import accumulator
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.integers(2, 8))
 def test_word_and_carry_account_for_every_lsb(data, bits):
     half = 2 ** (bits - 1)
+    steps = 2 ** data.draw(st.integers(0, bits - 1))
     word = data.draw(st.integers(-half, half - 1))
     lsbs = data.draw(st.integers(-(2**15), 2**15))
-    new, carry = map(int, accumulator.accumulate(jnp.int8(word), jnp.int32(lsbs), bits))
-    assert new + carry * half == word + lsbs
-    assert -half <= new < half
-    if -half <= word + lsbs < half:
+    new, carry = map(
+        int, accumulator.accumulate(jnp.int8(word), jnp.int32(lsbs), bits, steps)
+    )
+    step = half // steps
+    total = word + lsbs
+    assert new + carry * step == total
+    if -half <= total < half:
         assert carry == 0
-    else:  # Towards zero: what stays has the sign of what went.
-        assert carry == int((word + lsbs) / half)
+    else:  # The carry has the sign of the sum, and no step too many.
+        assert carry * total > 0
+        assert abs(new) < half <= abs(new + np.sign(carry) * step)
+
+
+@pytest.mark.parametrize(("steps", "pulses"), [(1, 1.0), (2, 1 / 3), (4, 1 / 7)])
+def test_updates_that_only_fluctuate_carry_less_often_in_a_word_of_more_steps(
+    steps, pulses
+):
+    # A walk in moves of u that starts a step of eps inside [-n eps, n eps] leaves after
+    # (2 n - 1) (eps / u)^2 moves in the mean.
+    bits, n, length, update = 8, 4096, 1500, 8
+    step = 2 ** (bits - 1) // steps
+    signs = jax.random.rademacher(jax.random.key(0), (length, n), jnp.int32)
+
+    def walk(word, sign):
+        word, carry = accumulator.accumulate(word, update * sign, bits, steps)
+        return word, jnp.sum(jnp.abs(carry))
+
+    start = jnp.zeros(n, jnp.int8)
+    word, _ = jax.lax.scan(walk, start, signs)  # Forgets where it started.
+    _, carries = jax.lax.scan(walk, word, signs[::-1])
+    rate = float(jnp.sum(carries)) / (n * length)
+    assert rate / (update / step) ** 2 == pytest.approx(pulses, rel=0.1)
 
 
 def test_stochastic_rounding_is_right_in_the_mean():

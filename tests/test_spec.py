@@ -11,8 +11,10 @@ def test_full_scale_is_the_nominal_steps_within_what_a_device_holds():
     assert HICSpec(multilevel=ideal, multilevel_bits=8).full_scale == 20.0
 
 
-def test_a_word_counts_from_one_step_down():
-    assert HICSpec(multilevel=pcm.ideal(), lsb_bits=7).lsb == 0.625 / 64
+def test_a_word_counts_from_its_steps_down():
+    spec = HICSpec(multilevel=pcm.ideal(), lsb_bits=7, word_steps=1)
+    assert spec.lsb == 0.625 / 64
+    assert dataclasses.replace(spec, word_steps=4).lsb == 0.625 / 16
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,9 @@ def test_a_word_counts_from_one_step_down():
         ("w_max_sigmas", 0.0, "greater than 0"),
         ("refresh_every", -1, "at least 0"),
         ("refresh_above", float("nan"), "finite"),
-        ("refresh_difference", -1.0, "at least 0"),
+        ("refresh_common", -1.0, "at least 0"),
+        ("word_steps", 3, "a power of two"),
+        ("word_steps", 128, r"in \[1, 64\]"),
         ("refresh_pulses", 0, r"in \[1, 255\]"),
         ("seconds_per_step", float("inf"), "finite"),
         ("multilevel", "ideal", "a MultilevelSpec"),

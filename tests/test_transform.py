@@ -47,14 +47,19 @@ def run(spec, updates, params, key=0):
 # ---- the arithmetic
 
 
-@pytest.mark.parametrize("lsb_bits", [2, 5, 8])
-def test_ideal_devices_follow_quantised_sgd_exactly(lsb_bits):
-    spec = dataclasses.replace(IDEAL, lsb_bits=lsb_bits, update_bits=10)
+@pytest.mark.parametrize(
+    ("lsb_bits", "word_steps"), [(2, 1), (5, 1), (8, 1), (2, 2), (7, 2), (5, 8)]
+)
+def test_ideal_devices_follow_quantised_sgd_exactly(lsb_bits, word_steps):
+    spec = dataclasses.replace(
+        IDEAL, lsb_bits=lsb_bits, word_steps=word_steps, update_bits=10
+    )
     params = {"a": normal(0, (5, 4)), "b": normal(1, (44,))}
     updates = jax.tree.map(lambda p: 0.2 * normal(p.size, (30, *p.shape)), params)
     state, read, _ = run(spec, updates, params)
     half = 2 ** (lsb_bits - 1)
-    lsb = np.float32(STEP / half)
+    one = half // word_steps  # LSBs of a step.
+    lsb = np.float32(STEP / one)
     hybrid = hic_jax.hybrid_weights(state)
     for name, start in params.items():
         scale = np.float32(hybrid[name].scale)
@@ -66,8 +71,9 @@ def test_ideal_devices_follow_quantised_sgd_exactly(lsb_bits):
             lsbs = np.clip(np.rint(update * (scale / lsb)), -512, 511).astype(int)
             total = word + lsbs
             out = (total < -half) | (total >= half)
-            carry = np.where(out, np.trunc(total / half), 0).astype(int)
-            word = total - carry * half
+            least = np.ceil((np.abs(total) - half + 1) / one)
+            carry = np.where(out, np.sign(total) * least, 0).astype(int)
+            word = total - carry * one
             g[0] += STEP * np.maximum(carry, 0)
             g[1] += STEP * np.maximum(-carry, 0)
             g = np.minimum(g, 20.0)
@@ -82,7 +88,7 @@ SMALL = dataclasses.replace(
     multilevel=pcm.ideal(g_max=5.0),  # Eight steps: saturation is met.
     refresh_every=3,
     refresh_above=3.0,
-    refresh_difference=2.5,
+    refresh_common=0.3,
 )
 _small = hic_jax.hic(SMALL, 0)
 
@@ -117,15 +123,16 @@ def test_every_lsb_is_accounted_for(lsbs):
     assert events.accepted_lsbs.sum() == np.abs(passed).sum()
     assert events.clipped_lsbs.sum() == np.abs(lsbs - passed).sum()
     assert not events.refresh_error.any()
+    step = 2 ** (SMALL.lsb_bits - 1) // SMALL.word_steps
 
     def lsbs_held(state):
         steps = (state.weights.multilevel.g[0] - state.weights.multilevel.g[1]) / STEP
         word = np.asarray(state.weights.accumulator, int)
-        return (64 * np.asarray(steps, int) + word).sum()
+        return (step * np.asarray(steps, int) + word).sum()
 
     # What saturated devices did not take is counted, side by side.
     futile = np.asarray(events.futile_pulses.sum(axis=0), int)
-    gained = lsbs_held(end) - lsbs_held(start) + 64 * (futile[0] - futile[1])
+    gained = lsbs_held(end) - lsbs_held(start) + step * (futile[0] - futile[1])
     assert gained == passed.sum()
 
 

@@ -28,6 +28,10 @@ class OptimizerSpec:
         norm of its weights first, so that the learning rate is the relative change of
         a step. All crossbars have the same devices: at a common relative change they
         fire their pulses at a common rate, whatever the gradients of their layers.
+      analog_norm_decay: with the trust ratio: decay of analog weights in a step, over
+        the square of their learning rate. Under normalisation gradients are at right
+        angles to the weights, so that a relative step of r makes them r^2 / 2 longer:
+        0.5 takes that off again. Without it weights grow until devices saturate.
       analog_momentum: of analog weights. A floating-point momentum buffer would undo
         the memory saving that the low-precision accumulator is for, hence 0.
       analog_weight_decay: of analog weights; its small, steady pull is rounded
@@ -44,6 +48,7 @@ class OptimizerSpec:
     weight_decay: float = 0.0
     analog_schedule: optax.Schedule
     analog_trust_ratio: bool = True
+    analog_norm_decay: float = 0.5
     analog_momentum: float = 0.0
     analog_weight_decay: float = 0.0
     digital_layers: tuple[str, ...] = ()
@@ -55,9 +60,14 @@ def sgd(
     weight_decay: float,
     *,
     trust_ratio: bool = False,
+    norm_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """SGD with coupled weight decay on kernels; no momentum buffer at momentum 0."""
     rules = [optax.sgd(schedule, momentum or None)]
+    if trust_ratio and norm_decay:
+        # Multiplied by the learning rate once more, as all that follows.
+        decay = optax.add_decayed_weights(lambda count: norm_decay * schedule(count))
+        rules.insert(0, decay)
     if trust_ratio:
         rules.insert(0, optax.scale_by_trust_ratio())
     if weight_decay:
@@ -83,6 +93,7 @@ def hybrid(
         optimizer.analog_momentum,
         optimizer.analog_weight_decay,
         trust_ratio=optimizer.analog_trust_ratio,
+        norm_decay=optimizer.analog_norm_decay,
     )
     digital = sgd(optimizer.schedule, optimizer.momentum, optimizer.weight_decay)
     return optax.partition(

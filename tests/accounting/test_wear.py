@@ -16,7 +16,7 @@ from hic_jax import accounting, pcm
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
+IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), word_steps=1, refresh_every=0)
 
 
 def trained(spec, lsbs):

@@ -24,6 +24,7 @@ WORDS = {
     "augmentation": "none",
     "preset": "ideal",
     "shift": "noise",
+    "word_steps": "4",
 }
 # What these change besides.
 CONSEQUENCES = {
@@ -68,13 +69,13 @@ def _fields():
 
 def _other(flag, value):
     """The words that give a flag another value than its default."""
+    if flag in WORDS:
+        return f"--{flag}={WORDS[flag]}"
     if isinstance(value, bool):
         return f"--{'no' if value else ''}{flag}"
     if isinstance(value, int):
         return f"--{flag}={value + 1 if value < 8 else value - 6}"
-    if isinstance(value, float):
-        return f"--{flag}={value / 2 if value else 0.25}"
-    return f"--{flag}={WORDS[flag]}"
+    return f"--{flag}={value / 2 if value else 0.25}"
 
 
 @pytest.mark.parametrize(("flag", "path", "value"), [*_fields()], ids=lambda x: str(x))

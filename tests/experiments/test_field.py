@@ -58,7 +58,7 @@ def test_learning_recovers_what_drift_took(learnt, trained):
     assert set(before) == {"none", "gdc", "adabs"}
     # 360 images: a standard deviation is 2.6 % at the most. Guessing is right in 10 %.
     assert result["accuracy_trained"] > 0.6
-    assert before["none"] < 0.25
+    assert before["none"] < result["accuracy_trained"] / 2
     assert result["accuracy_after"] > before["none"] + 0.2
     assert (path / "field.png").exists()
     assert json.loads((path / "summary.json").read_text()) == summary

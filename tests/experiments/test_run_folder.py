@@ -36,6 +36,7 @@ class Run:
 
     def __init__(self, algorithm, workdir):
         fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
+        fields["analog_learning_rate"] = 0.2  # Some pulses in six steps.
         self.config = resolve(TrainConfig(algorithm=algorithm, **fields))
         self.experiment = Experiment.of(self.config)
         self.path = workdir

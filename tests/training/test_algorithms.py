@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec, sgd
 from hic_jax.training.steps import find_hic
 
 RATE = 0.25
@@ -165,10 +165,14 @@ def test_analog_momentum_adds_up_updates():
 
 
 def test_trust_ratio_makes_the_rate_the_relative_change_of_a_tensor():
-    rate = 0.01
+    rate = 0.02
     grads = jax.tree.map(lambda x: 7.0 * jnp.sign(x), _params())
     grads["second"]["kernel"] *= 1e-3
-    fields = {"analog_schedule": lambda _: rate, "analog_trust_ratio": True}
+    fields = {
+        "analog_schedule": lambda _: rate,
+        "analog_trust_ratio": True,
+        "analog_norm_decay": 0.0,
+    }
     updates, state, before = _update("hic", grads, **fields)
     moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
     for kernel, lsb in _lsb(state).items():
@@ -178,6 +182,25 @@ def test_trust_ratio_makes_the_rate_the_relative_change_of_a_tensor():
         assert np.all(np.abs(moved[kernel] - wanted * jnp.sign(weight)) < lsb)
     # What is digital follows its own rate and its gradient.
     np.testing.assert_array_equal(updates["norm"]["scale"], -RATE * 7.0)
+
+
+@pytest.mark.parametrize(("norm_decay", "norm"), [(0.0, 2.70), (0.5, 1.0)])
+def test_norm_decay_takes_off_what_steps_at_right_angles_add(norm_decay, norm):
+    rate, steps = 0.1, 200
+    tx = sgd(lambda _: rate, 0.0, 0.0, trust_ratio=True, norm_decay=norm_decay)
+    start = jax.random.normal(jax.random.key(0), (64,))
+
+    def step(carry, grad):
+        weight, state = carry
+        grad -= weight * jnp.vdot(grad, weight) / jnp.vdot(weight, weight)
+        update, state = tx.update(grad, state, weight)
+        return (weight + update, state), None
+
+    grads = jax.random.normal(jax.random.key(1), (steps, 64))
+    (end, _), _ = jax.lax.scan(step, (start, tx.init(start)), grads)
+    grown = jnp.linalg.norm(end) / jnp.linalg.norm(start)
+    # sqrt(1 + rate^2)^steps, and without its first order 1 - (rate^2 / 2)^2 / 2 a step.
+    assert grown == pytest.approx(norm, abs=0.01)
 
 
 def test_devices_follow_the_key():

@@ -17,7 +17,7 @@ from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 
 RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
-IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
+IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), word_steps=1, refresh_every=0)
 # With all that a device can suffer from, and so slow that it drifts between two steps.
 # Blind, so that read noise is no part of writing.
 REAL = hic_jax.HICSpec(
