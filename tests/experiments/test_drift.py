@@ -22,12 +22,18 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """The folder of a trained run."""
+def trained(tmp_path_factory):
+    """The folder of a trained run, not to be changed."""
     path = tmp_path_factory.mktemp("drift") / "run"
     fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
     train(Experiment.of(resolve(TrainConfig(**fields))), str(path))
     return path
+
+
+@pytest.fixture
+def path(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def _rows(path):
@@ -121,37 +127,38 @@ def test_an_ideal_reference_is_another_reading(launch):
 def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
     """Of a finished run, one that is not, and one without devices."""
     steps = json.loads((path / "summary.json").read_text())["steps"]
+    sweep = tmp_path / "sweep"
     for name in ("done", "on_its_way", "digital"):
-        shutil.copytree(path, tmp_path / name)
+        shutil.copytree(path, sweep / name)
         summary = json.loads((path / "summary.json").read_text()) | {"drift": []}
-        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+        (sweep / name / "summary.json").write_text(json.dumps(summary))
     config = read_config(path)
     digital = dataclasses.replace(config.train, algorithm="fp32")
-    (tmp_path / "digital" / "config.json").write_text(
+    (sweep / "digital" / "config.json").write_text(
         dataclasses.replace(config, train=digital).to_json()
     )
     runs = [
         {"name": name, "folder": name, "swept": {}, "steps": steps + (name[0] == "o")}
         for name in ("done", "on_its_way", "digital")
     ]
-    (tmp_path / "manifest.json").write_text(json.dumps({"runs": runs}))
+    (sweep / "manifest.json").write_text(json.dumps({"runs": runs}))
 
     words = ["--times=25", "--chips=2", "--compensations=none"]
-    read = functools.partial(launch, *words, f"--workdir={tmp_path}")
+    read = functools.partial(launch, *words, f"--workdir={sweep}")
     read()
-    (row,) = _rows(tmp_path / "done")
+    (row,) = _rows(sweep / "done")
     assert len(row["accuracies"]) == 2
-    assert _rows(tmp_path / "on_its_way") == _rows(tmp_path / "digital") == []
+    assert _rows(sweep / "on_its_way") == _rows(sweep / "digital") == []
 
-    summary = tmp_path / "done" / "summary.json"
+    summary = sweep / "done" / "summary.json"
     written = summary.stat().st_mtime_ns
     read()
     assert summary.stat().st_mtime_ns == written
     read("--again")
     assert summary.stat().st_mtime_ns > written
-    assert _rows(tmp_path / "done") == [row]
+    assert _rows(sweep / "done") == [row]
     read("--noagain", "--chips=3")
-    (row,) = _rows(tmp_path / "done")
+    (row,) = _rows(sweep / "done")
     assert len(row["accuracies"]) == 3
 
 

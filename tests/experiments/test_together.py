@@ -52,10 +52,9 @@ def _is_the_same_run(path, other):
     assert [row["step"] for row in rows] == [row["step"] for row in others]
     for row, same in zip(rows, others, strict=True):
         assert set(row) == set(same)
-        # Where rounding meets the draw of stochastic rounding, one LSB of a weight.
+        # Where rounding decides on one code of a converter, or one LSB of a weight.
         assert row["loss"] == pytest.approx(same["loss"], rel=1e-3)
-        accepted = pytest.approx(same["accepted_lsbs"], rel=1e-3, abs=2)
-        assert row["accepted_lsbs"] == accepted
+        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=0.02)
         # One of 479 training images, or of 360 test images.
         assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1 / 479)
         assert row["learning_rate"] == same["learning_rate"]
