@@ -93,7 +93,9 @@ def test_damage_is_reported_and_the_one_before_is_used(copy, caplog, damage, whi
     path.unlink() if damage == "remove" else damage(path)
     assert _restored(copy) == 1
     fault = "is missing" if damage == "remove" else "is not what was written"
-    assert [record.getMessage() for record in caplog.records] == [
+    # Another test may have made Orbax tell what it does.
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warned == [
         f"checkpoint of step 2 is damaged ({name} {fault}); using that of step 1"
     ]
     assert _names(copy) == ["1", "2"]  # Whoever only reads changes nothing.
