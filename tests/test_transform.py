@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hic_jax
-from hic_jax import pcm
+from hic_jax import pcm, transform
 from hic_jax.pcm import pair
 
 IDEAL = hic_jax.HICSpec(
@@ -134,6 +134,13 @@ def test_every_lsb_is_accounted_for(lsbs):
     futile = np.asarray(events.futile_pulses.sum(axis=0), int)
     gained = lsbs_held(end) - lsbs_held(start) + step * (futile[0] - futile[1])
     assert gained == passed.sum()
+
+
+def test_pairs_are_due_that_are_high_and_hold_much_in_common():
+    state = hic_jax.hic(SMALL, 0).init(jnp.ones(4)).weights.multilevel
+    g = jnp.array([[4.0, 4.0, 2.0, 0.4], [0.2, 0.4, 1.9, 4.0]])
+    due = transform.refresh_due(state.replace(g=g), SMALL)  # Above 3 and 0.3 uS.
+    np.testing.assert_array_equal(due, [False, True, False, True])
 
 
 def test_refreshing_with_real_devices_tells_its_error():
