@@ -31,7 +31,7 @@ import rich.live
 import rich.table
 from absl import app, flags, logging
 
-from experiments import config, grid, jobs, launch, sweep_folder
+from experiments import config, grid, jobs, launch, pools, sweep_folder
 from experiments import train as train_lib
 from experiments.ablate import percent
 from experiments.run_folder import RunFolderError, read_summary
@@ -44,7 +44,7 @@ def run(
     workdir: Path,
     runs: list[grid.Run],
     base: config.Config,
-    pool: Callable[[list[Path]], jobs.Pool],
+    pool: Callable[[list[Path]], pools.Pool],
     *,
     at_once: int | None = 1,
     together: int = 1,
@@ -87,7 +87,7 @@ def run(
     with live_table(console, lambda: table(workdir, runs, running)):
         made_by = pool([training.paths.job for training in trainings])
         try:
-            jobs.follow(
+            pools.follow(
                 made_by,
                 jobs.together(trainings, together),
                 at_once=at_once,
@@ -214,14 +214,14 @@ def cluster_from_flags() -> str:
 
 def pool_of(
     cluster: str, at_once: int | None, slurm: list[str]
-) -> Callable[[list[Path]], jobs.Pool]:
+) -> Callable[[list[Path]], pools.Pool]:
     """What makes a pool, from the folders of its jobs."""
     if cluster == "here":
-        return lambda folders: jobs.Here()
+        return lambda folders: pools.Here()
     if cluster == "local":
-        return lambda folders: jobs.Local(folders, at_once)
+        return lambda folders: pools.Local(folders, at_once)
     parameters = slurm_parameters(slurm)
-    return lambda folders: jobs.Slurm(folders, parameters)
+    return lambda folders: pools.Slurm(folders, parameters)
 
 
 def default_together(cluster: str, at_once: int | None, runs: int) -> int:
@@ -233,7 +233,7 @@ def default_together(cluster: str, at_once: int | None, runs: int) -> int:
     """
     if cluster == "here":
         return chips.default_at_once()
-    if cluster == "local" and jobs.visible_gpus():
+    if cluster == "local" and pools.visible_gpus():
         return min(chips.PER_DEVICE, math.ceil(runs / at_once))
     return 1
 

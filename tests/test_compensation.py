@@ -1,69 +1,28 @@
 """Compensations of drift: gains against closed forms, AdaBS against NumPy."""
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import hic_jax
 from hic_jax import compensation, pcm
 from hic_jax.compensation import COMPENSATIONS, Reference
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from tests.small_network import IDEAL, IMAGES, Net, images_of, network_of, random_images
 
-IMAGES, CLASSES = 52, 3
-IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 # All devices drift alike, and are read exactly.
 ALIKE = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018().without("read_noise"))
 KEY, OTHER = jax.random.split(jax.random.key(4))
 
 
-class Net(nn.Module):
-    """An analog layer whose outputs BatchNorm counts, and one after it."""
-
-    momentum: float = 0.9
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        x = nn.Dense(5, use_bias=False, name="first")(images.reshape(len(images), -1))
-        x = nn.BatchNorm(
-            use_running_average=not train, momentum=self.momentum, name="norm"
-        )(x)
-        return nn.Dense(CLASSES, name="head")(nn.relu(x))
-
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def _images(pixels):
-    return steps.Arrays(
-        images=jnp.asarray(pixels, jnp.uint8),
-        labels=jnp.arange(len(pixels)) % CLASSES,
-        mean=jnp.full(1, 0.5),
-        std=jnp.full(1, 0.25),
-    )
-
-
-def _random_images():
-    return _images(np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 1)))
-
-
-def _network(spec=IDEAL):
-    """A network with running statistics other than those of the start."""
-    schedule = optax.constant_schedule(0.1)
-    optimizer = OptimizerSpec(schedule=schedule, analog_schedule=schedule)
-    tx = ALGORITHMS["hic"](optimizer, spec, jax.random.key(1))
-    state = steps.init_state(jax.random.key(0), Net(), tx, (4, 4, 1))
-    old = {"norm": {"mean": jnp.arange(5.0) - 2, "var": jnp.arange(5.0) + 3}}
-    return steps.Network.of(state).replace(batch_stats=old)
 
 
 @pytest.fixture(scope="module")
 def network():
-    return _network()
+    return network_of()
 
 
 def _features(network, images):
@@ -102,7 +61,7 @@ def test_currents_are_those_of_rows_driven_one_at_a_time(network):
 @pytest.mark.parametrize("compensate", [compensation.gdc, compensation.column])
 @pytest.mark.parametrize("key", [None, OTHER], ids=["ideal", "noisy"])
 def test_gains_undo_a_drift_that_is_common_to_all_devices(compensate, key):
-    new = _network(ALIKE)
+    new = network_of(ALIKE)
     old = _aged(new)
     # (1 year / 38.6 s) ** -0.04
     np.testing.assert_allclose(
@@ -194,7 +153,7 @@ def test_none_changes_nothing(network):
 @pytest.mark.parametrize("batches", [1, 13])
 def test_adabs_leaves_1_5_percent_of_the_old_statistics(network, batches):
     # Equal images: every batch has the same mean, and no variance.
-    images = _images(np.tile(_random_images().images[:1], (IMAGES, 1, 1, 1)))
+    images = images_of(np.tile(random_images().images[:1], (IMAGES, 1, 1, 1)))
     new = compensation.adabs(
         jax.random.key(2), Net(), network, images, batches=batches
     ).batch_stats["norm"]
@@ -206,7 +165,7 @@ def test_adabs_leaves_1_5_percent_of_the_old_statistics(network, batches):
 
 
 def test_adabs_follows_its_formula_batch_by_batch(network):
-    images, batches = _random_images(), 4
+    images, batches = random_images(), 4
     key = jax.random.key(3)
     # The same images in the same order.
     order = np.asarray(jax.random.permutation(jax.random.split(key)[0], IMAGES))
@@ -228,7 +187,7 @@ def test_adabs_follows_its_formula_batch_by_batch(network):
 
 def test_adabs_changes_running_statistics_alone(network):
     new = compensation.adabs(
-        jax.random.key(2), Net(), network, _random_images(), batches=4
+        jax.random.key(2), Net(), network, random_images(), batches=4
     )
     chex.assert_trees_all_equal(new.params, network.params)
     chex.assert_trees_all_equal(new.weights, network.weights)
@@ -239,7 +198,7 @@ def test_adabs_changes_running_statistics_alone(network):
 def test_adabs_needs_an_image_for_each_batch(network, batches):
     with pytest.raises(ValueError, match=rf"batches={batches}: must be"):
         compensation.adabs(
-            jax.random.key(2), Net(), network, _random_images(), batches=batches
+            jax.random.key(2), Net(), network, random_images(), batches=batches
         )
 
 
@@ -248,17 +207,17 @@ def test_adabs_without_batchnorm(network):
     with pytest.raises(
         ValueError, match=r"batch_stats=\{\}: adabs recalibrates BatchNorm"
     ):
-        compensation.adabs(KEY, Net(), bare, _random_images())
+        compensation.adabs(KEY, Net(), bare, random_images())
 
 
-@pytest.mark.parametrize("train", [None, _images(np.zeros((0, 4, 4, 1)))])
+@pytest.mark.parametrize("train", [None, images_of(np.zeros((0, 4, 4, 1)))])
 def test_adabs_without_images(network, train):
     with pytest.raises(ValueError, match="train: adabs needs training images"):
         compensation.adabs(KEY, Net(), network, train)
 
 
 def test_gains_and_adabs_undo_a_common_drift_where_no_batchnorm_does():
-    new, images = _network(ALIKE), _random_images()
+    new, images = network_of(ALIKE), random_images()
     reference = Reference(new.weights, None)
 
     def logits(network):

@@ -3,77 +3,37 @@
 import math
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import hic_jax
 from hic_jax import inference
 from hic_jax.compensation import COMPENSATIONS
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from tests.small_network import CLASSES, IMAGES, Net, network_of, random_images
 
-IMAGES, CLASSES, CHIPS = 52, 3, 3
+CHIPS = 3
 TIMES = (25.0, hic_jax.YEAR)
-IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
 REAL = hic_jax.HICSpec(
     multilevel=hic_jax.pcm.nandakumar_2018(drift_nu_std=0.008), refresh_every=0
 )
 
 
-class Net(nn.Module):
-    """An analog layer whose outputs BatchNorm counts, and one after it."""
-
-    momentum: float = 0.9
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        x = nn.Dense(5, use_bias=False, name="first")(images.reshape(len(images), -1))
-        x = nn.BatchNorm(
-            use_running_average=not train, momentum=self.momentum, name="norm"
-        )(x)
-        return nn.Dense(CLASSES, name="head")(nn.relu(x))
-
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def _images(pixels):
-    return steps.Arrays(
-        images=jnp.asarray(pixels, jnp.uint8),
-        labels=jnp.arange(len(pixels)) % CLASSES,
-        mean=jnp.full(1, 0.5),
-        std=jnp.full(1, 0.25),
-    )
-
-
-def _random_images():
-    return _images(np.random.default_rng(0).integers(0, 256, (IMAGES, 4, 4, 1)))
-
-
-def _network(spec=IDEAL, algorithm="hic"):
-    """A network with running statistics other than those of the start."""
-    schedule = optax.constant_schedule(0.1)
-    optimizer = OptimizerSpec(schedule=schedule, analog_schedule=schedule)
-    tx = ALGORITHMS[algorithm](optimizer, spec, jax.random.key(1))
-    state = steps.init_state(jax.random.key(0), Net(), tx, (4, 4, 1))
-    old = {"norm": {"mean": jnp.arange(5.0) - 2, "var": jnp.arange(5.0) + 3}}
-    return steps.Network.of(state).replace(batch_stats=old)
 
 
 @pytest.fixture(scope="module")
 def network():
-    return _network()
+    return network_of()
 
 
 class Ageing:
     """Accuracy over time of one network, and the networks that were counted."""
 
     def __init__(self):
-        self.network = _network(REAL)
+        self.network = network_of(REAL)
         self.before = jax.tree.map(jnp.copy, self.network)
         self.counted = []
         with pytest.MonkeyPatch.context() as patch:
@@ -89,8 +49,8 @@ class Ageing:
             jax.random.key(seed),
             Net(),
             self.network,
-            _random_images(),
-            _random_images(),
+            random_images(),
+            random_images(),
             times=TIMES,
             chips=chips,
             compensations=compensations,
@@ -341,7 +301,7 @@ def test_nothing_is_printed(ageing, capsys):
 )
 def test_reading_that_is_not_allowed(network, arguments, message):
     arguments = {"times": [25.0], "chips": 1, "compensations": ["none"]} | arguments
-    images = _random_images()
+    images = random_images()
     with pytest.raises(ValueError, match=message):
         inference.accuracy_over_time(
             jax.random.key(0), Net(), network, images, images, **arguments
@@ -349,12 +309,12 @@ def test_reading_that_is_not_allowed(network, arguments, message):
 
 
 def test_nothing_analog_is_nothing_to_drift():
-    images = _random_images()
+    images = random_images()
     with pytest.raises(ValueError, match="no analog weight"):
         inference.accuracy_over_time(
             jax.random.key(0),
             Net(),
-            _network(algorithm="fp32"),
+            network_of(algorithm="fp32"),
             images,
             images,
             times=[25.0],
@@ -366,7 +326,7 @@ def test_nothing_analog_is_nothing_to_drift():
     ("change", "train", "message"),
     [
         ({}, None, "train: adabs needs training images"),
-        ({"batch_stats": {}}, _random_images(), "batch_stats=.*the network has none"),
+        ({"batch_stats": {}}, random_images(), "batch_stats=.*the network has none"),
     ],
 )
 def test_what_a_compensation_lacks_is_said_before_the_work(
@@ -378,7 +338,7 @@ def test_what_a_compensation_lacks_is_said_before_the_work(
             jax.random.key(0),
             Net(),
             network.replace(**change),
-            _random_images(),
+            random_images(),
             train,
             times=[25.0],
             chips=1,

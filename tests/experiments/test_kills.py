@@ -13,8 +13,6 @@ import threading
 
 import chex
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint
 import pytest
 
@@ -25,6 +23,7 @@ from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import models
+from tests.experiments import run_files
 
 KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
 
@@ -132,31 +131,14 @@ class Uninterrupted:
 
     def is_what(self, path):
         """Asserts that a folder holds the same run, bit for bit."""
-        chex.assert_trees_all_equal(_state(path), _state(self.path))
+        chex.assert_trees_all_equal(
+            run_files.restored(path, _experiment()),
+            run_files.restored(self.path, _experiment()),
+        )
         metrics = (path / "metrics.jsonl").read_text()
         assert metrics == (self.path / "metrics.jsonl").read_text()
-        assert _summary(path) == _summary(self.path)
+        assert run_files.timeless_summary(path) == run_files.timeless_summary(self.path)
         assert _checkpoints(path) == _checkpoints(self.path)
-
-
-def _state(path):
-    folder = RunFolder.read(str(path))
-    state = folder.restore(_experiment().init_state())
-    folder.close()
-    return jax.tree.map(
-        lambda x: np.asarray(
-            jax.random.key_data(x)
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-            else x
-        ),
-        state,
-    )
-
-
-def _summary(path):
-    summary = json.loads((path / "summary.json").read_text())
-    summary.pop("seconds_per_step", None)
-    return summary
 
 
 def _checkpoints(path):

@@ -1,6 +1,5 @@
 """Two processes make one run: the same numbers, one folder, every file once."""
 
-import json
 import os
 import shutil
 import socket
@@ -18,6 +17,7 @@ from experiments.run_folder import RunFolder, read_config
 from experiments.setup import Experiment
 from hic_jax import inference
 from hic_jax.training import steps
+from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -136,18 +136,10 @@ def _restored(path, step, tmp_path):
     return state
 
 
-def _rows(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
-
-
-def _summary(path):
-    return json.loads((path / "summary.json").read_text())
-
-
 def test_two_processes_train_as_one(two, one, tmp_path):
     path, _ = two
     # The order in which a batch is summed differs: float32 rounding.
-    losses = [row["loss"] for row in _rows(path)]
+    losses = [row["loss"] for row in run_files.rows(path)]
     np.testing.assert_allclose(losses, one["losses"], rtol=1e-5)
     assert len(set(losses)) == LAST
     for step, word in one["words"].items():
@@ -157,7 +149,7 @@ def test_two_processes_train_as_one(two, one, tmp_path):
 
 
 def test_two_processes_evaluate_as_one(two, one):
-    summary = _summary(two[0])
+    summary = run_files.summary(two[0])
     mine = [summary["test_accuracy"], *(row["mean"] for row in summary["drift"])]
     # One logit may overtake another by rounding, in one of 360 images.
     expected = [one["test_accuracy"], *one["drift"]]
@@ -168,10 +160,10 @@ def test_two_processes_evaluate_as_one(two, one):
 
 def test_every_file_is_written_once(two):
     path, _ = two
-    rows = _rows(path)
+    rows = run_files.rows(path)
     assert [row["step"] for row in rows] == list(range(1, LAST + 1))
     assert [r["step"] for r in rows if "test_accuracy" in r] == [FIRST, LAST]
-    assert _summary(path)["steps"] == LAST
+    assert run_files.summary(path)["steps"] == LAST
     assert {p.name for p in path.iterdir()} == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
         "learning_curves.png", "accuracy_over_time.png",

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config, grid, jobs, sweep, sweep_folder
+from experiments import config, grid, jobs, pools, sweep, sweep_folder
 from experiments import train as train_lib
 from experiments.run_folder import RunFolderError, read_config
 from experiments.stopping import Stopped, stop_requests
@@ -301,7 +301,7 @@ def trainings(tmp_path):
 
 def _follow(pool, trainings, at_once=2):
     ended, running = [], set()
-    jobs.follow(
+    pools.follow(
         pool,
         trainings,
         at_once=at_once,
@@ -437,12 +437,12 @@ def test_of_runs_trained_together_each_fails_for_itself(tmp_path, runs, monkeypa
     job = jobs.Together.of(trainings)
     ended, running = [], set()
 
-    class Watched(jobs.Here):
+    class Watched(pools.Here):
         def submit(self, training):
             assert running == {t.name for t in trainings}
             super().submit(training)
 
-    jobs.follow(Watched(), [job], at_once=1, running=running, ended=ended.append)
+    pools.follow(Watched(), [job], at_once=1, running=running, ended=ended.append)
     assert asked == [trainings[1].name, trainings[2].name]
     assert ended == [job] and running == set()
     assert [t.paths.error() is None for t in trainings] == [True, True, False]
@@ -455,13 +455,13 @@ def test_of_runs_trained_together_each_fails_for_itself(tmp_path, runs, monkeypa
 def test_a_job_of_several_that_ends_without_a_result_has_failed(tmp_path, runs):
     trainings = _trainings(tmp_path, runs("--seeds=3"))
 
-    class Dies(jobs.Here):
+    class Dies(pools.Here):
         def submit(self, training):
             _finish(trainings[0].paths)
             trainings[1].paths.set_error("TrainingDiverged: step 3")
 
     job = jobs.Together.of(trainings)
-    jobs.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.log_end)
+    pools.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.log_end)
     first, second, third = (training.paths.error() for training in trainings)
     assert first is None and second == "TrainingDiverged: step 3"
     assert "ended without a result" in third
@@ -482,7 +482,7 @@ def test_what_stops_all_is_told_of_all_that_are_left(tmp_path, runs, monkeypatch
 
 
 def test_by_default_accelerators_train_seeds_at_once(monkeypatch):
-    monkeypatch.setattr(jobs, "visible_gpus", lambda: [0, 1])
+    monkeypatch.setattr(pools, "visible_gpus", lambda: [0, 1])
     assert sweep.default_together("here", 1, 20) == 1  # A CPU.
     assert sweep.default_together("slurm", None, 20) == 1
     assert sweep.default_together("local", 2, 20) == 8
@@ -507,7 +507,7 @@ def test_processes_share_the_cores(monkeypatch, given, at_once, threads):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
-    jobs.Local([], at_once)
+    pools.Local([], at_once)
     assert os.environ.get("PJRT_NPROC") == threads
 
 
@@ -530,7 +530,7 @@ def slurm(tmp_path, monkeypatch):
 def test_slurm_knows_a_job_by_the_name_of_its_run(slurm, trainings):
     words = ["partition=gpu", "time=90", "cpus_per_task=4", "reservation=mine"]
     parameters = sweep.slurm_parameters(words)
-    pool = jobs.Slurm([training.paths.job for training in trainings], parameters)
+    pool = pools.Slurm([training.paths.job for training in trainings], parameters)
     pool.submit(trainings[0])
     batch = (slurm / "batch").read_text()
     for option in words:
@@ -547,9 +547,9 @@ def test_slurm_knows_a_job_by_the_name_of_its_run(slurm, trainings):
 
 def test_gpus_that_may_be_used(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert jobs.visible_gpus() == [2, 5]
+    assert pools.visible_gpus() == [2, 5]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert jobs.visible_gpus() == []
+    assert pools.visible_gpus() == []
 
 
 # ---- whole sweeps
@@ -709,7 +709,7 @@ def test_processes_of_submitit_and_one_that_was_left(
     argv = parse(*words, workdir=path)
     left, other = grid.runs_of(grid.axes_from_flags())
     paths = RunPaths.of(path.resolve(), left.name)
-    pool = jobs.Local([paths.job])
+    pool = pools.Local([paths.job])
     pool.submit(jobs.Training(left.name, paths, left.config, left.steps, {}))
     assert pool.alive() == {left.name}
     # A sweep in other processes must not take the accelerator; here it would stay off.

@@ -1,6 +1,5 @@
 """Runs trained together: each is what it is alone, whatever interrupts them."""
 
-import json
 import os
 import shutil
 
@@ -12,6 +11,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.together import train_together
+from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -31,14 +31,6 @@ def _train(path):
     )
 
 
-def _rows(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
-
-
-def _summary(path):
-    return json.loads((path / "summary.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     path = tmp_path_factory.mktemp("together")
@@ -48,7 +40,7 @@ def together(tmp_path_factory):
 
 def _is_the_same_run(path, other):
     """Asserts that two run folders hold the same run, but for rounding."""
-    rows, others = _rows(path), _rows(other)
+    rows, others = run_files.rows(path), run_files.rows(other)
     assert [row["step"] for row in rows] == [row["step"] for row in others]
     for row, same in zip(rows, others, strict=True):
         assert set(row) == set(same)
@@ -58,7 +50,7 @@ def _is_the_same_run(path, other):
         # One of 479 training images, or of 360 test images.
         assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1 / 479)
         assert row["learning_rate"] == same["learning_rate"]
-    summary, same = _summary(path), _summary(other)
+    summary, same = run_files.summary(path), run_files.summary(other)
     timed = {"seconds_per_step"}  # Not where nothing was left to be trained.
     assert set(summary) | timed == set(same) | timed
     assert summary["test_accuracy"] == pytest.approx(same["test_accuracy"], abs=1 / 360)
@@ -74,8 +66,13 @@ def test_each_run_is_what_it_is_alone(together, tmp_path):
     for path in (together / "1", alone):
         assert all((path / name).is_file() for name in files)
         assert list((path / "tensorboard").iterdir())
-    assert len({_summary(together / str(seed))["train_loss"] for seed in range(2)}) == 2
-    assert _summary(together / "1")["seconds_per_step"] > 0
+    assert (
+        len(
+            {run_files.summary(together / str(seed))["train_loss"] for seed in range(2)}
+        )
+        == 2
+    )
+    assert run_files.summary(together / "1")["seconds_per_step"] > 0
 
 
 def test_runs_at_different_steps_end_as_they_would_have(together, tmp_path):
@@ -115,7 +112,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, monkey
     assert calls == [0, 0, 2, 2, 3, 3, 5]
     assert errors[1] is None and "step 4: the loss is nan" in str(errors[0])
     assert not (tmp_path / "0" / "summary.json").exists()
-    assert [row["step"] for row in _rows(tmp_path / "0")] == [2, 3]
+    assert [row["step"] for row in run_files.rows(tmp_path / "0")] == [2, 3]
     folder = RunFolder.read(str(tmp_path / "0"))
     assert folder.latest_step() == EPOCH
     folder.close()

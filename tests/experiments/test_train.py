@@ -24,6 +24,7 @@ from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.train import TrainingDiverged, check_losses, train
 from hic_jax.accounting import EnergyTable
+from tests.experiments import run_files
 
 EPOCH = 3  # Steps; a run has two epochs.
 
@@ -35,31 +36,6 @@ def _experiment(algorithm="hic", epochs=2, **hardware):
     return Experiment.of(resolve(TrainConfig(algorithm=algorithm, **fields), hardware))
 
 
-def _rows(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").open()]
-
-
-def _restored(path, experiment):
-    """Everything that training changes, as NumPy arrays."""
-    folder = RunFolder.read(str(path))
-    state = folder.restore(experiment.init_state())
-    folder.close()
-    return jax.tree.map(
-        lambda x: np.asarray(
-            jax.random.key_data(x)
-            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-            else x
-        ),
-        state,
-    )
-
-
-def _summary(path):
-    summary = json.loads((path / "summary.json").read_text())
-    del summary["seconds_per_step"]
-    return summary
-
-
 class Uninterrupted:
     """A run from its first to its last step."""
 
@@ -67,14 +43,14 @@ class Uninterrupted:
         experiment = _experiment()
         train(experiment, str(path), log_every=1)
         self.path = path
-        self.state = _restored(path, experiment)
-        self.rows = _rows(path)
-        self.summary = _summary(path)
+        self.state = run_files.restored(path, experiment)
+        self.rows = run_files.rows(path)
+        self.summary = run_files.timeless_summary(path)
 
     def is_what(self, path):
         """Asserts that a folder holds the same run."""
-        chex.assert_trees_all_equal(_restored(path, _experiment()), self.state)
-        assert _summary(path) == self.summary
+        chex.assert_trees_all_equal(run_files.restored(path, _experiment()), self.state)
+        assert run_files.timeless_summary(path) == self.summary
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +104,7 @@ def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
     experiment = _experiment("fp32", epochs=1)
     table = EnergyTable(digital_mac_pj=2.0)
     train(experiment, str(tmp_path), max_steps=1, energy_table=table)
-    summary = _summary(tmp_path)
+    summary = run_files.timeless_summary(tmp_path)
     assert set(summary) == set(uninterrupted.summary)
     assert summary["write_erase_cycles"] is None
     assert summary["optimizer_bits"] == summary["fp32_bits"]
@@ -148,10 +124,10 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
     for stop in (EPOCH, EPOCH + 1):
         summary = train(_experiment(), str(tmp_path), max_steps=stop, log_every=1)
         assert summary["steps"] == stop
-        assert len(_rows(tmp_path)) == stop
+        assert len(run_files.rows(tmp_path)) == stop
     train(_experiment(), str(tmp_path), log_every=1)
     uninterrupted.is_what(tmp_path)
-    rows = _rows(tmp_path)
+    rows = run_files.rows(tmp_path)
     # At a stop the network is tested, wherever it is.
     assert rows[EPOCH].pop("test_accuracy") == summary["test_accuracy"]
     assert rows == uninterrupted.rows
@@ -175,12 +151,12 @@ def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
     message = f"SIGTERM: saved at step {EPOCH + 1}; started again, the run goes"
     assert message in caplog.text
     assert signal.getsignal(signal.SIGTERM) == before
-    assert _rows(tmp_path) == uninterrupted.rows[: EPOCH + 1]
+    assert run_files.rows(tmp_path) == uninterrupted.rows[: EPOCH + 1]
     assert (tmp_path / "checkpoints" / str(EPOCH + 1)).exists()
     assert not (tmp_path / "summary.json").exists()
     train(_experiment(), str(tmp_path), log_every=1)
     uninterrupted.is_what(tmp_path)
-    assert _rows(tmp_path) == uninterrupted.rows
+    assert run_files.rows(tmp_path) == uninterrupted.rows
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
@@ -196,7 +172,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
     train(_experiment(), str(path), log_every=1)
     assert f"checkpoint of step {2 * EPOCH} is damaged" in caplog.text
     uninterrupted.is_what(path)
-    assert _rows(path) == uninterrupted.rows
+    assert run_files.rows(path) == uninterrupted.rows
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
@@ -216,7 +192,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(RunFolder, "log", log_and_tell)
     experiment = _experiment("fp32")
     train(experiment, str(tmp_path), max_steps=EPOCH + 1, log_every=1)
-    assert _restored(tmp_path, experiment).step == EPOCH + 1
+    assert run_files.restored(tmp_path, experiment).step == EPOCH + 1
     assert (tmp_path / "checkpoints" / str(EPOCH)).exists()
 
 
@@ -235,14 +211,16 @@ def test_a_finished_run_stays_as_it_is(tmp_path, uninterrupted):
     before = json.loads((path / "summary.json").read_text())
     train(_experiment(), str(path), log_every=1)
     uninterrupted.is_what(path)
-    assert _rows(path) == uninterrupted.rows
+    assert run_files.rows(path) == uninterrupted.rows
     assert json.loads((path / "summary.json").read_text()) == before
 
 
 def test_how_often_is_logged_changes_nothing_else(tmp_path, uninterrupted):
     train(_experiment(), str(tmp_path), log_every=50)
-    chex.assert_trees_all_equal(_restored(tmp_path, _experiment()), uninterrupted.state)
-    rows = _rows(tmp_path)
+    chex.assert_trees_all_equal(
+        run_files.restored(tmp_path, _experiment()), uninterrupted.state
+    )
+    rows = run_files.rows(tmp_path)
     assert [row["step"] for row in rows] == [EPOCH, 2 * EPOCH]
     for i, row in enumerate(rows):
         part = uninterrupted.rows[EPOCH * i : EPOCH * (i + 1)]
@@ -270,10 +248,10 @@ def test_a_loss_that_is_no_number_stops_training(tmp_path, update, message):
     experiment = dataclasses.replace(experiment, tx=optax.chain(experiment.tx, poison))
     with pytest.raises(TrainingDiverged, match=message):
         train(experiment, str(tmp_path))
-    state = _restored(tmp_path, experiment)
+    state = run_files.restored(tmp_path, experiment)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.params))
     assert state.step == EPOCH
-    assert _rows(tmp_path)[0]["step"] == EPOCH
+    assert run_files.rows(tmp_path)[0]["step"] == EPOCH
     assert (tmp_path / "config.json").exists()
 
 
@@ -313,7 +291,7 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
         epochs=1, track_wear=False, pcm_stuck_reset=0.1, binary_stuck_set=0.1
     )
     train(experiment, str(tmp_path / "run"), log_every=1)
-    summary = _summary(tmp_path / "run")
+    summary = run_files.timeless_summary(tmp_path / "run")
     assert summary["write_erase_cycles"] is None
     # Pulses that nobody counted have no energy; an inference needs none.
     assert summary["operations"]["training"] is None
@@ -321,4 +299,4 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     assert summary["energy"]["inference_j"]["total"] > 0
     assert summary["inference_bits"] < summary["fp32_bits"] / 4
     # A tenth of 7 cells each hold some of every word: the LSBs are told.
-    assert all(row["faulty_lsbs"] > 0 for row in _rows(tmp_path / "run"))
+    assert all(row["faulty_lsbs"] > 0 for row in run_files.rows(tmp_path / "run"))

@@ -2,11 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -18,6 +13,7 @@ import pytest
 import hic_jax
 from hic_jax.training import chips, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from tests import virtual_devices
 
 CHIPS, CLASSES, IMAGES, BATCH, STEPS = 5, 3, 48, 16, 4
 SHAPE = (8, 8, 1)  # The smallest images that are shifted.
@@ -209,27 +205,9 @@ def _losses():
     }
 
 
-_SCRIPT = f"""
-import json, runpy
-print(json.dumps(runpy.run_path({__file__!r})["_losses"]()))
-"""
-
-
 def test_four_devices_train_the_same_chips():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", _SCRIPT],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    four, one = json.loads(process.stdout), _losses()
+    four = virtual_devices.call(__file__, "_losses", devices=4)
+    one = _losses()
     assert (four["devices"], one["devices"]) == (4, 1)
     assert four["indices"] == one["indices"]
     # Two chips on each device, not five on one: float32 rounding.

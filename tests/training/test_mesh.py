@@ -1,12 +1,7 @@
 """Many devices do what one does: training, evaluation, calibration."""
 
 import functools
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -19,6 +14,7 @@ import hic_jax
 from hic_jax import compensation, crossbar
 from hic_jax.training import mesh, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from tests import virtual_devices
 
 DEVICES, STEPS, WORDS = 8, 50, 10
 # Neither the images nor 20 of them, of an evaluation, can be shared by eight devices.
@@ -142,30 +138,10 @@ def _all(devices):
     }
 
 
-_SCRIPT = f"""
-import json, runpy
-print(json.dumps(runpy.run_path({__file__!r})["_all"]({DEVICES})))
-"""
-
-
 @pytest.fixture(scope="module")
 def many():
     """What eight devices, of another process, come to."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    environment = os.environ | {
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={DEVICES}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
-    }
-    process = subprocess.run(
-        [sys.executable, "-c", _SCRIPT],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return virtual_devices.call(__file__, "_all", DEVICES, devices=DEVICES)
 
 
 one = functools.cache(_exact)

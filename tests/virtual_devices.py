@@ -1,0 +1,29 @@
+"""Functions called in another process, which has more than one device."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hic_jax
+
+
+def call(file, function, *arguments, devices):
+    """What a function of a file returns, as JSON carries it, on so many CPU devices."""
+    script = f"""
+import json, runpy
+print(json.dumps(runpy.run_path({file!r})[{function!r}](*{arguments!r})))
+"""
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment = os.environ | {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
