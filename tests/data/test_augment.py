@@ -1,18 +1,15 @@
 """Augmentation: exact shifts and mirror images, one draw per image, known moments."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from hic_jax import data
+from tests import virtual_devices
 
 seeds = st.integers(0, 2**31 - 1)
 random_flip = jax.jit(data.random_flip)
@@ -153,28 +150,18 @@ def test_augmenting_bytes_first_equals_normalising_first():
     np.testing.assert_allclose(bytes_first, floats_first, atol=1e-6)
 
 
+def _devices_and_equal():
+    """How many devices have a part of some images, and whether that changes them."""
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    images = _batch(16, 8, 1)
+    split = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    one, many = (augment(jax.random.key(0), x, "crop_flip") for x in (images, split))
+    return len(many.sharding.device_set), bool(np.array_equal(one, many))
+
+
 def test_sharding_does_not_change_the_images():
-    script = """
-import jax, numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from hic_jax import data
-assert jax.device_count() == 4
-mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
-augment = jax.jit(data.augment, static_argnames="policy")
-sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
-one = augment(jax.random.key(0), images, "crop_flip")
-four = augment(jax.random.key(0), sharded, "crop_flip")
-assert len(four.sharding.device_set) == 4
-assert np.array_equal(one, four)
-"""
-    environment = dict(
-        os.environ,
-        PYTHONPATH=str(Path(data.__file__).parents[2]),
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
-        JAX_PLATFORMS="cpu",
-    )
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    found = virtual_devices.call(__file__, "_devices_and_equal", devices=4)
+    assert found == [4, True]
 
 
 @pytest.mark.parametrize(
