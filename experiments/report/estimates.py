@@ -17,6 +17,7 @@ Satterthwaite, and the widths as independent.
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,8 +52,11 @@ class Estimate:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """Statistics of independent values, one a seed."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return combine([1.0], [Estimate(float(np.mean(values)), std, len(values), None)])
+    # Exact sums: equal values have no spread, not one of the last bit.
+    mean, std = statistics.fmean(values), None
+    if len(values) > 1:
+        std = float(statistics.stdev(values))
+    return combine([1.0], [Estimate(mean, std, len(values), None)])
 
 
 def combine(coefficients: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:

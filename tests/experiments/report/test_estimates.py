@@ -42,6 +42,11 @@ def test_mean_spread_and_interval_by_hand():
     assert three.interval == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
 
 
+def test_equal_values_have_no_spread():
+    # NumPy's standard deviation of these is 1.7e-17.
+    assert estimates.estimate([0.1, 0.1, 0.1]).std == 0.0
+
+
 def test_one_seed_has_no_spread():
     assert estimates.estimate([3.0]) == Estimate(3.0, None, 1, None)
     several = estimates.estimate([1.0, 2.0])
