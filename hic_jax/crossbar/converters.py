@@ -1,5 +1,7 @@
 """Converters: real numbers to codes of b bits and back."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -12,9 +14,17 @@ def largest_code(bits: int) -> int:
     return 2 ** (bits - 1) - 1 if bits else 1
 
 
-def absmax(x: jax.Array) -> jax.Array:
-    """Largest absolute value, () float32; 0 of nothing."""
-    return jnp.max(jnp.abs(x), initial=0.0).astype(jnp.float32)
+def absmax(x: jax.Array, *, kept: Sequence[int] = ()) -> jax.Array:
+    """Largest absolute value, float32; 0 of nothing.
+
+    Args:
+      x: any real array.
+      kept: axes along which there is one each; the others have size 1 in the result.
+        Without any the result is ().
+    """
+    others = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    largest = jnp.max(jnp.abs(x), axis=others, keepdims=bool(kept), initial=0.0)
+    return largest.astype(jnp.float32)
 
 
 def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
@@ -22,7 +32,8 @@ def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
 
     Args:
       x: any real array.
-      bound: () what the largest code stands for; at zero all codes are 0.
+      bound: what the largest code stands for, broadcastable to ``x``; at zero all codes
+        are 0.
       bits: width of the converter; 0 gives ``x`` back.
 
     Returns:
@@ -37,8 +48,9 @@ def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
 
 
 def unit(bound: jax.Array, bits: int) -> jax.Array:
-    """What a code of 1 stands for, () float32; 1 without a converter."""
-    return bound / largest_code(bits) if bits else jnp.float32(1.0)
+    """What a code of 1 stands for, as ``bound``; () 1 without a converter."""
+    # XLA divides an array by a constant like this anyway, but not a scalar.
+    return bound * jnp.float32(1 / largest_code(bits)) if bits else jnp.float32(1.0)
 
 
 def convert(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:

@@ -170,7 +170,10 @@ def _multiply(product, spec, x, w, running):
     if spec.adc_range == "running":
         adc = running.adc
     elif spec.adc_range == "fixed":
-        largest = absmax(x) if dac is None or not spec.dac_bits else dac
+        largest = dac
+        if dac is None or not spec.dac_bits:
+            kept, to = product.input_examples, product.result_examples
+            largest = jnp.moveaxis(absmax(x, kept=kept), kept, to)
         adc = spec.adc_bound * jax.lax.stop_gradient(largest * absmax(w))
     return multiply(product, spec, x, w, Ranges(dac, adc))
 

@@ -8,7 +8,7 @@ taps than an array has rows, the feature's taps are cut.
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -50,9 +50,14 @@ class MatrixProduct:
 
     Attributes:
       precision: as of `jax.lax.dot_general`.
+      input_examples: axes of the inputs along which the examples lie: an array is
+        driven with one after the other, each row of (m, k).
+      result_examples: likewise, of the result.
     """
 
     precision: Any = None
+    input_examples: ClassVar[tuple[int, ...]] = (0, 1)
+    result_examples: ClassVar[tuple[int, ...]] = (0, 1)
 
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         """The product."""
@@ -145,6 +150,16 @@ class Convolution:
             transpose = jax.linear_transpose(lambda x, w=held: self(x, w), x)
             sums += transpose(self._cut(error, e_axis, tile, groups))
         return sums
+
+    @property
+    def input_examples(self) -> tuple[int, ...]:
+        """Axis of the inputs along which the examples lie: images, as a rule."""
+        return (self.dimension_numbers.lhs_spec[0],)
+
+    @property
+    def result_examples(self) -> tuple[int, ...]:
+        """Likewise, of the result."""
+        return (self.dimension_numbers.out_spec[0],)
 
     @property
     def _outputs_axis(self) -> int:

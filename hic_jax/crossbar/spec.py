@@ -25,9 +25,11 @@ class CrossbarSpec:
       adc_bits: width of the outputs' converters, 2 to 16; 0 is none.
       error_dac_bits: of the converters for errors in the backward pass.
       error_adc_bits: of the converters for what comes of them.
-      dac_range: how the largest input is set: absmax, of the batch at hand; fixed, to
-        dac_bound; running, a mean over past batches (see `hic_jax.crossbar.running`).
-        Errors shrink a thousandfold in training: theirs is always absmax.
+      dac_range: how the largest input is set: absmax, of each example (an image; a
+        row of a matrix), as arrays see one after the other; fixed, to dac_bound;
+        running, a mean over past batches (see `hic_jax.crossbar.running`). Errors
+        shrink a thousandfold in training, and differ as much between examples: theirs
+        is always absmax.
       adc_range: likewise for the sums; absmax is each tile's own, over all its columns
         and groups.
       dac_bound: largest input where that is fixed.

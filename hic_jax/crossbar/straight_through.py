@@ -14,10 +14,10 @@ from hic_jax.crossbar.spec import CrossbarSpec
 
 
 class Ranges(NamedTuple):
-    """Largest input and largest partial sum, () float32 each, in the layer's units.
+    """Largest input and largest partial sum, float32, in the layer's units.
 
-    As the converters are to assume them (None, or 0: absmax of what is at hand), or
-    as they were seen.
+    As the converters are to assume them (None, or 0: absmax of each example), of the
+    rank of inputs and sums or (); or as they were seen, ().
     """
 
     dac: jax.Array | None = None
@@ -59,16 +59,24 @@ def multiply(
 
 
 def _forward(product, spec, x, w, ranges):
-    largest = absmax(x)
+    largest = absmax(x, kept=product.input_examples)
     bound = _known_or(ranges.dac, largest)
     codes = converters.to_codes(x, bound, spec.dac_bits)
     unit = converters.unit(bound, spec.dac_bits)
+    bound, unit = (
+        _moved(v, product.input_examples, product.result_examples)
+        for v in (bound, unit)
+    )
     adc_bound = ranges.adc
     if adc_bound is not None:  # In codes; where there is no input, at no range.
         adc_bound = jnp.where(bound < converters.TINY, 0.0, adc_bound / unit)
     sums = product.partial_sums(codes, w, spec.tile_rows)
-    y = _read_columns(sums, adc_bound, spec.adc_bits, spec.adc_noise, (codes, w))
-    seen = Ranges(largest, unit * jnp.max(jnp.stack([absmax(s) for s in sums])))
+    examples = product.result_examples
+    y = _read_columns(
+        sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, (codes, w)
+    )
+    seen = [jnp.max(unit * absmax(s, kept=examples), initial=0.0) for s in sums]
+    seen = Ranges(jnp.max(largest, initial=0.0), jnp.max(jnp.stack(seen)))
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 
@@ -80,18 +88,22 @@ def _forward_for_gradient(product, spec, x, w, ranges):
 def _backward(product, spec, residuals, cotangents):
     codes, unit, w, ranges = residuals
     error, _ = cotangents
-    bound = absmax(error)
+    bound = absmax(error, kept=product.result_examples)
     error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
     error_unit = converters.unit(bound, spec.error_dac_bits)
     codes, error_codes = materialised(codes), materialised(error_codes)
     sums = product.transposed_sums(error_codes, w, codes, spec.tile_columns)
     x_bar = _read_columns(
-        sums, None, spec.error_adc_bits, spec.adc_noise, (error_codes, w)
-    )
-    (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(error_codes)
+        sums, product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
+        (error_codes, w),
+    )  # fmt: skip
+    # Examples of different units add up.
+    weighted = materialised(error_codes * (unit * error_unit).astype(error_codes.dtype))
+    (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(weighted)
+    error_unit = _moved(error_unit, product.result_examples, product.input_examples)
     return (
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
-        w_bar * (unit * error_unit).astype(w_bar.dtype),
+        w_bar,
         jax.tree.map(jnp.zeros_like, ranges),
     )
 
@@ -99,11 +111,11 @@ def _backward(product, spec, residuals, cotangents):
 multiply.defvjp(_forward_for_gradient, _backward)
 
 
-def _read_columns(sums, bound, bits, noise, operands):
+def _read_columns(sums, examples, bound, bits, noise, operands):
     """Converts the sums of every tile and adds them digitally."""
     total = None
     for i, x in enumerate(sums):
-        limit = _known_or(bound, absmax(x))
+        limit = _known_or(bound, absmax(x, kept=examples))
         if noise:
             key = jax.random.fold_in(_key_of(*operands), i)
             x = x + noise * limit.astype(x.dtype) * jax.random.normal(
@@ -112,6 +124,11 @@ def _read_columns(sums, bound, bits, noise, operands):
         x = converters.convert(x, limit, bits)
         total = x if total is None else total + x
     return total
+
+
+def _moved(x: jax.Array, source: tuple[int, ...], to: tuple[int, ...]) -> jax.Array:
+    """What there is one of for each example, or for all, along other axes."""
+    return jnp.moveaxis(x, source, to) if x.ndim else x
 
 
 def _known_or(bound: jax.Array | None, seen: jax.Array) -> jax.Array:

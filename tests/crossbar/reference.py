@@ -28,9 +28,11 @@ class Table:
     """A row for every multiplication: flat indices, and where in the array it sits.
 
     Inputs drive features of several taps each (a matrix product has one), errors drive
-    columns.
+    columns. Examples are numbered, for each input and for each entry of the result.
     """
 
+    x_example: np.ndarray
+    y_example: np.ndarray
     x: np.ndarray
     w: np.ndarray
     y: np.ndarray
@@ -59,7 +61,15 @@ def dot_general(x_shape, w_shape, dimension_numbers):
     w = np.empty((len(w_shape), index.shape[1]), int)
     w[w_batch], w[w_free], w[w_rows] = in_batch, column, row
     shape = (*batch, *free, *columns)
+    examples = np.arange(math.prod(batch + free)).reshape(batch + free)
+    x_order = [*x_batch, *x_free, *x_rows]
+    x_example = np.broadcast_to(
+        examples.reshape(examples.shape + (1,) * len(rows)), batch + free + rows
+    )
+    y_example = examples.reshape(examples.shape + (1,) * len(columns))
     return Table(
+        x_example=np.transpose(x_example, np.argsort(x_order)),
+        y_example=np.broadcast_to(y_example, shape),
         x=_flat(x, x_shape),
         w=_flat(w, w_shape),
         y=_flat([*in_batch, *in_free, *column], shape),
@@ -92,7 +102,10 @@ def convolution(
     group, output_of_group = np.divmod(output, outputs // groups)
     x = b, row // lhs_dilation[0], column // lhs_dilation[1], group * features + feature
     shape = (n_batch, *result, outputs)
+    examples = np.arange(n_batch).reshape(-1, 1, 1, 1)
     return Table(
+        x_example=np.broadcast_to(examples, x_shape),
+        y_example=np.broadcast_to(examples, shape),
         x=_flat([a[there] for a in x], x_shape),
         w=_flat([a[there] for a in (u, v, feature, output)], w_shape),
         y=_flat([a[there] for a in (b, i, j, output)], shape),
@@ -134,23 +147,31 @@ def codes(x, bound, bits):
     if not bits:
         return x
     most = F32(2 ** (bits - 1) - 1)
-    per_unit = most / F32(bound) if bound > 0 else F32(0)
+    bound = np.asarray(bound, F32)
+    per_unit = np.where(bound > 0, most / np.where(bound > 0, bound, F32(1)), F32(0))
     return np.clip(np.rint(x * per_unit), -most, most)
 
 
 def unit(bound, bits):
-    return F32(bound) / F32(2 ** (bits - 1) - 1) if bits else F32(1)
+    return np.asarray(bound, F32) * F32(1 / (2 ** (bits - 1) - 1)) if bits else F32(1)
 
 
-def absmax(x):
-    return F32(np.max(np.abs(x), initial=0))
+def absmax(x, examples=None):
+    """Of everything; or, with its number for each entry, of each example."""
+    if examples is None:
+        return F32(np.max(np.abs(x), initial=0))
+    largest = np.zeros(np.max(examples, initial=0) + 1, F32)
+    np.maximum.at(largest, examples.ravel(), np.abs(x).ravel())
+    return largest[examples]
 
 
-def read(sums, bits, bound=None):
+def read(sums, examples, bits, bound=None):
     """Sum over arrays, each after its converter."""
     total = F32(0)
     for s in sums:
-        limit = bound or absmax(s)
+        limit = absmax(s, examples)
+        if bound is not None:
+            limit = np.where(bound > 0, bound, limit)
         total = total + codes(s, limit, bits) * unit(limit, bits)
     return total
 
@@ -160,20 +181,25 @@ def read(sums, bits, bound=None):
 
 def forward(spec, table, x, w, ranges=(0, 0)):
     """The result, and the largest input and sum; 0 in ``ranges`` is not known yet."""
-    seen = absmax(x)
     known = {"absmax": 0, "fixed": spec.dac_bound, "running": ranges[0]}[spec.dac_range]
-    bound = F32(known) or seen
+    seen = absmax(x, table.x_example)
+    bound = np.full_like(seen, known) if known else seen
+    drive = codes(x, bound, spec.dac_bits)
+    # Of each example, where the result has its entries.
+    (bound, driven, step) = (
+        _of_result(table, v) for v in (bound, seen, unit(bound, spec.dac_bits))
+    )
     limit = {
         "absmax": F32(0),
-        "fixed": F32(spec.adc_bound) * ((bound if spec.dac_bits else seen) * absmax(w)),
+        "fixed": F32(spec.adc_bound)
+        * ((bound if spec.dac_bits else driven) * absmax(w)),
         "running": F32(ranges[1]),
     }[spec.adc_range]
-    step = unit(bound, spec.dac_bits)
-    drive = codes(x, bound, spec.dac_bits)
+    limit = np.where(step > 0, limit / np.where(step > 0, step, F32(1)), F32(0))
     array = array_of(table.feature, table.tap, table.taps, spec.tile_rows)
     sums = _add_up(array, table.y, drive.flat[table.x] * w.flat[table.w], table.shape)
-    y = read(sums, spec.adc_bits, limit / step if limit and step else None) * step
-    return y, (seen, absmax(sums) * step)
+    y = read(sums, table.y_example, spec.adc_bits, limit) * step
+    return y, (absmax(x), absmax(sums * step))
 
 
 def backward(spec, table, x, w, error):
@@ -181,15 +207,40 @@ def backward(spec, table, x, w, error):
 
     Whatever clips: the gradient does not know.
     """
-    x_bound = F32(spec.dac_bound) if spec.dac_range == "fixed" else absmax(x)
-    x_codes = codes(x, x_bound, spec.dac_bits).flat[table.x]
-    step = unit(absmax(error), spec.error_dac_bits)
-    drive = codes(error, absmax(error), spec.error_dac_bits).flat[table.y]
+    x_bound = absmax(x, table.x_example)
+    if spec.dac_range == "fixed":
+        x_bound = np.full_like(x_bound, spec.dac_bound)
+    x_codes = codes(x, x_bound, spec.dac_bits)
+    x_step = _of_result(table, unit(x_bound, spec.dac_bits))
+    bound = absmax(error, table.y_example)
+    drive, step = codes(error, bound, spec.error_dac_bits), F32(1)
+    if spec.error_dac_bits:
+        step = unit(bound, spec.error_dac_bits)
     array = array_of(table.column, 0, 1, spec.tile_columns)
-    sums = _add_up(array, table.x, drive * w.flat[table.w], x.shape)
-    x_bar = read(sums, spec.error_adc_bits) * step
-    (w_bar,) = _add_up(np.zeros_like(table.w), table.w, x_codes * drive, w.shape)
-    return x_bar, w_bar * (unit(x_bound, spec.dac_bits) * step)
+    sums = _add_up(array, table.x, drive.flat[table.y] * w.flat[table.w], x.shape)
+    x_bar = read(sums, table.x_example, spec.error_adc_bits)
+    x_bar = x_bar * _of_input(table, step)
+    drive = drive * (x_step * step)
+    products = x_codes.flat[table.x] * drive.flat[table.y]
+    (w_bar,) = _add_up(np.zeros_like(table.w), table.w, products, w.shape)
+    return x_bar, w_bar
+
+
+def _of_result(table, values):
+    """What inputs have one of for each example, for each entry of the result."""
+    return _moved(values, table.x_example, table.y_example)
+
+
+def _of_input(table, values):
+    return _moved(values, table.y_example, table.x_example)
+
+
+def _moved(values, examples, others):
+    if not np.ndim(values):
+        return np.full(others.shape, values, F32)
+    each = np.zeros(np.max(examples, initial=0) + 1, F32)
+    each[examples.ravel()] = values.ravel()
+    return each[others]
 
 
 def _add_up(array, index, products, shape):
