@@ -1,6 +1,7 @@
 """Products between converters and their gradients, against NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +153,43 @@ def test_axes_in_any_order(rows, kernel):
 
     table = reference.convolution(x.shape, w.shape, (1, 1), ((0, 0), (0, 0)))
     check(spec, transposed, table, x, w, whole(2, table.shape))
+
+
+@pytest.mark.parametrize("kind", ["matrix", "convolution"])
+def test_what_an_example_gives_does_not_depend_on_its_batch(kind):
+    spec = CrossbarSpec(tile_rows=13, tile_columns=3)
+    if kind == "matrix":
+        x, w, error = whole(0, (3, 30)), whole(1, (30, N)), whole(2, (3, N))
+        hook = crossbar.dot_general(spec)
+        product = functools.partial(hook, dimension_numbers=MATRIX)
+    else:
+        x, w = whole(0, (3, 5, 6, 4)), whole(1, (*WINDOW, 4, 4))
+        product = convolution(spec, (1, 1), ((0, 0), (0, 0)))
+        error = whole(2, product(x, w).shape)
+    # As an image that is learnt has errors far below those of one that is not.
+    factors = np.float32([1.0, 1e-3, 1e3]).reshape(-1, *[1] * (x.ndim - 1))
+    x, error = factors * x, error / factors
+    y, transpose = jax.vjp(product, x, w)
+    x_bar, w_bar = transpose(error)
+    total = 0.0
+    for i in range(3):
+        own, own_transpose = jax.vjp(product, x[i : i + 1], w)
+        np.testing.assert_array_equal(y[i], own[0])
+        own_x, own_w = own_transpose(error[i : i + 1])
+        np.testing.assert_array_equal(x_bar[i], own_x[0])
+        total += own_w
+    np.testing.assert_allclose(w_bar, total, rtol=1e-4, atol=1e-3)
+    # Each to eight bits of its own: half a code of the DAC, and one of the ADC a tile.
+    exact = jax.vjp(lambda x: product_without(kind)(x, w), x)[1](error)[0]
+    for ours, expected in zip(x_bar, exact, strict=True):
+        assert np.std(ours - expected) < 0.02 * np.std(expected)
+
+
+def product_without(kind):
+    """The same product without converters."""
+    if kind == "matrix":
+        return lambda x, w: x @ w
+    return convolution(CrossbarSpec(**OFF), (1, 1), ((0, 0), (0, 0)))
 
 
 @settings(deadline=None)
