@@ -53,9 +53,8 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate:
     """Statistics of independent values, one a seed."""
     # Exact sums: equal values have no spread, not one of the last bit.
-    mean, std = statistics.fmean(values), None
-    if len(values) > 1:
-        std = float(statistics.stdev(values))
+    mean = statistics.fmean(values)
+    std = float(statistics.stdev(values)) if len(values) > 1 else None
     return combine([1.0], [Estimate(mean, std, len(values), None)])
 
 
@@ -261,8 +260,8 @@ def ageing(runs: Sequence[Run]) -> list[Ageing]:
         if not times:
             continue
         # Of each seed (times,) means over its chips; of all chips (times, chips).
-        means = [[100 * float(np.mean(seed[t])) for t in times] for seed in seeds]
-        chips = [100 * np.concatenate([seed[t] for seed in seeds]) for t in times]
+        means = [[100 * statistics.fmean(seed[t]) for t in times] for seed in seeds]
+        chips = [[100 * x for seed in seeds for x in seed[t]] for t in times]
         found.append(
             Ageing(
                 devices,
@@ -270,8 +269,8 @@ def ageing(runs: Sequence[Run]) -> list[Ageing]:
                 compensation,
                 tuple(times),
                 tuple(map(estimate, zip(*means, strict=True))),
-                tuple(float(np.mean(x)) for x in chips),
-                tuple(float(np.std(x, ddof=1)) if len(x) > 1 else 0.0 for x in chips),
+                tuple(map(statistics.fmean, chips)),
+                tuple(statistics.stdev(x) if len(x) > 1 else 0.0 for x in chips),
                 len(chips[0]),
                 estimate([mean[0] - mean[-1] for mean in means]),
             )
