@@ -42,7 +42,8 @@ def multiply(
       \bar w = D(x)^T D'(\bar y)
 
     The gradient passes straight through the converters, clipped or not; the one of the
-    weights is computed digitally.
+    weights is computed digitally, from codes in units of each example (which bfloat16
+    rounds to eight bits).
 
     Args:
       product: what is computed.

@@ -178,7 +178,8 @@ def test_what_an_example_gives_does_not_depend_on_its_batch(kind):
         own_x, own_w = own_transpose(error[i : i + 1])
         np.testing.assert_array_equal(x_bar[i], own_x[0])
         total += own_w
-    np.testing.assert_allclose(w_bar, total, rtol=1e-4, atol=1e-3)
+    atol = 2e-6 * np.abs(total).max()
+    np.testing.assert_allclose(w_bar, total, rtol=1e-6, atol=atol)
     # Each to eight bits of its own: half a code of the DAC, and one of the ADC a tile.
     exact = jax.vjp(lambda x: product_without(kind)(x, w), x)[1](error)[0]
     for ours, expected in zip(x_bar, exact, strict=True):
