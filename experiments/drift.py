@@ -25,7 +25,7 @@ from experiments.run_folder import (
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
 from hic_jax.compensation import COMPENSATIONS
-from hic_jax.training import steps
+from hic_jax.training.evaluation import Network
 
 
 def read_over_time(
@@ -62,7 +62,7 @@ def read_over_time(
     rows = inference.accuracy_over_time(
         experiment.chip_key,
         experiment.model,
-        steps.Network.of(state),
+        Network.of(state),
         experiment.arrays("test"),
         experiment.arrays("train"),
         times=times,

@@ -26,7 +26,8 @@ from experiments.setup import Experiment
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
-from hic_jax.training import steps
+from hic_jax.training.evaluation import Network, accuracy
+from hic_jax.training.state import TrainState, find_hic
 
 # What is tried before anything is trained.
 BEFORE = ("none", "gdc", "adabs")
@@ -110,8 +111,8 @@ def learn(
 
 
 def in_the_field(
-    state: steps.TrainState, experiment: Experiment, seconds: float
-) -> steps.TrainState:
+    state: TrainState, experiment: Experiment, seconds: float
+) -> TrainState:
     """A trained network ``seconds`` later, at the start of a further training.
 
     Args:
@@ -119,7 +120,7 @@ def in_the_field(
       experiment: the further training; its schedules and its momentum start anew.
       seconds: s.
     """
-    devices = steps.find_hic(hic_jax.age(state.opt_state, seconds))
+    devices = find_hic(hic_jax.age(state.opt_state, seconds))
     fresh = experiment.init_state()
     opt_state = jax.tree.map(
         lambda x: devices if isinstance(x, hic_jax.HICState) else x,
@@ -132,24 +133,22 @@ def in_the_field(
 
 
 def accuracy_before(
-    trained: steps.TrainState, aged: steps.TrainState, experiment: Experiment
+    trained: TrainState, aged: TrainState, experiment: Experiment
 ) -> dict[str, float]:
     """Test accuracy of the aged chip by compensation, before it learns anything."""
     train, test = experiment.arrays("train"), experiment.arrays("test")
-    network = steps.Network.of(aged)
+    network = Network.of(aged)
     reference_key, key, read_key = jax.random.split(experiment.chip_key, 3)
-    reference = Reference(steps.Network.of(trained).weights, reference_key)
+    reference = Reference(Network.of(trained).weights, reference_key)
     accuracies = {}
     for name in BEFORE:
         check_possible(name, network, train)
         ready = COMPENSATIONS[name](key, experiment.model, network, reference, train)
-        accuracies[name] = steps.accuracy(read_key, experiment.model, ready, test)
+        accuracies[name] = accuracy(read_key, experiment.model, ready, test)
     return accuracies
 
 
-def extra_cycles(
-    before: steps.TrainState, after: steps.TrainState
-) -> dict[str, dict[str, float]]:
+def extra_cycles(before: TrainState, after: TrainState) -> dict[str, dict[str, float]]:
     """Write-erase cycles between two states of the same devices, by their kind."""
     first, last = (
         device_pulses(hic_jax.hybrid_weights(state.opt_state))
@@ -191,8 +190,8 @@ def main(argv: list[str]) -> None:
         )
     field = summary["field"]
     logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
-    for name, accuracy in field["accuracy_before"].items():
-        logging.info("%12.0f s later, %-6s       %.4f", options.seconds, name, accuracy)
+    for name, before in field["accuracy_before"].items():
+        logging.info("%12.0f s later, %-6s       %.4f", options.seconds, name, before)
     logging.info("after learning in the field      %.4f", field["accuracy_after"])
     for kind, cycles in (field["extra_cycles"] or {}).items():
         logging.info("extra write-erase cycles, %-10s  %d", kind, cycles["max"])

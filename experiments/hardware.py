@@ -11,14 +11,14 @@ from experiments.config import ANALOG_ALGORITHMS
 from experiments.setup import Experiment
 from hic_jax import accounting, crossbar, hybrid_weights
 from hic_jax.accounting import EnergyTable
-from hic_jax.training import steps
+from hic_jax.training.state import TrainState
 
 ESTIMATE = "an estimate: counted operations times a table of published energies"
 
 
 def hardware_summary(
     experiment: Experiment,
-    state: steps.TrainState,
+    state: TrainState,
     rows: list[dict[str, Any]],
     *,
     endurance_cycles: float,
@@ -102,7 +102,7 @@ def read_energy_table(path: str | None) -> EnergyTable:
 
 
 def _products(
-    experiment: Experiment, state: steps.TrainState, images: int
+    experiment: Experiment, state: TrainState, images: int
 ) -> list[accounting.Product]:
     """The products of a forward pass of so many images."""
 

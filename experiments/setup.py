@@ -17,9 +17,12 @@ from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import MakeTx
+from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.schedules import SCHEDULES
+from hic_jax.training.state import TrainState, init_state, state_shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,24 +129,22 @@ class Experiment:
             chip_key=chip_key,
         )
 
-    def arrays(self, split: str) -> steps.Arrays:
+    def arrays(self, split: str) -> Arrays:
         """A split ("train" or "test") on every device, shifted as configured."""
-        arrays, shift = steps.arrays(self.dataset, split), self.config.train.shift
+        arrays, shift = Arrays.of(self.dataset, split), self.config.train.shift
         if shift != "none":
             images = data.shift(np.asarray(arrays.images), shift)
             arrays = arrays.replace(images=jnp.asarray(images))
         return arrays.over(self.mesh)
 
-    def init_state(self) -> steps.TrainState:
+    def init_state(self) -> TrainState:
         """The state before the first step, on every device."""
-        state = steps.init_state(
-            self.init_key, self.model, self.tx, self.dataset.image_shape
-        )
+        state = init_state(self.init_key, self.model, self.tx, self.dataset.image_shape)
         return replicate(state, self.mesh)
 
-    def state_shapes(self) -> steps.TrainState:
+    def state_shapes(self) -> TrainState:
         """Shapes and shardings of `init_state`, which draws and programs nothing."""
-        shapes = steps.state_shapes(
+        shapes = state_shapes(
             self.init_key, self.model, self.tx, self.dataset.image_shape
         )
         everywhere = replicated(self.mesh)
@@ -163,10 +164,10 @@ class Experiment:
         """Runs training steps; see `hic_jax.training.steps.make_runner`."""
         return steps.make_runner(self.step())
 
-    def test_accuracy(self, state: steps.TrainState, test: steps.Arrays) -> float:
+    def test_accuracy(self, state: TrainState, test: Arrays) -> float:
         """Accuracy on the test images, as the devices read now."""
         key = jax.random.fold_in(self.read_key, state.step)
-        return steps.accuracy(key, self.model, steps.Network.of(state), test)
+        return accuracy(key, self.model, Network.of(state), test)
 
     def epoch_order(self, epoch: int) -> jax.Array:
         """(steps_per_epoch, batch_size) indices of an epoch's batches."""

@@ -19,6 +19,7 @@ from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.stopping import Requests, Stopped, stop_requests
 from hic_jax.training import chips, steps
+from hic_jax.training.state import TrainState
 
 
 @dataclasses.dataclass
@@ -35,7 +36,7 @@ class _Member:
 
     experiment: Experiment
     folder: RunFolder
-    state: steps.TrainState
+    state: TrainState
     seconds: list[float] = dataclasses.field(default_factory=list)
     error: train_lib.TrainingDiverged | None = None
 

@@ -33,7 +33,7 @@ from experiments.run_folder import (
 from experiments.setup import Experiment
 from experiments.stopping import Requests, Stopped, stop_requests
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
-from hic_jax.training import steps
+from hic_jax.training.state import TrainState
 
 
 class TrainingDiverged(RuntimeError):
@@ -107,7 +107,7 @@ def _train(
     log_every: int,
     checkpoint_every: int,
     stop: Requests,
-    summarise: Callable[[steps.TrainState, list[dict]], dict],
+    summarise: Callable[[TrainState, list[dict]], dict],
     progress: bool,
 ) -> dict:
     """`train` in a folder that is open; ``summarise`` says what it took."""
@@ -209,7 +209,7 @@ def check_losses(losses: np.ndarray, step: int) -> None:
         )
 
 
-def check_parameters(state: steps.TrainState) -> None:
+def check_parameters(state: TrainState) -> None:
     """Raises if a parameter is not a finite number: that is not to be kept."""
     if not all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params)):
         raise TrainingDiverged(

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import checks, data
-from hic_jax.training.steps import Arrays, Network
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network
 from hic_jax.weights import read
 
 # AdaBS as published: 2,600 training images in 13 batches, running statistics kept at

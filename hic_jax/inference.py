@@ -16,6 +16,7 @@ from hic_jax import checks
 from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
 from hic_jax.deployment import deploy
 from hic_jax.pcm import ProgrammedSpec
+from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import (
     default_at_once,
     everywhere,
@@ -23,7 +24,7 @@ from hic_jax.training.chips import (
     make_mesh,
     spread,
 )
-from hic_jax.training.steps import Arrays, Network, correct_answers
+from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.weights import drift
 
 # What ``devices`` says of a network that is read from those it was trained on.

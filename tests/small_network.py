@@ -7,8 +7,10 @@ import numpy as np
 import optax
 
 import hic_jax
-from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network
+from hic_jax.training.state import init_state
 
 IMAGES, CLASSES = 52, 3
 SHAPE = (4, 4, 1)
@@ -31,7 +33,7 @@ class Net(nn.Module):
 
 def images_of(pixels):
     """Images with labels of their own: pixels (n, 4, 4, 1), 0 to 255."""
-    return steps.Arrays(
+    return Arrays(
         images=jnp.asarray(pixels, jnp.uint8),
         labels=jnp.arange(len(pixels)) % CLASSES,
         mean=jnp.full(1, 0.5),
@@ -49,6 +51,6 @@ def network_of(spec=IDEAL, algorithm="hic"):
     schedule = optax.constant_schedule(0.1)
     optimizer = OptimizerSpec(schedule=schedule, analog_schedule=schedule)
     tx = ALGORITHMS[algorithm](optimizer, spec, jax.random.key(1))
-    state = steps.init_state(jax.random.key(0), Net(), tx, SHAPE)
+    state = init_state(jax.random.key(0), Net(), tx, SHAPE)
     old = {"norm": {"mean": jnp.arange(5.0) - 2, "var": jnp.arange(5.0) + 3}}
-    return steps.Network.of(state).replace(batch_stats=old)
+    return Network.of(state).replace(batch_stats=old)

@@ -9,7 +9,7 @@ import pytest
 import hic_jax
 from hic_jax import compensation, pcm
 from hic_jax.compensation import COMPENSATIONS, Reference
-from hic_jax.training import steps
+from hic_jax.training.evaluation import Network
 from tests.small_network import IDEAL, IMAGES, Net, images_of, network_of, random_images
 
 # All devices drift alike, and are read exactly.
@@ -136,7 +136,7 @@ def test_reads_are_noisy_before_and_now_or_neither(network, compensate):
 def test_a_column_without_current_keeps_its_gain():
     params = {"kernel": jnp.ones((4, 3)).at[:, 1].set(0.0)}
     weights = hic_jax.hybrid_weights(hic_jax.hic(IDEAL, 0).init(params))
-    network = steps.Network(params, {}, {}, weights)
+    network = Network(params, {}, {}, weights)
     gains = compensation.column(KEY, Net(), network, Reference(weights, KEY)).gains
     np.testing.assert_array_equal(gains["kernel"], np.ones(3))
 

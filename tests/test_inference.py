@@ -11,7 +11,7 @@ import pytest
 import hic_jax
 from hic_jax import inference
 from hic_jax.compensation import COMPENSATIONS
-from hic_jax.training import steps
+from hic_jax.training.evaluation import correct_answers
 from tests.small_network import CLASSES, IMAGES, Net, network_of, random_images
 
 CHIPS = 3
@@ -42,7 +42,7 @@ class Ageing:
 
     def _correct_answers(self, key, model, network, split):
         self.counted.append(network)
-        return steps.correct_answers(key, model, network, split)
+        return correct_answers(key, model, network, split)
 
     def measure(self, seed=5, chips=CHIPS, compensations=("none", "adabs"), **options):
         return inference.accuracy_over_time(

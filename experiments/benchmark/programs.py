@@ -15,6 +15,9 @@ from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.pcm import BinarySpec, nandakumar_2018
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.state import TrainState, init_state
 
 IMAGE_SHAPE = (32, 32, 3)
 CLASSES = 10
@@ -141,7 +144,7 @@ def training_steps(size: Size) -> dict[str, Program]:
         step = steps.make_step(
             model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
         )
-        state = steps.init_state(jax.random.key(1), model, tx, IMAGE_SHAPE)
+        state = init_state(jax.random.key(1), model, tx, IMAGE_SHAPE)
         made[name] = Program(step, (train, jnp.arange(size.batch_size)), state)
     return made
 
@@ -149,9 +152,7 @@ def training_steps(size: Size) -> dict[str, Program]:
 def device_programs(size: Size) -> dict[str, Program]:
     """What the devices of all chips do by themselves, and the network on them."""
     model = size.model(CrossbarSpec())
-    variables = steps.init_state(
-        jax.random.key(1), model, optax.identity(), IMAGE_SHAPE
-    )
+    variables = init_state(jax.random.key(1), model, optax.identity(), IMAGE_SHAPE)
     params = variables.params
     # Of the size that training makes, so that the usual share of words overflows.
     updates = jax.tree.map(
@@ -227,18 +228,18 @@ def chip_keys(chips: int, seed: int) -> jax.Array:
 
 
 def evaluation(
-    size: Size, model: models.ResNet, state: steps.TrainState, weights: Any, keys: Any
+    size: Size, model: models.ResNet, state: TrainState, weights: Any, keys: Any
 ) -> Program:
     """A batch of test images on every chip: one read of the weights, one forward pass.
 
     Vmapped over chips where `hic_jax.inference` does so: not on the CPU.
     """
-    network = steps.Network.of(state)
+    network = Network.of(state)
     test = random_images(size.batch_size)
 
     def evaluate(weights, key):
         chip = network.replace(weights=weights)
-        return steps.correct_answers(key, model, chip, test, batch_size=size.batch_size)
+        return correct_answers(key, model, chip, test, batch_size=size.batch_size)
 
     if size.chips > 1 and jax.default_backend() == "cpu":
         first = jax.tree.map(lambda x: x[0], (weights, keys))
@@ -246,11 +247,11 @@ def evaluation(
     return Program(over_chips(evaluate, size.chips), (weights, keys))
 
 
-def random_images(batch_size: int) -> steps.Arrays:
+def random_images(batch_size: int) -> Arrays:
     """A set of one batch."""
     image_key, label_key = jax.random.split(jax.random.key(3))
     shape = (batch_size, *IMAGE_SHAPE)
-    return steps.Arrays(
+    return Arrays(
         images=jax.random.randint(image_key, shape, 0, 256).astype(jnp.uint8),
         labels=jax.random.randint(label_key, (batch_size,), 0, CLASSES),
         mean=jnp.full(3, 0.5),

@@ -1,4 +1,4 @@
-"""Many chips at once: the functions of `steps`, over an axis of chips.
+"""Many chips at once: what this package does with one, over an axis of chips.
 
 A chip is a sample of the devices with a training of its own: initial weights, order
 and augmentation of the images, writes, reads, all by its own keys. The images are
@@ -24,7 +24,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hic_jax.training import steps
-from hic_jax.training.steps import Arrays, StepFn, TrainState
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.state import TrainState, initial_variables, jit_once, programmed
+from hic_jax.training.steps import StepFn
 
 AXIS = "chips"
 _EACH, _ALL = PartitionSpec(AXIS), PartitionSpec()
@@ -132,7 +135,7 @@ def init_states(
     make_tx: MakeTx,
     image_shape: tuple[int, ...],
 ) -> TrainState:
-    """`steps.init_state` of every chip.
+    """`state.init_state` of every chip.
 
     Args:
       init_keys: (chips,) keys of the initial parameters.
@@ -149,15 +152,13 @@ def init_states(
 
 @functools.cache
 def _compiled_init():
-    return steps.jit_once(
-        _init_states, static_argnames=("model", "make_tx", "image_shape")
-    )
+    return jit_once(_init_states, static_argnames=("model", "make_tx", "image_shape"))
 
 
 def _init_states(init_keys, device_keys, model, make_tx, image_shape):
     def init(init_key, device_key):
-        variables = steps.initial_variables(init_key, model, image_shape)
-        return steps.programmed(variables, make_tx(device_key))
+        variables = initial_variables(init_key, model, image_shape)
+        return programmed(variables, make_tx(device_key))
 
     state = jax.eval_shape(init, init_keys[0], device_keys[0])
     counts = jax.tree.map(lambda x: None if _is_count(x) else 0, state)
@@ -229,7 +230,7 @@ def accuracies(
     *,
     batch_size: int = 500,
 ) -> list[float]:
-    """`steps.accuracy` of every chip, on the devices where its state is.
+    """`evaluation.accuracy` of every chip, on the devices where its state is.
 
     Args:
       keys: (chips,) of the read noise.
@@ -240,8 +241,8 @@ def accuracies(
     """
 
     def correct(key, state):
-        network = steps.Network.of(state)
-        return steps.correct_answers(key, model, network, split, batch_size=batch_size)
+        network = Network.of(state)
+        return correct_answers(key, model, network, split, batch_size=batch_size)
 
     counts = jax.vmap(correct, in_axes=(0, _axes(states)))(keys, states)
     return [int(count) / split.labels.shape[0] for count in np.asarray(counts)]

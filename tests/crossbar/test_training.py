@@ -13,6 +13,9 @@ import pytest
 from hic_jax import crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network
+from hic_jax.training.state import init_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -31,10 +34,10 @@ def model_on(crossbars):
 def start(crossbars=LayerCrossbars()):  # noqa: B008
     """Parameters alike for all crossbars, and images."""
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 2)).astype(np.uint8)
-    split = steps.Arrays(
+    split = Arrays(
         jnp.asarray(images), jnp.arange(8) % 3, jnp.full(2, 0.5), jnp.full(2, 0.25)
     )
-    state = steps.init_state(jax.random.key(0), model_on(crossbars), TX, (6, 6, 2))
+    state = init_state(jax.random.key(0), model_on(crossbars), TX, (6, 6, 2))
     return state, split
 
 
@@ -104,7 +107,7 @@ def test_running_ranges_train_with_the_network_and_stay_in_evaluation():
     images = (split.images / 255 - 0.5) / 0.25
     total, weight = state.ranges["stem"]["conv_general_dilated"]["ranges"][0]
     np.testing.assert_allclose(total / weight, np.abs(images).max(), rtol=1e-5)
-    variables = steps.Network.of(state).variables(jax.random.key(0))
+    variables = Network.of(state).variables(jax.random.key(0))
     shift = jax.tree.map(lambda r: r.at[:, 0].mul(0.2), state.ranges)
     logits, clipped = (
         model.apply({**variables, crossbar.COLLECTION: ranges}, images, train=False)

@@ -13,7 +13,8 @@ from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder, RunFolderError
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax.training import steps
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.state import find_hic
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -67,7 +68,7 @@ def test_learning_recovers_what_drift_took(learnt, trained):
 def test_the_devices_are_the_trained_ones_a_year_later(trained):
     state = _state(trained)
     started = field.in_the_field(state, Experiment.of(_config(trained)), hic_jax.YEAR)
-    old, new = (steps.find_hic(s.opt_state).weights for s in (state, started))
+    old, new = (find_hic(s.opt_state).weights for s in (state, started))
     for name in ("g", "pulses", "set_pulses", "resets"):
         np.testing.assert_array_equal(
             getattr(new.multilevel, name), getattr(old.multilevel, name)
@@ -112,7 +113,7 @@ def test_another_time_needs_another_folder(learnt, trained):
 def test_images_shift_for_training_and_test_alike(trained):
     experiment = Experiment.of(_config(trained, shift="invert"))
     for split in ("train", "test"):
-        plain = steps.arrays(experiment.dataset, split)
+        plain = Arrays.of(experiment.dataset, split)
         shifted = experiment.arrays(split)
         np.testing.assert_array_equal(shifted.images, 255 - np.asarray(plain.images))
         np.testing.assert_array_equal(shifted.mean, plain.mean)

@@ -17,6 +17,8 @@ from experiments import config
 from experiments.config import Config
 from experiments.setup import Experiment
 from hic_jax.training import steps
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.state import initial_variables, programmed
 
 OURS = tuple(
     str(Path(module.__file__).parent) for module in (hic_jax, config)
@@ -129,11 +131,11 @@ def test_a_step_can_be_traced_at_the_corners(defined_flags, words):
 
     def init(key):
         image_shape = experiment.dataset.image_shape
-        variables = steps.initial_variables(key, experiment.model, image_shape)
-        return steps.programmed(variables, experiment.tx)
+        variables = initial_variables(key, experiment.model, image_shape)
+        return programmed(variables, experiment.tx)
 
     state = jax.eval_shape(init, experiment.init_key)
-    train = jax.eval_shape(lambda: steps.arrays(experiment.dataset, "train"))
+    train = jax.eval_shape(lambda: Arrays.of(experiment.dataset, "train"))
     two_batches = jax.eval_shape(lambda: experiment.epoch_order(0)[:2])
     after, metrics = jax.eval_shape(run, state, train, two_batches)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

@@ -16,7 +16,8 @@ from experiments import launch
 from experiments.run_folder import RunFolder, read_config
 from experiments.setup import Experiment
 from hic_jax import inference
-from hic_jax.training import steps
+from hic_jax.training.evaluation import Network
+from hic_jax.training.state import find_hic
 from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -109,7 +110,7 @@ def one(two):
     state, late = run(state, train, order[FIRST:LAST])
     words[LAST] = np.asarray(_word(state))
     rows = inference.accuracy_over_time(
-        experiment.chip_key, experiment.model, steps.Network.of(state), test, train,
+        experiment.chip_key, experiment.model, Network.of(state), test, train,
         **READING,
     )  # fmt: skip
     return {
@@ -121,7 +122,7 @@ def one(two):
 
 
 def _word(state):
-    return steps.find_hic(state.opt_state).weights.accumulator
+    return find_hic(state.opt_state).weights.accumulator
 
 
 def _restored(path, step, tmp_path):

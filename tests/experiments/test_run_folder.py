@@ -24,7 +24,8 @@ from experiments.run_folder import (
 )
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax.training import steps
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.state import TrainState, find_hic
 
 STEPS = 6  # Two epochs of three batches.
 
@@ -91,7 +92,7 @@ def test_a_row_for_each_interval_and_each_epoch(run):
 @pytest.mark.parametrize("run", ["hic"], indirect=True)
 def test_device_events_are_those_of_all_steps(run):
     def fired(state):
-        devices = steps.find_hic(state.opt_state).weights.multilevel
+        devices = find_hic(state.opt_state).weights.multilevel
         return np.sum(devices.set_pulses, dtype=int)
 
     # A refresh would fire pulses, too.
@@ -126,7 +127,7 @@ def test_tensorboard_shows_the_same_numbers(run):
 def test_the_checkpoint_is_the_network_of_the_summary(run):
     state = run.restored
     assert state.step == STEPS
-    test = steps.arrays(run.experiment.dataset, "test")
+    test = Arrays.of(run.experiment.dataset, "test")
     assert run.experiment.test_accuracy(state, test) == run.summary["test_accuracy"]
 
 
@@ -294,7 +295,7 @@ def test_a_configuration_that_was_being_written_is_written_again(tmp_path, confi
 
 
 def _state(step):
-    return steps.TrainState(
+    return TrainState(
         step=jnp.int32(step),
         params=jnp.full(3, float(step)),
         batch_stats={},

@@ -9,7 +9,7 @@ import pytest
 
 import hic_jax
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec, sgd
-from hic_jax.training.steps import find_hic
+from hic_jax.training.state import find_hic
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)

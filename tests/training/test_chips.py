@@ -13,6 +13,9 @@ import pytest
 import hic_jax
 from hic_jax.training import chips, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network, accuracy
+from hic_jax.training.state import find_hic, init_state
 from tests import virtual_devices
 
 CHIPS, CLASSES, IMAGES, BATCH, STEPS = 5, 3, 48, 16, 4
@@ -53,7 +56,7 @@ def make_tx(key):
 def _images():
     image_key, label_key = jax.random.split(jax.random.key(7))
     images = jax.random.randint(image_key, (IMAGES, *SHAPE), 0, 256)
-    return steps.Arrays(
+    return Arrays(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),
@@ -74,18 +77,18 @@ def _epochs(orders):
 
 
 def _alone(chip):
-    """Initial state, state, metrics and accuracy of one chip, from `steps` alone."""
+    """Initial state, state, metrics and accuracy of one chip, trained alone."""
     init_key, device_key, augment_key, order_key, read_key = _keys()[:, chip]
     tx = make_tx(device_key)
-    first = steps.init_state(init_key, Net(), tx, SHAPE)
+    first = init_state(init_key, Net(), tx, SHAPE)
     run = steps.make_runner(steps.make_step(Net(), tx, augment_key, **OPTIONS))
     indices = _epochs(
         lambda k: steps.epoch_order(jax.random.fold_in(order_key, k), IMAGES, BATCH)
     )
     state, metrics = run(jax.tree.map(jnp.copy, first), _images(), indices)
-    network = steps.Network.of(state)
-    accuracy = steps.accuracy(read_key, Net(), network, _images(), batch_size=20)
-    return first, state, metrics, accuracy, indices
+    network = Network.of(state)
+    share = accuracy(read_key, Net(), network, _images(), batch_size=20)
+    return first, state, metrics, share, indices
 
 
 def _together():
@@ -134,7 +137,7 @@ def test_a_chip_of_many_is_the_chip_alone():
     first_, state_, metrics_, accuracy_, indices_ = others
     # The bits that are drawn are the same.
     np.testing.assert_array_equal(indices_, indices)
-    hic, hic_ = (steps.find_hic(s.opt_state) for s in (state, state_))
+    hic, hic_ = (find_hic(s.opt_state) for s in (state, state_))
     np.testing.assert_array_equal(*(jax.random.key_data(h.key) for h in (hic, hic_)))
     for layer in ("conv", "head"):
         pairs, pairs_ = _pairs(first, layer), _pairs(first_, layer)

@@ -11,6 +11,9 @@ from hic_jax import convolution, inference, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.state import init_state
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 IMAGE_SHAPE, BATCH, DEVICES = (8, 8, 1), 16, 8
@@ -33,10 +36,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def state():
-    return steps.init_state(jax.random.key(2), MODEL, TX, IMAGE_SHAPE)
+    return init_state(jax.random.key(2), MODEL, TX, IMAGE_SHAPE)
 
 
-IMAGES = steps.Arrays(
+IMAGES = Arrays(
     images=jax.ShapeDtypeStruct((2 * BATCH, *IMAGE_SHAPE), "uint8"),
     labels=jax.ShapeDtypeStruct((2 * BATCH,), "int32"),
     mean=jax.ShapeDtypeStruct((1,), "float32"),
@@ -87,11 +90,11 @@ def test_drift_and_evaluation_are_lowered(state, deploy, devices):
     def aged_correct(key, network, seconds, images):
         chip = inference.make_chip(key, network, deploy)
         aged = chip.replace(weights=hic_jax.drift(chip.weights, seconds))
-        return steps.correct_answers(key, MODEL, aged, images)
+        return correct_answers(key, MODEL, aged, images)
 
     # Two chips at once, as accelerators read them.
     chips = jax.vmap(aged_correct, in_axes=(0, None, None, None))
-    keys, network = jax.random.split(jax.random.key(0)), steps.Network.of(state)
+    keys, network = jax.random.split(jax.random.key(0)), Network.of(state)
     images = IMAGES.replace(mesh=MESH) if devices > 1 else IMAGES
     program = _lowered(chips, keys, network, jnp.float32(0), images, devices=devices)
     assert [(x.shape, x.dtype) for x in program.out_avals] == [((2,), jnp.int32)]

@@ -14,6 +14,9 @@ import hic_jax
 from hic_jax import compensation, crossbar
 from hic_jax.training import mesh, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.state import find_hic, init_state
 from tests import virtual_devices
 
 DEVICES, STEPS, WORDS = 8, 50, 10
@@ -47,7 +50,7 @@ def _training(spec, devices):
         jax.random.key(7), 5
     )
     images = jax.random.randint(image_key, (IMAGES, 8, 8, 1), 0, 256)
-    split = steps.Arrays(
+    split = Arrays(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),
@@ -60,7 +63,7 @@ def _training(spec, devices):
         multilevel=hic_jax.pcm.ideal(), refresh_every=0, track_wear=False
     )
     model, tx = Net(spec), ALGORITHMS["hic"](optimizer, hardware, device_key)
-    state = steps.init_state(init_key, model, tx, (8, 8, 1))
+    state = init_state(init_key, model, tx, (8, 8, 1))
     step = steps.make_step(
         model, tx, step_key, augmentation="crop_flip", label_smoothing=0.0
     )
@@ -74,7 +77,7 @@ def _batches():
 
 
 def _word(state):
-    return steps.find_hic(state.opt_state).weights.accumulator.tolist()
+    return find_hic(state.opt_state).weights.accumulator.tolist()
 
 
 def _exact(devices):
@@ -85,15 +88,15 @@ def _exact(devices):
         state, metrics = run(state, images, batch[None])
         losses.append(float(metrics["loss"][0]))
         words.append(_word(state))
-    network, key = steps.Network.of(state), jax.random.key(1)
+    network, key = Network.of(state), jax.random.key(1)
     adabs = compensation.adabs(key, model, network, images, batches=3)
     parts = {
         "state": jax.tree.leaves(state.params)[0],
-        "word": steps.find_hic(state.opt_state).weights.accumulator,
+        "word": find_hic(state.opt_state).weights.accumulator,
         "images": images.images,
-        "batch": jax.jit(steps.Arrays.batch)(images, _batches()[0])[0],
+        "batch": jax.jit(Arrays.batch)(images, _batches()[0])[0],
     }
-    correct = steps.correct_answers(key, model, network, images, batch_size=TESTED)
+    correct = correct_answers(key, model, network, images, batch_size=TESTED)
     return {
         "losses": losses,
         "words": words[:WORDS],

@@ -15,6 +15,8 @@ import hic_jax
 from hic_jax.pcm.multilevel import NON_IDEALITIES
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.state import find_hic, init_state
 
 RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
 IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), word_steps=1, refresh_every=0)
@@ -52,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def _images():
     image_key, label_key = jax.random.split(jax.random.key(7))
     images = jax.random.randint(image_key, (IMAGES, 6, 6, 1), 0, 256)
-    return steps.Arrays(
+    return Arrays(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),
@@ -69,7 +71,7 @@ def _new_training(algorithm="hic", spec=IDEAL, seed=0, rate=RATE, **options):
     )
     tx = ALGORITHMS[algorithm](optimizer, spec, device_key)
     options = {"augmentation": "none", "label_smoothing": 0.0} | options
-    state = steps.init_state(init_key, Net(), tx, (6, 6, 1))
+    state = init_state(init_key, Net(), tx, (6, 6, 1))
     return state, steps.make_step(Net(), tx, step_key, **options)
 
 
@@ -170,7 +172,7 @@ def test_loss_and_accuracy_are_those_of_the_batch():
 
 def test_every_device_event_is_a_metric():
     state, metrics = _trained(REAL)
-    events = vars(steps.find_hic(state.opt_state).events)
+    events = vars(find_hic(state.opt_state).events)
     assert set(metrics) == {"loss", "accuracy", *events}
     assert all(values.shape == (6,) for values in metrics.values())
     for name, last in events.items():
@@ -266,17 +268,6 @@ def test_what_does_not_disturb_writing_disturbs_the_forward_pass(name):
     assert jnp.abs(metrics["loss"][1] - clean["loss"][1]) > 1e-4
 
 
-def test_every_read_has_its_own_noise():
-    state, _ = _training(spec=REAL)
-    network = steps.Network.of(state)
-    keys = jax.random.split(jax.random.key(3))
-    first, again, other = map(network.read, (keys[0], keys[0], keys[1]))
-    chex.assert_trees_all_equal(first, again)
-    for layer in ("conv", "head"):
-        assert jnp.all(first[layer]["kernel"] != other[layer]["kernel"])
-    chex.assert_trees_all_equal(first["norm"], state.params["norm"])
-
-
 @pytest.mark.parametrize(("size", "batch"), [(48, 16), (50, 16), (7, 7)])
 def test_epoch_order_takes_each_image_once(size, batch):
     order = np.asarray(steps.epoch_order(jax.random.key(0), size, batch))
@@ -288,21 +279,6 @@ def test_epoch_order_takes_each_image_once(size, batch):
 def test_epoch_order_follows_its_key():
     orders = [steps.epoch_order(jax.random.key(k), 48, 16).tolist() for k in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
-
-
-@pytest.mark.parametrize("batch_size", [20, 48, 500])
-def test_accuracy_counts_a_last_partial_batch(batch_size):
-    state, _ = _training("fp32")
-    network, images = steps.Network.of(state), _images()
-    pixels = (np.asarray(images.images) / 255 - 0.5) / 0.25
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = np.asarray(Net().apply(variables, pixels, train=False))
-    expected = np.mean(logits.argmax(axis=1) == np.asarray(images.labels))
-    assert 0 < expected < 1
-    measured = steps.accuracy(
-        jax.random.key(0), Net(), network, images, batch_size=batch_size
-    )
-    assert measured == expected
 
 
 def test_the_library_prints_nothing(capsys):

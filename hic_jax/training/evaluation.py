@@ -1,0 +1,137 @@
+"""A trained network, and how often it is right."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from hic_jax import crossbar, data
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.state import TrainState, find_hic
+from hic_jax.transform import hybrid_weights
+from hic_jax.weights import read_params
+
+
+@struct.dataclass
+class Network:
+    """What inference needs of a trained network.
+
+    Attributes:
+      params: parameters; analog leaves only stand for their shape and dtype.
+      batch_stats: running statistics of BatchNorm.
+      ranges: running ranges of converters.
+      weights: `hybrid_weights` of the analog leaves, or what `hic_jax.deploy` made of
+        them; None if all are digital.
+      gains: digital factors on the outputs of analog layers, before the bias: a tree
+        like ``weights``, () or (columns,) float32 each; None if there are none.
+    """
+
+    params: Any
+    batch_stats: Any
+    ranges: Any
+    weights: Any
+    gains: Any = None
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Network":
+        """The network that training has made so far."""
+        analog = find_hic(state.opt_state) is not None
+        weights = hybrid_weights(state.opt_state) if analog else None
+        return cls(state.params, state.batch_stats, state.ranges, weights)
+
+    def read(self, key: jax.Array) -> Any:
+        """Parameters as one read of the devices gives them, read noise included."""
+        return self.params if self.weights is None else _read(key, self)
+
+    def variables(self, key: jax.Array) -> dict[str, Any]:
+        """All variables of the model, at one read of the devices."""
+        return {
+            "params": self.read(key),
+            "batch_stats": self.batch_stats,
+            crossbar.COLLECTION: self.ranges,
+        }
+
+
+@jax.jit
+def _read(key: jax.Array, network: Network) -> Any:
+    params = read_params(network.params, network.weights, key=key)
+    if network.gains is None:
+        return params
+    # A factor on an output is one on the column of weights that makes it (but for where
+    # between two codes an ADC then finds it).
+    return jax.tree.map(
+        lambda gain, p: (
+            p if isinstance(gain, optax.MaskedNode) else p * gain.astype(p.dtype)
+        ),
+        network.gains,
+        params,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _count_correct(model, variables, split, indices, valid):
+    images, labels = split.batch(indices)
+    images = data.normalise(images, split.mean, split.std)
+    logits = model.apply(variables, images, train=False)
+    return jnp.sum((jnp.argmax(logits, axis=-1) == labels) & valid)
+
+
+def correct_answers(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Arrays,
+    *,
+    batch_size: int = 500,
+) -> jax.Array:
+    """Number of correct answers on a whole split, BatchNorm on running statistics.
+
+    Read noise is new at every read, so every batch of images reads the devices anew.
+    The function can be vmapped, over chips for instance.
+
+    Args:
+      key: draws the read noise.
+      model: called with ``(images, train=)``.
+      network: what was trained.
+      split: images and labels.
+      batch_size: images per read.
+
+    Returns:
+      () int32.
+    """
+    size = split.labels.shape[0]
+    batch_size = min(batch_size, size)
+    # The devices share a batch equally, if need be with its last image several times.
+    devices = split.mesh.size if split.mesh else 1
+    places = jnp.arange(-(-batch_size // devices) * devices)
+    correct = []
+    for i, start in enumerate(range(0, size, batch_size)):
+        position = start + jnp.minimum(places, batch_size - 1)
+        correct.append(
+            _count_correct(
+                model,
+                network.variables(jax.random.fold_in(key, i)),
+                split,
+                jnp.minimum(position, size - 1),
+                (places < batch_size) & (position < size),
+            )
+        )
+    return jnp.sum(jnp.stack(correct))
+
+
+def accuracy(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Arrays,
+    *,
+    batch_size: int = 500,
+) -> float:
+    """Share of correct answers on a whole split; see `correct_answers`."""
+    correct = correct_answers(key, model, network, split, batch_size=batch_size)
+    return int(correct) / split.labels.shape[0]
