@@ -10,6 +10,7 @@ import dataclasses
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -67,7 +68,13 @@ def variants(config: Config) -> dict[str, Config]:
 
 
 def run(
-    config: Config, workdir: Path, *, seeds: int, chips: int, mesh: int | None = None
+    config: Config,
+    workdir: Path,
+    *,
+    seeds: int,
+    chips: int,
+    mesh: int | None = None,
+    **options: Any,
 ) -> dict[str, dict]:
     """Trains and reads every variant that is not there yet.
 
@@ -77,6 +84,7 @@ def run(
       seeds: trainings of each variant, from the seed of ``config`` on.
       chips: that are read after a year.
       mesh: of `Experiment.of`.
+      **options: of `experiments.train.train`.
 
     Returns:
       By variant: ``test_accuracy`` and ``after_a_year`` (AdaBS, mean over chips), a
@@ -97,7 +105,7 @@ def run(
         folder = folders[name, seed]
         logging.info("%s, seed %d", name, seed)
         experiment = Experiment.of(variant, mesh)
-        summary = train_lib.train(experiment, folder)
+        summary = train_lib.train(experiment, folder, **options)
         rows = summary.get("drift") or drift.read_over_time(
             experiment,
             folder,
@@ -137,6 +145,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(options.workdir)
     with launch.clear_errors(ValueError):
         config = from_flags()
+        option_values = train_lib.options_from_flags()
         checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
@@ -147,6 +156,7 @@ def main(argv: list[str]) -> None:
             seeds=options.seeds,
             chips=options.chips,
             mesh=options.mesh,
+            **option_values,
         )
         write_whole(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
         plots.ablation(workdir / "ablation.png", results)
@@ -163,5 +173,6 @@ def define_launch_flags() -> None:
 
 if __name__ == "__main__":
     define_launch_flags()
+    train_lib.define_option_flags()
     define_flags()
     app.run(main)

@@ -11,6 +11,7 @@ anything anew. The new run folder holds what every run does; ``field`` in its
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,6 +47,7 @@ def learn(
     *,
     seconds: float,
     mesh: int | None = None,
+    **options: Any,
 ) -> dict:
     """Ages the devices of a run and trains them further.
 
@@ -55,6 +57,7 @@ def learn(
       config: of the further training, from `config_in_the_field`.
       seconds: between the two.
       mesh: of `Experiment.of`.
+      **options: of `experiments.train.train`.
 
     Returns:
       The summary; its ``field`` holds ``trained``, ``seconds``, ``shift``,
@@ -94,7 +97,7 @@ def learn(
         folder.save(started)
     folder.close()
 
-    summary = train_lib.train(experiment, workdir)
+    summary = train_lib.train(experiment, workdir, **options)
     folder = RunFolder.read(workdir)
     after = folder.restore(experiment.init_state())
     wear = extra_cycles(state, after) if config.spec.track_wear else None
@@ -179,6 +182,7 @@ def main(argv: list[str]) -> None:
             analog_learning_rate=options.analog_learning_rate,
             shift=options.shift,
         )
+        option_values = train_lib.options_from_flags()
         check_unused_or_same(options.workdir, config)
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         summary = learn(
@@ -187,6 +191,7 @@ def main(argv: list[str]) -> None:
             config,
             seconds=options.seconds,
             mesh=options.mesh,
+            **option_values,
         )
     field = summary["field"]
     logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
@@ -215,4 +220,5 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     define_flags()
+    train_lib.define_option_flags()
     app.run(main)

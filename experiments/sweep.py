@@ -255,6 +255,7 @@ def main(argv: list[str]) -> None:
                 f"--cluster={cluster}: starts processes; must itself be one, not "
                 f"{jax.process_count()}"
             )
+        option_values = train_lib.options_from_flags()
         axes = grid.axes_from_flags()
         runs = grid.runs_of(axes, options.max_steps)
         defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
@@ -267,13 +268,7 @@ def main(argv: list[str]) -> None:
             pool,
             at_once=at_once,
             together=options.together or default_together(cluster, at_once, len(runs)),
-            options={
-                "max_steps": options.max_steps,
-                "log_every": options.log_every,
-                "keep_checkpoints": options.keep_checkpoints,
-                "checkpoint_every": options.checkpoint_every,
-                "endurance_cycles": options.endurance_cycles,
-            },
+            options=option_values,
             mesh=options.mesh,
         )
     if failed:

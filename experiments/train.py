@@ -14,6 +14,7 @@ import functools
 import time
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -245,20 +246,11 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         config = from_flags()
-        energy_table = read_energy_table(options.energy_table)
+        option_values = options_from_flags()
         check_unused_or_same(options.workdir, config)
         experiment = Experiment.of(config, options.mesh)
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
-        summary = train(
-            experiment,
-            options.workdir,
-            max_steps=options.max_steps,
-            log_every=options.log_every,
-            keep_checkpoints=options.keep_checkpoints,
-            checkpoint_every=options.checkpoint_every,
-            endurance_cycles=options.endurance_cycles,
-            energy_table=energy_table,
-        )
+        summary = train(experiment, options.workdir, **option_values)
     logging.info("test accuracy %.4f", summary["test_accuracy"])
 
 
@@ -305,6 +297,23 @@ def define_option_flags() -> None:
         "JSON file with the energy of operations in pJ, for the summary: fields of "
         "hic_jax.accounting.EnergyTable. Those that it lacks have their defaults.",
     )
+
+
+def options_from_flags() -> dict[str, Any]:
+    """Keywords of `train` as the flags of `define_option_flags` say.
+
+    Raises:
+      ValueError: if there is no such energy table.
+    """
+    options = flags.FLAGS
+    return {
+        "max_steps": options.max_steps,
+        "log_every": options.log_every,
+        "keep_checkpoints": options.keep_checkpoints,
+        "checkpoint_every": options.checkpoint_every,
+        "endurance_cycles": options.endurance_cycles,
+        "energy_table": read_energy_table(options.energy_table),
+    }
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ LAUNCHERS = {
     train: (train.define_launch_flags, config.define_flags),
     drift: (drift.define_flags,),
     demo: (demo.define_flags,),
-    field: (field.define_flags,),
+    field: (field.define_flags, train.define_option_flags),
 }
 
 

@@ -15,6 +15,7 @@ from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import find_hic
+from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -41,7 +42,9 @@ def _config(trained, **changes):
 def learnt(trained, tmp_path_factory):
     """Summary and folder of a training in the field after a year."""
     path = tmp_path_factory.mktemp("field") / "learnt"
-    summary = field.learn(trained, str(path), _config(trained), seconds=hic_jax.YEAR)
+    summary = field.learn(
+        trained, str(path), _config(trained), seconds=hic_jax.YEAR, log_every=20
+    )
     return summary, path
 
 
@@ -96,6 +99,11 @@ def test_wear_goes_on_from_where_it_was(learnt, trained):
         assert 0 < extra["mean"]
         assert after[kind]["max"] <= before[kind]["max"] + extra["max"]
         assert after[kind]["sets"] > before[kind]["sets"]
+
+
+def test_it_is_logged_as_often_as_was_asked_for(learnt):
+    _, path = learnt
+    assert [row["step"] for row in run_files.rows(path)] == [20, 35]
 
 
 def test_started_again_it_goes_on(learnt, trained):
