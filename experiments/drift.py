@@ -73,11 +73,7 @@ def read_over_time(
         chips_at_once=chips_at_once,
     )
     devices = deploy or inference.TRAINED
-    others = [
-        row
-        for row in folder.summary().get("drift", [])
-        if row.get("devices", inference.TRAINED) != devices
-    ]
+    others = [row for row in rows_of(workdir) if row["devices"] != devices]
     folder.update_summary(drift=others + rows)
     name = f"accuracy_over_time_{deploy}.png" if deploy else "accuracy_over_time.png"
     plots.accuracy_over_time(folder.path / name, rows)
@@ -102,9 +98,13 @@ def main(argv: list[str]) -> None:
         "chips": options.chips,
         "compensations": options.compensations,
         "deploy": options.deploy,
+        "ideal_reference": options.ideal_reference,
     }
     if sweep_folder.is_sweep(options.workdir) and not options.again:
-        workdirs = [path for path in workdirs if not has_been_read(path, **reading)]
+        unread = [path for path in workdirs if not has_been_read(path, **reading)]
+        if known := len(workdirs) - len(unread):
+            logging.info("%d of %d runs had been read like that", known, len(workdirs))
+        workdirs = unread
     for workdir in workdirs:
         with launch.clear_errors(ValueError):
             config = read_config_of_devices(workdir)
@@ -114,7 +114,6 @@ def main(argv: list[str]) -> None:
                 experiment,
                 workdir,
                 **reading,
-                ideal_reference=options.ideal_reference,
                 chips_at_once=options.chips_at_once,
             )
         logging.info("%s", workdir)
@@ -149,15 +148,29 @@ def has_been_read(
     times: list[float],
     chips: int,
     compensations: list[str],
-    deploy: str,
+    deploy: str = "",
+    ideal_reference: bool = False,
 ) -> bool:
     """Whether the summary has just these rows of these devices."""
     rows = {
-        (row["time"], row["compensation"], len(row["accuracies"]))
-        for row in read_summary(workdir).get("drift", [])
+        (
+            row["time"],
+            row["compensation"],
+            len(row["accuracies"]),
+            row["ideal_reference"],
+        )
+        for row in rows_of(workdir)
         if row["devices"] == (deploy or inference.TRAINED)
     }
-    return rows == {(t, name, chips) for t in times for name in compensations}
+    return rows == {
+        (time, name, chips, ideal_reference) for time in times for name in compensations
+    }
+
+
+def rows_of(workdir: str) -> list[dict]:
+    """What was read of a run, with what earlier versions did not store."""
+    since = {"devices": inference.TRAINED, "ideal_reference": False}
+    return [since | row for row in read_summary(workdir).get("drift", [])]
 
 
 def parse_times(words: list[str]) -> list[float]:

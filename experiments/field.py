@@ -11,6 +11,7 @@ anything anew. The new run folder holds what every run does; ``field`` in its
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -87,13 +88,13 @@ def learn(
         }
         known = folder.update_summary(field=origin | accuracies)["field"]
     for name, value in origin.items():
-        if known[name] != value:
+        if _resolved(known)[name] != _resolved(origin)[name]:
             folder.close()
             raise RunFolderError(
                 f"workdir={workdir}: went on from {name}={known[name]!r}, not from "
                 f"{value!r}; choose another folder"
             )
-    if folder.latest_step() is None:
+    if folder.latest_step() is None and "steps" not in folder.summary():
         folder.save(started)
     folder.close()
 
@@ -111,6 +112,11 @@ def learn(
     plots.field_learning(folder.path / "field.png", folder.metrics(), known)
     folder.close()
     return summary
+
+
+def _resolved(origin: dict[str, Any]) -> dict[str, Any]:
+    """Where a training began, its folder by the one path that it has."""
+    return origin | {"trained": Path(origin["trained"]).resolve()}
 
 
 def in_the_field(
@@ -180,7 +186,7 @@ def main(argv: list[str]) -> None:
             epochs=options.epochs,
             learning_rate=options.learning_rate,
             analog_learning_rate=options.analog_learning_rate,
-            shift=options.shift,
+            shift=options.shift or trained.train.shift,
         )
         option_values = train_lib.options_from_flags()
         check_unused_or_same(options.workdir, config)
@@ -208,7 +214,12 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "New run folder.", required=True)
     launch.define_flags()
     flags.DEFINE_float("seconds", hic_jax.YEAR, "How long the devices drift before.")
-    flags.DEFINE_enum("shift", "none", list(data.SHIFTS), "What images become.")
+    flags.DEFINE_enum(
+        "shift",
+        None,
+        list(data.SHIFTS),
+        "What images become; by default what they were trained on as.",
+    )
     flags.DEFINE_integer("epochs", 5, "Passes over the training images.")
     flags.DEFINE_float(
         "learning_rate", 0.05, "Highest learning rate of digital parameters."

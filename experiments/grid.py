@@ -66,7 +66,8 @@ def axes_from_flags() -> dict[str, list]:
     for shorthand, name in (("algorithms", "algorithm"), ("widths", "width")):
         if options[shorthand].present:
             words[name] = options[shorthand].value
-    if options.seeds > 1:
+    several = options.seeds > 1
+    if several:
         words["seed"] = [str(options.seed + i) for i in range(options.seeds)]
     for text in options.grid:
         name, _, values = text.partition("=")
@@ -75,7 +76,7 @@ def axes_from_flags() -> dict[str, list]:
             raise ValueError(f"--grid={text}: {name} is swept twice")
         words[name] = values.split(";" if ";" in values else ",")
     for name in words:
-        if options[name].present and name != "seed":
+        if options[name].present and not (name == "seed" and several):
             raise ValueError(
                 f"--{name}={options[name].value}: is given and swept; do one of the two"
             )
@@ -92,6 +93,8 @@ def axes_from_flags() -> dict[str, list]:
 
 def _parsed(name: str, texts: list[str]) -> list:
     """Values, as the flag itself reads them."""
+    if not texts:
+        raise ValueError(f"--{name}s=: must list at least one value")
     parser = flags.FLAGS[name].parser
     values = []
     for text in texts:

@@ -15,7 +15,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +207,12 @@ class RunFolder:
         """The highest test accuracy that was logged; 0 before there is one."""
         return max((row.get("test_accuracy", 0.0) for row in self._rows), default=0.0)
 
-    def update_summary(self, **values: Any) -> dict[str, Any]:
-        """Adds to ``summary.json``; returns the whole."""
-        summary = self.summary() | values
+    def update_summary(
+        self, *, stale: Collection[str] = (), **values: Any
+    ) -> dict[str, Any]:
+        """Adds to ``summary.json``, and takes out what is stale; returns the whole."""
+        kept = {k: v for k, v in self.summary().items() if k not in stale}
+        summary = kept | values
         wait_for_all()
         with writing(self.path):
             text = json.dumps(summary, indent=2) + "\n"

@@ -36,6 +36,7 @@ from experiments import train as train_lib
 from experiments.ablate import percent
 from experiments.run_folder import RunFolderError, read_summary
 from hic_jax.training import chips
+from hic_jax.training.mesh import make_mesh
 
 CLUSTERS = ("here", "local", "slurm")
 
@@ -238,6 +239,24 @@ def default_together(cluster: str, at_once: int | None, runs: int) -> int:
     return 1
 
 
+def check_mesh(
+    mesh: int | None, cluster: str, runs: list[grid.Run], together: int
+) -> None:
+    """Raises `ValueError` unless each run can have such a mesh."""
+    if mesh is None:
+        return
+    if together > 1:
+        raise ValueError(
+            f"--mesh={mesh}: is for runs trained alone; must not be given with "
+            f"--together={together}, which spreads runs over the devices"
+        )
+    for batch_size in {run.config.train.batch_size for run in runs}:
+        if cluster == "here":
+            make_mesh(batch_size, mesh)
+        elif batch_size % mesh:
+            raise ValueError(f"mesh={mesh}: must divide batch_size={batch_size}")
+
+
 def main(argv: list[str]) -> None:
     """Sweeps as the flags say."""
     options = flags.FLAGS
@@ -260,6 +279,11 @@ def main(argv: list[str]) -> None:
         runs = grid.runs_of(axes, options.max_steps)
         defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
         base = config.from_flags(**{name: defaults[name] for name in grid.NAMED})
+        together = options.together or (
+            1 if options.mesh else default_together(cluster, at_once, len(runs))
+        )
+        chips.check_at_once("--together", together)
+        check_mesh(options.mesh, cluster, runs, together)
     with launch.clear_errors(RunFolderError, OSError, RuntimeError):
         failed = run(
             Path(options.workdir),
@@ -267,7 +291,7 @@ def main(argv: list[str]) -> None:
             base,
             pool,
             at_once=at_once,
-            together=options.together or default_together(cluster, at_once, len(runs)),
+            together=together,
             options=option_values,
             mesh=options.mesh,
         )

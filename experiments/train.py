@@ -173,11 +173,14 @@ def _train(
 
     # ---- summarise
     rows = folder.metrics()
+    end = rows[-1]
+    if "test_accuracy" not in end:  # It was stopped there, between two epochs.
+        end = end | {"test_accuracy": experiment.test_accuracy(state, test_set)}
     summary = {
         "algorithm": config.train.algorithm,
         "dataset": config.train.dataset,
-        "test_accuracy": rows[-1]["test_accuracy"],
-        "train_loss": rows[-1]["loss"],
+        "test_accuracy": end["test_accuracy"],
+        "train_loss": end["loss"],
         "steps": step,
         **summarise(state, rows),
     }
@@ -190,8 +193,10 @@ def _train(
         plots.learning_curves(
             folder.path / "learning_curves.png", {config.train.algorithm: rows}
         )
+    # What was read of the devices holds until they are trained further.
+    stale = ["drift"] if folder.summary().get("steps") != step else []
     # Last of all: a run whose summary names its last step needs nothing more.
-    return folder.update_summary(**summary)
+    return folder.update_summary(stale=stale, **summary)
 
 
 def last_step(experiment: Experiment, max_steps: int | None = None) -> int:

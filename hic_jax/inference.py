@@ -18,6 +18,7 @@ from hic_jax.deployment import deploy
 from hic_jax.pcm import ProgrammedSpec
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import (
+    check_at_once,
     default_at_once,
     everywhere,
     filled,
@@ -95,9 +96,9 @@ def accuracy_over_time(
 
     Returns:
       A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
-      the name of ``deploy_spec``), ``compensation``, ``mean`` and ``std`` of the
-      accuracy over chips, ``interval``, the 95 % Student-t interval (low, high) of
-      the mean (None for one chip), ``accuracies`` of the chips.
+      the name of ``deploy_spec``), ``compensation``, ``ideal_reference``, ``mean``
+      and ``std`` of the accuracy over chips, ``interval``, the 95 % Student-t interval
+      (low, high) of the mean (None for one chip), ``accuracies`` of the chips.
 
     Raises:
       ValueError: if nothing is analog, or a time, the number of chips or a
@@ -135,6 +136,7 @@ def accuracy_over_time(
             "time": time,
             "devices": TRAINED if deploy_spec is None else deploy_spec.name,
             "compensation": name,
+            "ideal_reference": ideal_reference,
             **_summary(row),
         }
         for (time, name), row in zip(read, accuracies, strict=True)
@@ -212,7 +214,6 @@ def check_reading(
     for seconds in times:
         checks.above("times", seconds, 0.0)
     checks.integer("chips", chips, 1)
-    if chips_at_once is not None:
-        checks.integer("chips_at_once", chips_at_once, 1)
+    check_at_once("chips_at_once", chips_at_once)
     for name in compensations:
         checks.one_of("compensation", name, COMPENSATIONS)

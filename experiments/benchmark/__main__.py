@@ -49,6 +49,8 @@ def sizes(options: flags.FlagValues) -> list[Size]:
     Raises:
       ValueError: at one that cannot be built.
     """
+    if not options.compute_dtypes:
+        raise ValueError("--compute_dtypes=: must list at least one type")
     grid = list(
         itertools.product(
             numbers(options, "depths", int),

@@ -3,7 +3,9 @@
 #
 # Does HIC beat FP32 at the same inference model size? A sweep trains both at several
 # widths; this notebook makes a small one on handwritten digits, reads the run folders,
-# and draws accuracy against size. Point `RUNS` at a sweep of your own to read that.
+# and draws accuracy against size. Point `RUNS` at a sweep of your own to read that, of
+# algorithms, widths and seeds: runs that differ in anything else must not be averaged.
+# (The report below keeps them apart.)
 
 # %%
 import json
@@ -30,8 +32,8 @@ EPOCHS = 1 if FAST else 10
 # %% [markdown]
 # ## Runs
 #
-# The same as `python -m experiments.sweep --widths=0.25,0.5,1 --seeds=2`. Runs that are
-# there already are not run again.
+# The same runs as of `python -m experiments.sweep --workdir=RUNS --algorithms=fp32,hic
+# --widths=0.25,0.5,1 --seeds=2 --epochs=10`. If there are any, none are made.
 
 # %%
 if not any(RUNS.glob("*/summary.json")):
@@ -79,7 +81,8 @@ for algorithm, marker in (("fp32", "s"), ("hic", "o")):
         for width in widths
     ]
     means = [np.mean(values) for values in accuracies]
-    spread = [np.std(values) for values in accuracies]
+    # The standard deviation of a seed; one alone tells nothing of it.
+    spread = [np.std(v, ddof=1) if len(v) > 1 else 0 for v in accuracies]
     axes.errorbar(
         size, means, spread, marker=marker, capsize=3, label=algorithm.upper()
     )

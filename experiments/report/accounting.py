@@ -12,6 +12,7 @@ from experiments.report.evidence import Picture
 from experiments.report.tables import Table
 from experiments.report.wear import Wear, wear, wear_by_layer, wear_by_plane
 from experiments.report.words import counted, kilobytes, scientific, si
+from hic_jax.accounting import EnergyTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +34,24 @@ class Topic:
     tables: list[Table]
 
 
-def account(runs: Sequence[Run], out: Path, prefix: str) -> list[Topic]:
-    """What the runs recorded; figures go to ``out`` under names of a prefix."""
-    topics = (_memory, _energy, _wear)
-    return [topic for make in topics if (topic := make(runs, out, prefix))]
+def account(
+    runs: Sequence[Run], out: Path, prefix: str, energy_table: EnergyTable | None = None
+) -> list[Topic]:
+    """What the runs recorded; figures go to ``out`` under names of a prefix.
+
+    Args:
+      runs: of one group.
+      out: folder of the figures.
+      prefix: of their names.
+      energy_table: energy of each operation; None for what the runs were summarised
+        with.
+    """
+    topics = (
+        _memory(runs, out, prefix),
+        _energy(runs, out, prefix, energy_table),
+        _wear(runs, out, prefix),
+    )
+    return [topic for topic in topics if topic]
 
 
 def _memory(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
@@ -85,8 +100,18 @@ def _memory(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
     )
 
 
-def _energy(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
-    found = {what: costs.costs(runs, what) for what in ("inference", "training")}
+def _energy(
+    runs: Sequence[Run], out: Path, prefix: str, given: EnergyTable | None
+) -> Topic | None:
+    table = given or costs.common_energy_table(runs)
+    mixed = (
+        "The runs were summarised with different tables; here all have the library's "
+        "own, if --energy_table names no other. "
+        if table is None
+        else ""
+    )
+    table = table or EnergyTable()
+    found = {what: costs.costs(runs, what, table) for what in ("inference", "training")}
     if not any(found.values()):
         return None
     names = {"inference": "An inference of one image", "training": "A training"}
@@ -126,22 +151,22 @@ def _energy(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
         )
     paragraphs = [
         " ".join(_takes(names[what], cases) for what, cases in found.items() if cases),
-        "Every energy is an estimate: counted operations times the energy of each in "
-        "the last table here. Not counted are activations, normalisation, the "
+        f"{mixed}Every energy is an estimate: counted operations times the energy of "
+        "each in the last table here. Not counted are activations, normalisation, the "
         "optimizer's arithmetic, digital sums over tiles, and the movement of data. A "
         "MAC is a multiply-accumulate.",
         accounting_tables.energy_table_remark(),
     ]
-    table = Table(
+    energies = Table(
         "energy_table",
         "Energy of each operation, and where it comes from",
         accounting_tables.ENERGY_TABLE,
-        accounting_tables.energy_table_rows(costs.energy_table(runs)),
+        accounting_tables.energy_table_rows(table),
         folded=True,
     )
     return Topic(
         "energy", "Operations and energy", paragraphs, pictures,
-        [*joules, *counts, table],
+        [*joules, *counts, energies],
     )  # fmt: skip
 
 

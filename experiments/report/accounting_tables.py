@@ -164,22 +164,18 @@ def _si(key: str, unit: str = ""):
     return lambda row: si(row[key], unit) if row[key] else ABSENT
 
 
-def energy_table_rows(values: dict[str, list[float]]) -> list[Row]:
-    """The energies that the runs were summarised with, and where they come from.
-
-    Args:
-      values: of `costs.energy_table`.
-    """
+def energy_table_rows(table: EnergyTable) -> list[Row]:
+    """The energy of each operation, and where it comes from."""
     defaults, sources = EnergyTable(), _attributes(EnergyTable)
     return [
         {
             "field": name,
-            "pj": " / ".join(f"{value:g}" for value in given),
-            "source": sources.get(name, "")
-            if given == [getattr(defaults, name, None)]
-            else "given for these runs (--energy_table)",
+            "pj": f"{value:g}",
+            "source": sources[name]
+            if value == getattr(defaults, name)
+            else "given by --energy_table",
         }
-        for name, given in values.items()
+        for name, value in vars(table).items()
     ]
 
 

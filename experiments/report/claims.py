@@ -208,12 +208,12 @@ def withstands_drift(runs: Sequence[Run]) -> Finding:
     verdict = in_all(map(drift_verdict, cases))
     deciding = [case for case in cases if drift_verdict(case) is verdict]
     worst = max(deciding, key=lambda case: case.loss.mean)
+    widths = len({case.width for case in deciding})
     sentences = [
         f"With AdaBS, {on_devices(worst.devices)} lose "
         f"{minus(f'{worst.loss.mean:.2f}')} points "
         f"from {duration(worst.times[0])} to {duration(worst.times[-1])} at width "
-        f"{worst.width:g}"
-        + (f", the most of {len(deciding)} widths." if deciding[1:] else ".")
+        f"{worst.width:g}" + (f", the most of {widths} widths." if widths > 1 else ".")
     ]
     for case in cases:
         if not case.spans_a_year:

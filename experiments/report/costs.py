@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.report.estimates import Estimate, Run, estimate
+from hic_jax.accounting import EnergyTable, Operations, energy
 
 TOTAL = "total"
 
@@ -78,21 +79,24 @@ class Cost:
     total: Estimate
 
 
-def costs(runs: Sequence[Run], what: str) -> list[Cost]:
-    """What an ``"inference"`` of one image takes, or the whole ``"training"``."""
+def costs(runs: Sequence[Run], what: str, table: EnergyTable) -> list[Cost]:
+    """What operations take, by the same table for all runs.
+
+    Args:
+      runs: those that counted nothing are passed over.
+      what: an ``"inference"`` of one image, or the whole ``"training"``.
+      table: energy of each operation.
+    """
     found = []
     for algorithm, width, summaries in _by_width(runs):
-        seeds = [
-            (operations, joules)
-            for summary in summaries
-            if (operations := (summary.get("operations") or {}).get(what))
-            and (joules := (summary.get("energy") or {}).get(f"{what}_j"))
-        ]
-        if seeds:
-            operations, joules = (_mean(side) for side in zip(*seeds, strict=True))
+        stored = [(summary.get("operations") or {}).get(what) for summary in summaries]
+        counts = [counted for counted in stored if _are_fields(counted, Operations)]
+        if counts:
+            seeds = [energy(Operations(**counted), table) for counted in counts]
+            joules = _mean(seeds)
             del joules[TOTAL]
-            total = estimate([joules[TOTAL] for _, joules in seeds])
-            found.append(Cost(algorithm, width, operations, joules, total))
+            total = estimate([seed[TOTAL] for seed in seeds])
+            found.append(Cost(algorithm, width, _mean(counts), joules, total))
     return found
 
 
@@ -101,15 +105,17 @@ def kinds(parts: Sequence[dict[str, float]]) -> list[str]:
     return [name for name in parts[0] if any(part[name] for part in parts)]
 
 
-def energy_table(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """The energies (pJ) that the runs were summarised with: each value, by field."""
-    values: dict[str, list[float]] = {}
-    for run in runs:
-        energy = run["summary"].get("energy") or {}
-        for name, value in energy.get("table", {}).items():
-            if value not in values.setdefault(name, []):
-                values[name].append(value)
-    return values
+def common_energy_table(runs: Sequence[Run]) -> EnergyTable | None:
+    """The table that all runs were summarised with; None if there are several."""
+    stored = [(run["summary"].get("energy") or {}).get("table") for run in runs]
+    tables = {EnergyTable(**t) for t in stored if _are_fields(t, EnergyTable)}
+    return tables.pop() if len(tables) == 1 else None
+
+
+def _are_fields(stored: dict[str, float] | None, cls: type) -> bool:
+    """Whether something was stored, and not by a version with other fields."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    return stored is not None and set(stored) == fields
 
 
 def _by_width(

@@ -13,6 +13,10 @@ from experiments.report.claims import CLAIMS, Finding, Verdict
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
 from experiments.report.words import counted, minus
+from hic_jax.accounting import EnergyTable
+
+# Lists the files of a report, for the next one in the same folder.
+WRITTEN = "files.txt"
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.
 LOOKS = {
@@ -71,6 +75,7 @@ def write(
     groups: Sequence[runs.Group],
     left_out: dict[str, str],
     command: str,
+    energy_table: EnergyTable | None = None,
 ) -> Path:
     """Draws the figures, writes the tables and the page.
 
@@ -79,15 +84,18 @@ def write(
       groups: each is judged by itself.
       left_out: by the folder of a run that was, why.
       command: that makes this report.
+      energy_table: energy of each operation; None for what the runs have.
 
     Returns:
       The path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(out)
+    before = set(out.iterdir())
     judged = []
     for number, group in enumerate(groups, 1):
         prefix = f"group{number}_" if len(groups) > 1 else ""
-        topics = accounting.account(group.runs, out, prefix)
+        topics = accounting.account(group.runs, out, prefix, energy_table)
         judged.append((number, group, judge(group, out, prefix), topics))
     # A run may stand in several groups.
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
@@ -120,7 +128,17 @@ def write(
         versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
     )
     page.write_text(html, encoding="utf-8")
+    written = sorted(path.name for path in set(out.iterdir()) - before)
+    (out / WRITTEN).write_text("".join(f"{name}\n" for name in written))
     return page
+
+
+def _remove_earlier(out: Path) -> None:
+    """Takes away what an earlier report wrote, and nothing else."""
+    listed = out / WRITTEN
+    for name in listed.read_text().splitlines() if listed.is_file() else []:
+        (out / name).unlink(missing_ok=True)
+    listed.unlink(missing_ok=True)
 
 
 def _template() -> jinja2.Template:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,13 @@ from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
 
 # What the runs of a group have in common. Runs of different tasks are never compared.
-TASK = ("train.dataset", "train.depth", "train.channel_plan", "train.epochs")
+TASK = (
+    "train.dataset",
+    "train.shift",
+    "train.depth",
+    "train.channel_plan",
+    "train.epochs",
+)
 
 # What the runs of a group may differ in, and where the data lies.
 FREE = ("train.algorithm", "train.width", "train.seed", "train.data_dir")
@@ -42,6 +49,9 @@ FLAGS = {
 
 # Where the data lies is no part of a command; the preset names its constants.
 NO_FLAGS = ("train.data_dir", "spec.multilevel.name", "spec.multilevel.source")
+
+# Ends the name of a compensation that compared exact currents.
+IDEAL_REFERENCE = ", ideal reference"
 
 # What stands for a field that an older version did not store.
 NOT_STORED = "not stored"
@@ -102,6 +112,8 @@ def read(folder: Path) -> Run:
     if not (folder / "summary.json").is_file():
         raise UnreadableRun("has no summary.json: it did not finish")
     summary = _json(folder / "summary.json")
+    if "field" in summary:
+        raise UnreadableRun("learnt in the field: it went on from another run")
     try:
         run = {
             "folder": str(folder),
@@ -112,18 +124,30 @@ def read(folder: Path) -> Run:
             "seed": config["train.seed"],
             "accuracy": 100 * summary["test_accuracy"],
             "size_kb": summary["inference_bits"] / 8000,
-            "drift": [{"devices": TRAINED} | row for row in summary.get("drift") or ()],
+            "drift": [_reading(row) for row in summary.get("drift") or ()],
             "wear": summary.get("write_erase_cycles"),
         }
-        epochs, done = config["train.epochs"], _epochs(folder)
+        epochs, last = config["train.epochs"], _last_row(folder)
         defaults(run)
     except KeyError as error:
         raise UnreadableRun(f"lacks {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         raise UnreadableRun(str(error)) from error
-    if done is not None and done < epochs:
-        raise UnreadableRun(f"stopped after {done:.3g} of {epochs} epochs")
+    if last and last["epoch"] < epochs:
+        raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
+    if last and last["step"] > summary.get("steps", math.inf):
+        raise UnreadableRun(
+            f"was summarised at step {summary['steps']}, and trained on from there"
+        )
     return run
+
+
+def _reading(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of drift; compensations with an ideal reference are others."""
+    row = {"devices": TRAINED, "ideal_reference": False} | row  # As of old versions.
+    if row["ideal_reference"] and row["compensation"] != "none":
+        row["compensation"] += IDEAL_REFERENCE
+    return row
 
 
 def _json(path: Path) -> dict:
@@ -136,11 +160,11 @@ def _json(path: Path) -> dict:
     return content
 
 
-def _epochs(folder: Path) -> float | None:
+def _last_row(folder: Path) -> dict[str, Any] | None:
     """How far the run was trained; None if it logged nothing."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
-    return json.loads(lines[-1])["epoch"] if lines else None
+    return json.loads(lines[-1]) if lines else None
 
 
 def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
@@ -206,7 +230,8 @@ class Group:
 def group(runs: Sequence[Run]) -> list[Group]:
     """Puts runs together that may be compared.
 
-    All runs of a group have one task: data set, depth, channel plan and epochs. Seeds
+    All runs of a group have one task: data set, what its images become, depth, channel
+    plan and epochs. Seeds
     are pooled only if every other field is the same, but for what means nothing to
     FP32: the fields of devices and converters. Each recipe of HIC is compared with the
     FP32 recipe whose digital fields are the same; if there is none, with each FP32
@@ -215,7 +240,7 @@ def group(runs: Sequence[Run]) -> list[Group]:
     """
     tasks: dict[str, dict[bool, dict[str, list[Run]]]] = {}
     for run in runs:
-        task = json.dumps([run["config"].get(name) for name in TASK])
+        task = json.dumps(_task(run))
         sides = tasks.setdefault(task, {False: {}, True: {}})
         sides[is_analog(run)].setdefault(json.dumps(recipe(run)), []).append(run)
     groups = []
@@ -249,18 +274,22 @@ def recipe(run: Run) -> dict[str, Any]:
 
 
 def _unequal(fp32: Run, hic: Run) -> list[str]:
-    """Fields of an FP32 recipe that a HIC recipe has otherwise."""
-    return [
-        name
-        for name, value in recipe(fp32).items()
-        if hic["config"].get(name, NOT_STORED) != value
-    ]
+    """Digital fields that an FP32 recipe and a HIC recipe do not have alike."""
+    digital = {k: v for k, v in recipe(hic).items() if not k.startswith(DEVICES)}
+    return _varying([recipe(fp32), digital])
+
+
+def _task(run: Run) -> list[Any]:
+    """Values of `TASK`; versions without shifts had none."""
+    config = {"train.shift": "none"} | run["config"]
+    return [config.get(name) for name in TASK]
 
 
 def _title(run: Run) -> str:
-    dataset, depth, plan, epochs = (run["config"].get(name) for name in TASK)
+    dataset, shift, depth, plan, epochs = _task(run)
     network = f"ResNet-{depth}" + ("" if plan == "hic" else f" ({plan} channels)")
-    return f"{dataset}, {network}, {epochs} epoch{'' if epochs == 1 else 's'}"
+    images = dataset if shift == "none" else f"{dataset} ({shift})"
+    return f"{images}, {network}, {epochs} epoch{'' if epochs == 1 else 's'}"
 
 
 def _distinction(
@@ -358,7 +387,9 @@ def drift_commands(run: Run) -> list[str]:
     for devices in dict.fromkeys(row["devices"] for row in run["drift"]):
         rows = [row for row in run["drift"] if row["devices"] == devices]
         times = dict.fromkeys(f"{row['time']:.10g}" for row in rows)
-        compensations = dict.fromkeys(row["compensation"] for row in rows)
+        compensations = dict.fromkeys(
+            row["compensation"].removesuffix(IDEAL_REFERENCE) for row in rows
+        )
         words = ["python", "-m", "experiments.drift", f"--workdir={run['folder']}"]
         if devices != TRAINED:
             words.append(f"--deploy={devices}")
@@ -367,5 +398,7 @@ def drift_commands(run: Run) -> list[str]:
             f"--chips={len(rows[0]['accuracies'])}",
             f"--compensations={','.join(compensations)}",
         ]
+        if rows[0]["ideal_reference"]:
+            words.append("--ideal_reference")
         lines.append(shlex.join(words))
     return lines

@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from hic_jax import checks
 from hic_jax.training import steps
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
@@ -40,11 +41,24 @@ def default_at_once() -> int:
     """How many chips to compute at once.
 
     On the CPU one: a convolution with kernels of its own for each chip is a grouped
-    one, three times slower there than one after the other. On accelerators `PER_DEVICE`
-    for each of them.
+    one, three times slower there than one after the other. Of several processes, too,
+    whose devices share each chip. On accelerators `PER_DEVICE` for each of them.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    return 1 if on_cpu else PER_DEVICE * jax.local_device_count()
+    if jax.default_backend() == "cpu" or jax.process_count() > 1:
+        return 1
+    return PER_DEVICE * jax.local_device_count()
+
+
+def check_at_once(name: str, count: int | None) -> None:
+    """Raises `ValueError` unless so many chips can be computed at once."""
+    if count is None:
+        return
+    checks.integer(name, count, 1)
+    if count > 1 and jax.process_count() > 1:
+        raise ValueError(
+            f"{name}={count}: must be 1 with {jax.process_count()} processes, whose "
+            "devices share each chip"
+        )
 
 
 def make_mesh(chips: int) -> Mesh:

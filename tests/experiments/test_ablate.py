@@ -7,6 +7,7 @@ import pytest
 
 from experiments import ablate
 from experiments.config import TrainConfig, resolve
+from experiments.run_folder import RunFolder
 from hic_jax import pcm
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -54,6 +55,23 @@ def test_trains_once_and_tells(tmp_path):
     assert ablate.run(config, tmp_path, seeds=1, chips=1) == first
     assert {path: path.stat().st_mtime for path in tmp_path.rglob("d/*")} == written
     assert len(ablate.table(first).splitlines()) == 5
+    # Another reading of a run is not taken for the one of the table.
+    folder = RunFolder.read(str(tmp_path / "all-seed0"))
+    rows = folder.summary()["drift"]
+    folder.update_summary(drift=[rows[0] | {"time": 25.0, "mean": 0.99}, *rows])
+    assert ablate.run(config, tmp_path, seeds=1, chips=1) == first
+    ablate.run(config, tmp_path, seeds=1, chips=2)
+    (row,) = folder.summary()["drift"]
+    assert len(row["accuracies"]) == 2
+
+
+def test_stuck_cells_are_a_non_ideality():
+    config = resolve(small(preset="ideal"), {"binary_stuck_set": 0.05})
+    assert ablate.present(config) == ("stuck_cells", "converters")
+    cells = {name: c.spec.binary for name, c in ablate.variants(config).items()}
+    stuck = {name for name, spec in cells.items() if spec.stuck_set == 0.05}
+    assert stuck == {"all", "only-stuck_cells", "without-converters"}
+    assert cells["none"] == pcm.BinarySpec()
 
 
 def test_mean_and_spread_over_seeds():

@@ -192,6 +192,7 @@ def test_nothing_to_compare(measured):
         (["--batch_sizes=0"], r"batch_size=0: must be at least 1"),
         (["--chips=1.5"], r"--chips=1\.5: must be whole numbers"),
         (["--channel_plan=hicc"], r"channel_plan='hicc': .* mean 'hic'"),
+        (["--compute_dtypes="], r"--compute_dtypes=: must list at least one type"),
         (["--compute_dtypes=float16"], r"compute_dtype='float16': must be one of"),
         (["--json=/no/such/folder/x.json"], r"--json=/no/such/folder/x\.json: must be"),
         (["--compare=one.json"], r"--compare=one\.json: must be two files"),

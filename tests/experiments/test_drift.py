@@ -6,12 +6,14 @@ import json
 import shutil
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
 
 import hic_jax
 from experiments import drift
+from experiments import launch as launch_lib
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import read_config
 from experiments.setup import Experiment
@@ -160,6 +162,18 @@ def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
     read("--noagain", "--chips=3")
     (row,) = _rows(sweep / "done")
     assert len(row["accuracies"]) == 3
+    read("--chips=3", "--ideal_reference")
+    (row,) = _rows(sweep / "done")
+    assert row["ideal_reference"]
+
+
+def test_several_processes_compute_one_chip_at_a_time(launch, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_count", lambda: 2)
+        # Without this name it would join others that are not there.
+        patch.setattr(launch_lib, "start", lambda argv: None)
+        with pytest.raises(SystemExit, match="chips_at_once=4: must be 1 with 2 proc"):
+            launch("--chips_at_once=4")
 
 
 def test_a_sweep_without_devices_is_refused(tmp_path, launch):

@@ -1,6 +1,8 @@
 """Learning in the field: the same devices, later, further."""
 
 import json
+import shutil
+from pathlib import Path
 
 import chex
 import jax
@@ -116,6 +118,22 @@ def test_another_time_needs_another_folder(learnt, trained):
     _, path = learnt
     with pytest.raises(RunFolderError, match="went on from seconds=31536000"):
         field.learn(trained, str(path), _config(trained), seconds=hic_jax.DAY)
+
+
+def test_the_folder_may_be_called_by_another_path(learnt, trained):
+    summary, path = learnt
+    other = f"{trained}/../{Path(trained).name}/"
+    again = field.learn(other, str(path), _config(trained), seconds=hic_jax.YEAR)
+    assert again == summary
+
+
+def test_nothing_starts_again_where_the_checkpoints_are_gone(learnt, trained, tmp_path):
+    path = shutil.copytree(learnt[1], tmp_path / "learnt")
+    shutil.rmtree(path / "checkpoints")
+    rows = run_files.rows(path)
+    with pytest.raises(RunFolderError, match="35 steps, but there is no checkpoint"):
+        field.learn(trained, str(path), _config(trained), seconds=hic_jax.YEAR)
+    assert run_files.rows(path) == rows
 
 
 def test_images_shift_for_training_and_test_alike(trained):

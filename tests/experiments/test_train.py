@@ -133,6 +133,30 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
     assert rows == uninterrupted.rows
 
 
+def test_what_was_read_of_the_devices_holds_until_they_are_trained_further(tmp_path):
+    train(_experiment("fp32"), str(tmp_path), max_steps=2)
+    folder = RunFolder.read(str(tmp_path))
+    row = {"time": 25.0, "compensation": "none", "accuracies": [0.5]}
+    folder.update_summary(drift=[row])
+    assert train(_experiment("fp32"), str(tmp_path), max_steps=2)["drift"] == [row]
+    assert "drift" not in train(_experiment("fp32"), str(tmp_path), max_steps=4)
+    assert "drift" not in run_files.summary(tmp_path)
+
+
+def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(tmp_path):
+    summary = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
+    # As a signal leaves it: with a checkpoint, but no test accuracy and no summary.
+    *rows, last = run_files.rows(tmp_path)
+    del last["test_accuracy"]
+    lines = [json.dumps(row) + "\n" for row in (*rows, last)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    (tmp_path / "summary.json").unlink()
+    again = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
+    for result in (summary, again):
+        result.pop("seconds_per_step", None)
+    assert again == summary
+
+
 def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
     """Sent in the middle of the second epoch; started again, the run goes on."""
     original = Experiment.epoch_order

@@ -48,7 +48,8 @@ def test_memory_is_that_of_a_seed_that_recorded_it():
 
 
 def test_costs_are_means_over_seeds():
-    (cost,) = costs.costs([_run(sets=100), _run(sets=300)], "training")
+    runs = [_run(sets=100), _run(sets=300)]
+    (cost,) = costs.costs(runs, "training", EnergyTable())
     assert cost.operations["binary_sets"] == 200
     # 13.5 pJ each.
     assert cost.energy["binary_sets"] == pytest.approx(2.7e-9)
@@ -56,26 +57,36 @@ def test_costs_are_means_over_seeds():
     assert cost.total.std == pytest.approx(1.35e-9 * 2**0.5)
     assert cost.total.seeds == 2
     assert costs.kinds([cost.energy]) == ["binary_sets"]
-    (inference,) = costs.costs([_run()], "inference")
+    (inference,) = costs.costs([_run()], "inference", EnergyTable())
     assert costs.kinds([inference.operations]) == ["analog_macs"]
 
 
 def test_runs_that_counted_nothing_are_passed_over():
     uncounted = _run(operations={"inference": None, "training": None}, energy=None)
-    assert costs.costs([uncounted], "training") == []
-    (cost,) = costs.costs([uncounted, _run(sets=2)], "training")
+    old = _run(operations={"training": {"pulses": 3}}, energy={"table": {"pulse": 1.0}})
+    assert costs.costs([uncounted, old], "training", EnergyTable()) == []
+    (cost,) = costs.costs([uncounted, old, _run(sets=2)], "training", EnergyTable())
     assert cost.total.seeds == 1
-    assert costs.energy_table([uncounted]) == {}
+    assert costs.common_energy_table([uncounted, old]) is None
+
+
+def test_energies_of_all_runs_are_of_one_table():
+    other = EnergyTable(binary_set_pj=100.0)
+    alike, mixed = [_run(table=other, sets=2)] * 2, [_run(table=other, sets=2), _run()]
+    assert costs.common_energy_table(alike) == other
+    assert costs.common_energy_table(mixed) is None
+    # What the runs were summarised with counts for nothing.
+    for runs in (alike, mixed):
+        (cost,) = costs.costs(runs[:1], "training", EnergyTable())
+        assert cost.total.mean == pytest.approx(2 * 13.5e-12)
 
 
 def test_energies_have_the_sources_of_the_library_or_are_given():
-    other = EnergyTable(digital_mac_pj=3.0)
-    values = costs.energy_table([_run(), _run(table=other), _run()])
-    assert values["digital_mac_pj"] == [24.0, 3.0]
-    rows = {row["field"]: row for row in accounting_tables.energy_table_rows(values)}
+    table = EnergyTable(digital_mac_pj=3.0)
+    rows = {row["field"]: row for row in accounting_tables.energy_table_rows(table)}
     assert list(rows) == [field.name for field in dataclasses.fields(EnergyTable)]
-    assert rows["digital_mac_pj"]["pj"] == "24 / 3"
-    assert rows["digital_mac_pj"]["source"].startswith("given for these runs")
+    assert rows["digital_mac_pj"]["pj"] == "3"
+    assert rows["digital_mac_pj"]["source"] == "given by --energy_table"
     assert "HERMES" in rows["analog_mac_pj"]["source"]
     assert "Lee et al., ISCA 2009" in rows["multilevel_set_pj"]["source"]
     assert rows["binary_read_pj"]["source"] == "likewise."

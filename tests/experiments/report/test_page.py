@@ -362,6 +362,26 @@ def test_a_run_that_was_trained_is_reported(tmp_path):
     arrays = summary["operations"]["arrays"]
     assert layers == {name.removesuffix("/kernel") for name in arrays}
 
+    # Another table of energies, in the same folder.
+    mine = tmp_path / "out" / "mine.txt"
+    mine.write_text("mine")
+    (tmp_path / "table.json").write_text('{"analog_mac_pj": 0.41}')
+    page = launcher.report(
+        [folder], str(tmp_path / "out"), str(tmp_path / "table.json")
+    )
+    (again,) = _rows(tmp_path / "out" / "energy_inference.csv")
+    assert float(again["mean"]) == pytest.approx(2 * float(joules["mean"]))
+    assert f"--energy_table={tmp_path / 'table.json'}" in page.read_text()
+
+    # What the next report does not have is not left from this one.
+    folder = str(tmp_path / "fp32")
+    digital = resolve(TrainConfig(algorithm="fp32", **fields))
+    train(Experiment.of(digital), folder)
+    launcher.report([folder], str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "wear_planes.csv").exists()
+    assert not list((tmp_path / "out").glob("drift*"))
+    assert mine.read_text() == "mine"
+
 
 def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):
     flags_before = set(flags.FLAGS)

@@ -60,7 +60,7 @@ def test_a_run_is_read_in_the_units_of_the_report(write):
     (run,) = _read(folder)
     assert (run["accuracy"], run["size_kb"]) == (90.0, 10.0)
     assert (run["algorithm"], run["width"], run["seed"]) == ("hic", 0.5, 3)
-    assert run["drift"] == [row | {"devices": "trained"}]
+    assert run["drift"] == [row | {"devices": "trained", "ideal_reference": False}]
 
 
 def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
@@ -68,6 +68,8 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         write("no-summary", None),
         write("only-drift", {"drift": []}),
         write("stopped", epochs=4, epochs_done=1.5),
+        write("old", SUMMARY | {"steps": 0}, epochs=1, epochs_done=1),
+        write("field", SUMMARY | {"field": {}}),
         write("first", seed=1),
         write("again", seed=1, data_dir="elsewhere"),
     ]
@@ -83,6 +85,8 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         "no-summary": "no summary.json",
         "only-drift": "lacks test_accuracy",
         "stopped": "stopped after 1.5 of 4 epochs",
+        "old": "was summarised at step 0, and trained on",
+        "field": "learnt in the field",
         "again": f"configuration and the seed of {tmp_path / 'first'}",
         "broken": "config.json: ",
         "list": "must be an object",
@@ -108,7 +112,13 @@ def test_widths_and_seeds_of_one_recipe_are_one_group(write):
 
 @pytest.mark.parametrize(
     "other",
-    [{"dataset": "mnist"}, {"depth": 14}, {"epochs": 3}, {"channel_plan": "textbook"}],
+    [
+        {"dataset": "mnist"},
+        {"depth": 14},
+        {"epochs": 3},
+        {"channel_plan": "textbook"},
+        {"shift": "rotate"},
+    ],
 )
 def test_tasks_are_never_pooled(write, other):
     folders = [
@@ -155,6 +165,19 @@ def test_fp32_of_equal_digital_fields_goes_first(write):
     assert alone.distinction == "FP32 with learning_rate=0.3"
     (unequal,) = runs.group(_read(folders[0], folders[2]))
     assert unequal.unequal == ["learning_rate: FP32 0.3, HIC 0.1"]
+
+
+def test_a_field_that_one_side_did_not_store_is_unequal(write):
+    hic, fp32 = write("hic"), write("fp32", algorithm="fp32")
+    for name in ("shift", "warmup"):
+        stored = json.loads((fp32 / "config.json").read_text())
+        del stored["train"][name]
+        (fp32 / "config.json").write_text(json.dumps(stored))
+    (group,) = runs.group(_read(hic, fp32))  # There were no shifts.
+    assert group.unequal == [
+        "shift: FP32 not stored, HIC none",
+        "warmup: FP32 not stored, HIC 0.05",
+    ]
 
 
 def test_fields_in_which_runs_differ(write):
@@ -223,6 +246,19 @@ def test_commands_of_readings(write):
         f"{start} {what}",
         f"{start} --deploy=hermes_1 {what}",
     ]
+
+
+def test_an_ideal_reference_is_another_compensation(write):
+    rows = [
+        {"time": 25.0, "compensation": name, "accuracies": [0.9], "devices": "trained",
+         "ideal_reference": True}
+        for name in ("none", "gdc")
+    ]  # fmt: skip
+    (run,) = _read(write("a", SUMMARY | {"drift": rows}))
+    names = [row["compensation"] for row in run["drift"]]
+    assert names == ["none", "gdc, ideal reference"]
+    (command,) = runs.drift_commands(run)
+    assert command.endswith("--compensations=none,gdc --ideal_reference")
 
 
 def test_a_preset_of_another_version_is_left_out(write):
