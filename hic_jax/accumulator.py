@@ -13,20 +13,21 @@ def quantise(
     """Rounds updates to whole LSBs and clips them to the update bus.
 
     Args:
-      lsbs: float32 updates in LSBs. NaN asks for nothing.
+      lsbs: float32 updates in LSBs.
       uniform: draws from [0, 1) for stochastic rounding; None rounds to nearest even.
       update_bits: width of the bus, two's complement.
 
     Returns:
-      int32 LSBs that pass, and int32 LSBs that the bus cut off. Updates beyond the
-      range of int32 count as its end.
+      int32 LSBs that pass, and int32 LSBs that the bus cut off: at most 2^30, and as
+      many of a NaN, of which nothing passes.
     """
     half = 2 ** (update_bits - 1)
     # Of what the bus cuts off, at most 2^30 LSBs are counted: far beyond any carry.
-    lsbs = jnp.clip(jnp.nan_to_num(lsbs, nan=0.0), -(2.0**30), 2.0**30)
+    undefined = jnp.isnan(lsbs)
+    lsbs = jnp.clip(jnp.nan_to_num(lsbs, nan=2.0**30), -(2.0**30), 2.0**30)
     rounded = jnp.round(lsbs) if uniform is None else jnp.floor(lsbs + uniform)
     wanted = rounded.astype(jnp.int32)
-    passed = jnp.clip(wanted, -half, half - 1)
+    passed = jnp.where(undefined, 0, jnp.clip(wanted, -half, half - 1))
     return passed, wanted - passed
 
 

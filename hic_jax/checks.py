@@ -5,6 +5,9 @@ import math
 import numbers
 from collections.abc import Iterable
 
+import jax
+import jax.numpy as jnp
+
 
 def finite(name: str, value: float) -> None:
     """Raises unless ``value`` is a finite number."""
@@ -47,6 +50,22 @@ def integer(name: str, value: int, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
         allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
         raise ValueError(f"{name}={value!r}: must be {allowed}")
+
+
+def boolean(name: str, value: bool) -> None:
+    """Raises unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: must be True or False")
+
+
+def seconds(value: jax.Array | float) -> None:
+    """Raises unless ``value`` is one number of seconds, traced or not negative."""
+    if jnp.ndim(value):
+        raise ValueError(
+            f"seconds={value!r}: must be one number; jax.vmap takes several"
+        )
+    if not isinstance(value, jax.core.Tracer):
+        at_least("seconds", float(value), 0.0)
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> None:

@@ -11,6 +11,8 @@ contents that were in memory already. Values that are kept apart by `materialise
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -26,8 +28,8 @@ def materialised(x: jax.Array) -> jax.Array:
     """``x``, and what it is made of is not fused into what is made of it, on the CPU.
 
     `jax.lax.optimization_barrier` is gone there before fusion begins. What stays is a
-    condition that XLA cannot decide; here, whether the first number is a NaN, when it
-    makes no difference any more.
+    condition that XLA cannot decide; here, whether the first number is one NaN of many,
+    which nothing computes.
     """
     if not x.size:
         return x
@@ -35,5 +37,12 @@ def materialised(x: jax.Array) -> jax.Array:
 
 
 def _materialised(x):
-    first = x[(0,) * x.ndim]
-    return lax.cond(first != first, lambda x: 2 * x, lambda x: x, x)
+    bits = jnp.finfo(x.dtype).bits
+    word = np.dtype(f"uint{bits}")
+    first = lax.bitcast_convert_type(x[(0,) * x.ndim], word)
+    never = word.type(_NEVER >> (64 - bits))
+    return lax.cond(first == never, lambda x: 2 * x, lambda x: x, x)
+
+
+# A NaN of all formats, by its first bits: their exponents are ones in all of them.
+_NEVER = 0xFFFD_2A5A_96C3_5B1F

@@ -4,7 +4,7 @@ import dataclasses
 
 from hic_jax import checks
 from hic_jax.pcm.binary import BinarySpec
-from hic_jax.pcm.multilevel import MultilevelSpec
+from hic_jax.pcm.multilevel import MultilevelSpec, mean_trajectory
 from hic_jax.pcm.presets import nandakumar_2018
 
 
@@ -13,10 +13,10 @@ class HICSpec:
     r"""The hybrid in-memory computing architecture of arXiv:2102.05271.
 
     A weight is :math:`W = (G^+ - G^-) / s`, with :math:`s = 2^{b_M - 1} \epsilon /
-    w_{max}` uS per unit of weight (not above ``g_max`` for ``w_max``), epsilon the
-    mean conductance of one SET pulse and :math:`w_{max} = \alpha\,\mathrm{std}(W)` at
-    initialisation. One LSB of the accumulator stands for :math:`n \epsilon / 2^{b_L -
-    1}`, where n is ``word_steps``.
+    w_{max}` uS per unit of weight (``w_max`` not above what ``refresh_pulses`` reach
+    in the mean), epsilon the mean conductance of one SET pulse and :math:`w_{max} =
+    \alpha\,\mathrm{std}(W)` at initialisation. One LSB of the accumulator stands for
+    :math:`n \epsilon / 2^{b_L - 1}`, where n is ``word_steps``.
 
     The abstract of the paper gives no bit widths and no rules; the defaults below are
     choices of this project, each with its reason.
@@ -25,7 +25,8 @@ class HICSpec:
       multilevel: the multi-level devices (MSB).
       binary: the binary devices (LSB).
       multilevel_bits: nominal bits b_M of a pair, 2 to 8. Sets how much conductance
-        the initial weights use, and what `model_size` counts.
+        the initial weights use, as far as pulses reach (see `full_scale`), and what
+        `model_size` counts.
       lsb_bits: bits b_L of the accumulator word, 2 to 8.
       word_steps: SET steps that half the range of the word stands for, a power of two;
         a carry takes one of them. At 1 it leaves the word near zero, so that the next
@@ -35,7 +36,8 @@ class HICSpec:
         an update beyond it is clipped, and counted.
       w_max_sigmas: alpha, the weight of full nominal range in standard deviations.
         A pulse's noise does not shrink with the weights, so they had better be large
-        in uS; beyond w_max there is room up to ``g_max``.
+        in uS. Beyond w_max there is room as far as SET pulses reach: with
+        `nandakumar_2018`, 9.3 uS after the 20 of a refresh, where w_max is 6.2.
       stochastic_rounding: whether updates are rounded to LSBs stochastically, so that
         updates far below an LSB act in the mean; False rounds to nearest.
       refresh_every: steps between looks for pairs to refresh; 0 never refreshes.
@@ -83,8 +85,16 @@ class HICSpec:
         checks.integer("refresh_every", self.refresh_every, 0)
         checks.at_least("refresh_above", self.refresh_above, 0.0)
         checks.at_least("refresh_common", self.refresh_common, 0.0)
+        if self.refresh_every and self.refresh_common < self.multilevel.reset_mean:
+            raise ValueError(
+                f"refresh_common={self.refresh_common}: must be at least "
+                f"{self.multilevel.reset_mean}, the reset_mean of the device, or a "
+                "rewrite gains no room"
+            )
         checks.integer("refresh_pulses", self.refresh_pulses, 1, 255)
         checks.above("seconds_per_step", self.seconds_per_step, 0.0)
+        for name in ("stochastic_rounding", "refresh_verify", "track_wear"):
+            checks.boolean(name, getattr(self, name))
 
     @property
     def lsb(self) -> float:
@@ -93,6 +103,13 @@ class HICSpec:
 
     @property
     def full_scale(self) -> float:
-        """Conductance of a weight of w_max, uS."""
+        """Conductance of a weight of w_max, uS.
+
+        That of 2^(b_M - 1) steps, or of as many as a device has: pulses of
+        `nandakumar_2018` add nothing in the mean at 10.5 uS. There a fifth bit finds
+        9.3 instead of 12.3 uS, and more bits the same.
+        """
         steps = 2 ** (self.multilevel_bits - 1)
-        return min(steps * self.multilevel.mean_step, self.multilevel.g_max)
+        trajectory = mean_trajectory(self.multilevel, self.refresh_pulses)
+        reach = float(trajectory[-1] - trajectory[0])
+        return min(steps * self.multilevel.mean_step, reach)

@@ -1,5 +1,7 @@
 """`hic`: the optax transformation that turns weight updates into device writes."""
 
+import functools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +25,11 @@ class Events:
 
     Attributes:
       accepted_lsbs: absolute LSBs that reached the accumulators.
-      clipped_lsbs: absolute LSBs that the update bus cut off.
+      clipped_lsbs: absolute LSBs that the update bus cut off; 2^30 for a NaN.
       faulty_lsbs: absolute LSBs by which stuck binary cells changed words.
       set_pulses: SET pulses that carries fired.
-      futile_pulses: (2,) those of them that met a device (G+, G-) at ``g_max``.
+      futile_pulses: (2,) those of them that met a device (G+, G-) at ``g_max``, or a
+        stuck one.
       refreshed_pairs: pairs that were RESET and rewritten.
       refresh_error: summed absolute change of their differences, uS: what blind,
         noisy rewriting made of them.
@@ -58,6 +61,10 @@ class HICState:
       key: random key, the same throughout; each step folds in its count.
       events: what the last update did.
       layout: where each tensor lies, static.
+
+    It is a pytree for jit, vmap, Orbax and pickle. `flax.serialization` and
+    `optax.tree_map_params` do not take it: the one knows no typed keys, the other no
+    static fields. An update inside `jax.shard_map` needs ``check_vma=False``.
     """
 
     weights: HybridWeight
@@ -87,8 +94,9 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
       An optax transformation, whose ``update`` needs ``params``.
 
     Raises:
-      ValueError: of its ``init``, for leaves that are not real floating-point numbers;
-        of its ``update``, without params, or for params or updates of other shapes.
+      ValueError: for a spec that is none; of its ``init``, for leaves that are not real
+        floating-point numbers; of its ``update``, without params, or for params or
+        updates of other shapes.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, hic_jax
@@ -103,7 +111,9 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
       >>> print(f"{loss(params):.2f}")  # 20.73 before
       0.00
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    if not isinstance(spec, HICSpec):
+        raise ValueError(f"spec={spec!r}: must be a HICSpec")
+    key = jax.random.key(key) if isinstance(key, numbers.Integral) else key
 
     def init_fn(params):
         check_weights(params)
@@ -231,7 +241,10 @@ def _write(
 
 
 def refresh_due(pairs: pair.PairState, spec: HICSpec) -> jax.Array:
-    """Pairs whose devices are high, and hold much in common: (n,) bool."""
+    """Pairs whose devices are high, and hold much in common: (n,) bool.
+
+    The look is ideal: at what was written, without read noise and drift since.
+    """
     high = jnp.max(pairs.g, axis=0) > spec.refresh_above
     return high & (jnp.min(pairs.g, axis=0) > spec.refresh_common)
 
@@ -267,14 +280,18 @@ def hybrid_weights(opt_state: Any) -> Any:
             "optimizer, over at least one leaf"
         )
     trees = [unpack_weights(s.weights, s.layout) for s in states]
+    return functools.reduce(_merged, trees)
 
-    def stop(x):
-        return isinstance(x, (HybridWeight, optax.MaskedNode))
 
-    def first_analog(*nodes):
-        return next((n for n in nodes if isinstance(n, HybridWeight)), nodes[0])
-
-    return jax.tree.map(first_analog, *trees, is_leaf=stop)
+def _merged(one: Any, other: Any) -> Any:
+    """Two trees that leave out what the other may have: a leaf, or all below a node."""
+    if isinstance(one, optax.MaskedNode):
+        return other
+    if isinstance(other, optax.MaskedNode) or isinstance(one, HybridWeight):
+        return one
+    children, treedef = jax.tree.flatten(one, is_leaf=lambda x: x is not one)
+    others = jax.tree.leaves(other, is_leaf=lambda x: x is not other)
+    return treedef.unflatten(map(_merged, children, others))
 
 
 def age(opt_state: Any, seconds: jax.Array | float) -> Any:
@@ -294,8 +311,7 @@ def age(opt_state: Any, seconds: jax.Array | float) -> Any:
     Raises:
       ValueError: at negative seconds.
     """
-    if not isinstance(seconds, jax.core.Tracer):
-        checks.at_least("seconds", float(seconds), 0.0)
+    checks.seconds(seconds)
 
     def older(state):
         if not isinstance(state, HICState):
@@ -303,7 +319,9 @@ def age(opt_state: Any, seconds: jax.Array | float) -> Any:
         # The clock is a float32 that counts steps: after a year on it, a step of 0.1 s
         # would be lost. So the writes move into the past instead.
         pairs = state.weights.multilevel
-        pairs = pairs.replace(written_at=pairs.written_at - seconds)
+        # A map, because an nnx.Optimizer holds variables instead of arrays.
+        written_at = jax.tree.map(lambda x: x - seconds, pairs.written_at)
+        pairs = pairs.replace(written_at=written_at)
         return state.replace(weights=state.weights.replace(multilevel=pairs))
 
     return jax.tree.map(older, opt_state, is_leaf=lambda x: isinstance(x, HICState))
@@ -324,24 +342,36 @@ def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
     """Labels for `optax.partition`: which leaves PCM crossbars hold.
 
     Kernels are analog: leaves of two or more dimensions, except embedding tables
-    (looked up, not multiplied) and whatever is called a bias or a scale.
+    (looked up, not multiplied) and whatever is called a bias or a scale. What else is
+    not multiplied, such as the class token of a transformer, has to be named.
 
     Args:
       params: a model's parameters (flax Linen, nnx state, any pytree).
-      digital: paths of layers that are digital nevertheless, as ``head`` or
+      digital: paths of layers or leaves that are digital nevertheless, as ``head`` or
         ``stage1_block1/conv1``.
 
     Returns:
       The same tree with "analog" or "digital" for each leaf.
+
+    Raises:
+      ValueError: if there is nothing at one of the paths.
     """
+    if isinstance(digital, str):
+        raise ValueError(f"digital={digital!r}: must be a sequence of paths")
+    unseen = set(digital)
 
     def label(path, leaf):
         names = jax.tree_util.keystr(path, simple=True, separator="/")
-        own = names.lower().split("/")[-2:]
-        kernel = jnp.ndim(leaf) >= 2 and not any(
-            "embedding" in name or name in ("bias", "scale") for name in own
+        # The leaf of an nnx.State is the value of what has a name.
+        own = names.lower().removesuffix("/value").split("/")[-1]
+        kernel = jnp.ndim(leaf) >= 2 and not (
+            "embedding" in own or own in ("bias", "scale")
         )
-        chosen = any(f"{names}/".startswith(f"{layer}/") for layer in digital)
+        chosen = {layer for layer in digital if f"{names}/".startswith(f"{layer}/")}
+        unseen.difference_update(chosen)
         return "analog" if kernel and not chosen else "digital"
 
-    return jax.tree_util.tree_map_with_path(label, params)
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    if unseen:
+        raise ValueError(f"digital={min(unseen)!r}: there is no parameter of that path")
+    return labels

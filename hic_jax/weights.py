@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 
@@ -121,7 +120,9 @@ def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:
     weight = weight.astype(jnp.float32)
     fan_in = max(1, weight.size // max(1, weight.shape[-1])) if weight.ndim else 1
     std = jnp.std(weight) if weight.size else jnp.float32(0.0)
-    std = jnp.where(std > 0, std, fan_in**-0.5)
+    # Rounding alone gives equal weights a spread of 1e-7 of them.
+    rounding = 1e-5 * jnp.max(jnp.abs(weight), initial=0.0)
+    std = jnp.where(std > rounding, std, fan_in**-0.5)
     return spec.full_scale / (spec.w_max_sigmas * std)
 
 
@@ -179,12 +180,27 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
 
     Returns:
       The same tree with float32 weights in place of the devices.
+
+    Raises:
+      ValueError: at what holds no devices.
     """
-    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_analog)
+    leaves, treedef = _flatten(weights)
     normal = [None] * len(leaves)
     if key is not None:
         normal = packing.normals(key, [w.read_shape for w in leaves])
     return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
+
+
+def _flatten(weights: Any) -> tuple[list[AnalogWeight], Any]:
+    """The weights on devices in a pytree, and its structure."""
+    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_analog)
+    for leaf in leaves:
+        if not is_analog(leaf):
+            raise ValueError(
+                f"weights: holds {type(leaf).__name__}; must hold weights on devices, "
+                "as hybrid_weights(opt_state) or deploy gives them"
+            )
+    return leaves, treedef
 
 
 def drift(
@@ -207,7 +223,8 @@ def drift(
       The same tree of devices, ``seconds`` older.
 
     Raises:
-      ValueError: at negative seconds, or a key for a deployed chip.
+      ValueError: at negative seconds, several of them, what holds no devices, or a key
+        for a deployed chip.
 
     Examples:
       >>> import jax, jax.numpy as jnp, hic_jax
@@ -219,9 +236,8 @@ def drift(
       >>> print(f"{ratio[0, 0]:.3f}")  # (1 year / 38.6 s) ** -0.04
       0.580
     """
-    if not isinstance(seconds, jax.core.Tracer):
-        checks.at_least("seconds", float(np.min(seconds)), 0.0)
-    leaves, treedef = jax.tree.flatten(weights, is_leaf=is_analog)
+    checks.seconds(seconds)
+    leaves, treedef = _flatten(weights)
     if key is not None:
         normal = packing.normals(key, [w.chip_shape for w in leaves])
         leaves = [w.on_another_chip(z) for z, w in zip(normal, leaves, strict=True)]

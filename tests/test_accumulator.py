@@ -75,10 +75,10 @@ def test_the_bus_clips_and_tells_how_much(bits):
     np.testing.assert_array_equal(clipped, [11, -10, 0])
 
 
-def test_no_number_asks_for_nothing_and_infinity_for_the_most():
+def test_of_no_number_nothing_passes_and_of_infinity_the_most():
     passed, clipped = accumulator.quantise(
         jnp.array([jnp.nan, jnp.inf, -jnp.inf, 1e30]), None, 8
     )
     np.testing.assert_array_equal(passed, [0, 127, -128, 127])
-    assert clipped[0] == 0
-    assert (np.abs(np.asarray(clipped[1:])) > 1e9).all()
+    # None of them goes unseen.
+    assert (np.abs(np.asarray(clipped)) > 1e9).all()

@@ -12,11 +12,13 @@ from jax import lax
 from hic_jax import convolution
 from hic_jax.convolution import materialised
 
+NHWC = ("NHWC", "HWIO", "NHWC")
+
 
 def layer(convolve, x, w, stride=1):
     y = convolve(
         jax.nn.relu(x), w, (stride, stride), "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=NHWC,
     )  # fmt: skip
     return jnp.sum(jnp.sin(y))
 
@@ -66,6 +68,22 @@ def test_the_gradient_does_not_compute_its_inputs_again_while_transposing(operan
 
     assert recomputes(lax.conv_general_dilated)  # If not, `materialised` may go.
     assert not recomputes(convolution.conv_general_dilated)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_nan_in_one_image_is_none_in_another(dtype):
+    x = jnp.ones((2, 4, 4, 1), dtype).at[0, 0, 0, 0].set(jnp.nan)
+    w = jnp.ones((3, 3, 1, 1), dtype)
+
+    def convolved(f):
+        return jax.jit(lambda x, w: f(x, w, (1, 1), "SAME", dimension_numbers=NHWC))
+
+    y, expected = (
+        np.asarray(convolved(f)(x, w), np.float32)
+        for f in (convolution.conv_general_dilated, lax.conv_general_dilated)
+    )
+    np.testing.assert_array_equal(y, expected)
+    assert y[1, 1, 1, 0] == 9
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2)])

@@ -8,7 +8,24 @@ from hic_jax import HICSpec, pcm
 def test_full_scale_is_the_nominal_steps_within_what_a_device_holds():
     ideal = pcm.ideal(g_max=20.0)
     assert HICSpec(multilevel=ideal, multilevel_bits=4).full_scale == 8 * 0.625
-    assert HICSpec(multilevel=ideal, multilevel_bits=8).full_scale == 20.0
+    # Twenty pulses reach 12.5 uS, and no pulse more than g_max.
+    assert HICSpec(multilevel=ideal, multilevel_bits=8).full_scale == 12.5
+    many = HICSpec(multilevel=ideal, multilevel_bits=8, refresh_pulses=255)
+    assert many.full_scale == 20.0
+
+
+def test_full_scale_is_where_pulses_still_add_something():
+    # The mean step of nandakumar_2018 is zero at 0.88 / 0.084 = 10.5 uS.
+    real = [HICSpec(multilevel_bits=bits).full_scale for bits in (4, 5, 6, 8)]
+    assert real[0] == pytest.approx(8 * pcm.nandakumar_2018().mean_step)
+    assert real[0] < real[1] == real[2] == real[3] < 0.88 / 0.084
+
+
+def test_a_device_that_resets_above_what_a_refresh_looks_for_is_refused():
+    device = dataclasses.replace(pcm.nandakumar_2018(), reset_mean=1.0)
+    with pytest.raises(ValueError, match=r"refresh_common=0\.5: must be at least 1\.0"):
+        HICSpec(multilevel=device)
+    assert HICSpec(multilevel=device, refresh_every=0).refresh_common == 0.5
 
 
 def test_a_word_counts_from_its_steps_down():
@@ -36,6 +53,8 @@ def test_a_word_counts_from_its_steps_down():
         ("seconds_per_step", float("inf"), "finite"),
         ("multilevel", "ideal", "a MultilevelSpec"),
         ("binary", None, "a BinarySpec"),
+        ("track_wear", "no", "True or False"),
+        ("refresh_verify", 1, "True or False"),
     ],
 )
 def test_bad_fields_are_named_with_what_is_allowed(field, value, allowed):

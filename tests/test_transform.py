@@ -315,6 +315,57 @@ def test_groups_of_different_keys_draw_different_noise():
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.17  # Five standard errors.
 
 
+def test_groups_may_be_whole_layers():
+    params = {
+        "l1": {"kernel": normal(0, (4, 5)), "bias": jnp.zeros(5)},
+        "l2": {"kernel": normal(1, (5, 3))},
+        "l3": {"kernel": normal(2, (3, 2))},
+    }
+    labels = {"l1": "a", "l2": "b", "l3": "digital"}
+    groups = {"a": hic_jax.hic(IDEAL, 0), "b": hic_jax.hic(REAL, 1)}
+    tx = optax.partition(groups | {"digital": optax.sgd(0.1)}, labels)
+    end, state = minimise(tx, params, steps=2)
+    hybrid = hic_jax.hybrid_weights(state)
+    assert hybrid["l1"]["kernel"].spec == hybrid["l1"]["bias"].spec == IDEAL
+    assert hybrid["l2"]["kernel"].spec == REAL
+    assert hybrid["l3"] == optax.MaskedNode()
+    read = hic_jax.read_params(end, hybrid)
+    chex.assert_trees_all_equal_shapes_and_dtypes(read, params)
+    np.testing.assert_array_equal(read["l3"]["kernel"], end["l3"]["kernel"])
+
+
+def test_a_kernel_is_analog_whatever_its_layer_is_called():
+    kernel = jnp.ones((2, 2))
+    params = {
+        name: {"kernel": kernel}
+        for name in ("embedding", "patch_embedding", "scale", "head")
+    }
+    params["tokens"] = {"embedding": kernel, "pos_embedding": kernel}
+    labels = hic_jax.analog_labels(params, digital=["head"])
+    assert labels == {
+        "embedding": {"kernel": "analog"},
+        "patch_embedding": {"kernel": "analog"},
+        "scale": {"kernel": "analog"},
+        "head": {"kernel": "digital"},
+        "tokens": {"embedding": "digital", "pos_embedding": "digital"},
+    }
+    embed = nnx.state(nnx.Embed(5, 4, rngs=nnx.Rngs(0)), nnx.Param)
+    assert nnx.to_pure_dict(hic_jax.analog_labels(embed)) == {"embedding": "digital"}
+
+
+def test_digital_layers_that_are_not_there_are_named():
+    params = {"head": {"kernel": jnp.ones((2, 2))}}
+    with pytest.raises(ValueError, match=r"digital='hed': there is no parameter"):
+        hic_jax.analog_labels(params, digital=["head", "hed"])
+    with pytest.raises(ValueError, match=r"digital='head': must be a sequence"):
+        hic_jax.analog_labels(params, digital="head")
+
+
+def test_hic_wants_a_spec():
+    with pytest.raises(ValueError, match=r"spec=.*ideal.*must be a HICSpec"):
+        hic_jax.hic(pcm.ideal(), 0)
+
+
 def test_linen_and_nnx_kernels_are_analog_and_biases_are_not():
     linen = nn.Sequential([nn.Embed(5, 4), nn.Dense(3)])
     params = linen.init(jax.random.key(0), jnp.zeros(2, int))["params"]
@@ -349,6 +400,12 @@ def test_an_nnx_optimizer_trains_a_model():
     for _ in range(50):
         step(model, optimizer)
     assert loss(model) < before
+
+    # A year later it goes on.
+    optimizer.opt_state = hic_jax.age(optimizer.opt_state, hic_jax.YEAR)
+    young = hic_jax.hybrid_weights(optimizer.opt_state)["kernel"]
+    assert jnp.all(young.multilevel.written_at < 50 - hic_jax.YEAR)
+    step(model, optimizer)
 
 
 def test_bfloat16_params_stay_bfloat16():
@@ -400,6 +457,24 @@ def test_the_state_can_be_donated():
     _, after = update(params, state, params)
     assert state.weights.multilevel.g.is_deleted()
     assert after.count == 1
+
+
+def test_a_diverging_update_does_not_go_unseen():
+    params = {"w": jnp.ones((2, 2))}
+    state, _, _ = run(IDEAL, {"w": jnp.full((1, 2, 2), jnp.nan)}, params)
+    assert state.events.clipped_lsbs == 4 * 2.0**30
+    assert state.events.accepted_lsbs == 0
+
+
+@pytest.mark.parametrize("multilevel_bits", [4, 5, 6, 8])
+def test_weights_within_w_max_are_held_at_any_number_of_bits(multilevel_bits):
+    spec = hic_jax.HICSpec(multilevel_bits=multilevel_bits)
+    weight = normal(0, (100, 100))
+    held = hic_jax.read(hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init([weight])))[0]
+    large = (jnp.abs(weight) > 1) & (jnp.abs(weight) < spec.w_max_sigmas)
+    ratio = jnp.mean(jnp.abs(held[large])) / jnp.mean(jnp.abs(weight[large]))
+    # Blind to the last step, and steps get small up there; 0.57 if it were at g_max.
+    assert 0.85 < ratio < 1.0
 
 
 @pytest.mark.parametrize("multilevel_bits", [2, 8])

@@ -6,6 +6,7 @@ arithmetic, the digital sums over tiles, and the movement of data.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,13 +118,20 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
 def arrays(
     products: Sequence[Product], weights: Any, crossbar: CrossbarSpec
 ) -> dict[str, int]:
-    """Arrays that hold each analog weight, by its path; see `passes`."""
-    analog = hybrid_tensors(weights).keys()
-    return {
-        p.parameter: p.geometry.arrays(_spec_of(p, crossbar))
-        for p in products
-        if p.parameter in analog
-    }
+    """Arrays that hold each analog weight, by its path; see `passes`.
+
+    A product may take a part of a weight, as that of one layer of a scan does: there
+    are as many parts as make up the weight, in arrays of their own. Of several products
+    counts the one that takes the most arrays.
+    """
+    analog = hybrid_tensors(weights)
+    found: dict[str, int] = {}
+    for p in products:
+        if p.parameter in analog:
+            parts = math.ceil(analog[p.parameter].size / p.geometry.weights)
+            count = parts * p.geometry.arrays(_spec_of(p, crossbar))
+            found[p.parameter] = max(count, found.get(p.parameter, 0))
+    return found
 
 
 def writes(

@@ -36,7 +36,7 @@ def _means(state: jax.Array) -> Ranges:
 
 
 def _updated(state: jax.Array, seen: Ranges, momentum: float) -> jax.Array:
-    seen = jnp.stack([jnp.stack(seen), jnp.ones(2)], axis=1)
+    seen = jnp.stack([jnp.stack(seen), jnp.ones(2, jnp.float32)], axis=1)
     return momentum * state + (1 - momentum) * jax.lax.stop_gradient(seen)
 
 

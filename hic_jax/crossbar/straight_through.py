@@ -98,13 +98,16 @@ def _backward(product, spec, residuals, cotangents):
         sums, product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
         (error_codes, w),
     )  # fmt: skip
-    # Examples of different units add up.
-    weighted = materialised(error_codes * (unit * error_unit).astype(error_codes.dtype))
+    # Examples of different units add up, the largest error of all at 1: float16 could
+    # not hold small ones.
+    largest = jnp.maximum(jnp.max(unit * bound, initial=0.0), converters.TINY)
+    share = (unit * error_unit / largest).astype(error_codes.dtype)
+    weighted = materialised(error_codes * share)
     (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(weighted)
     error_unit = _moved(error_unit, product.result_examples, product.input_examples)
     return (
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
-        w_bar,
+        (w_bar * largest).astype(w_bar.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
     )
 

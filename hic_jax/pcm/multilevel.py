@@ -101,6 +101,12 @@ class MultilevelSpec:
         checks.within(
             "stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1
         )
+        if self.mean_step <= 0:
+            raise ValueError(
+                f"reset_mean={self.reset_mean}, step_offset={self.step_offset}, "
+                f"step_slope={self.step_slope}: SET pulses must add to the mean "
+                "conductance after a RESET"
+            )
 
     @property
     def mean_step(self) -> float:
@@ -131,7 +137,12 @@ class MultilevelSpec:
         return dataclasses.replace(self, **changes)
 
     def only(self, *names: str) -> "MultilevelSpec":
-        """The same device with every non-ideality off but ``names``."""
+        """The same device with every non-ideality off but ``names``.
+
+        What spreads is drift: "drift_spread" keeps "drift", too.
+        """
+        if "drift_spread" in names:
+            names = (*names, "drift")
         kept: set[str] = set()
         for name in names:
             checks.one_of("non-ideality", name, NON_IDEALITIES)

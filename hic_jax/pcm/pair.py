@@ -67,7 +67,9 @@ def init(
         stuck = bits.pack(stuck)
     nu = None
     if spec.drift_nu_std:
-        nu = multilevel.drift_exponents(jax.random.normal(nu_key, pair), spec)
+        nu = multilevel.drift_exponents(
+            jax.random.normal(nu_key, pair, jnp.float32), spec
+        )
     return PairState(
         g=g,
         pulses=jnp.zeros(pair, jnp.uint8),
@@ -133,7 +135,7 @@ def set_pulses(
 
     Returns:
       The new state, and (2, *shape) int32: pulses that met a device already at
-      ``g_max`` and so moved nothing.
+      ``g_max``, where none adds anything, or a stuck one.
     """
     count = jnp.stack([jnp.maximum(steps, 0), jnp.maximum(-steps, 0)])
     most = jnp.max(count, initial=0)
@@ -144,7 +146,7 @@ def set_pulses(
         normal = jax.random.normal(jax.random.fold_in(key, i), steps.shape, jnp.float32)
         new_g, new_pulses = multilevel.set_pulse(g, pulses, normal, spec)
         hit = i < count
-        futile = futile + (hit & (g >= spec.g_max))
+        futile = futile + (hit & ((g >= spec.g_max) | _are_stuck(state)))
         new_g = _unless_stuck(state, new_g, g)
         return (
             i + 1,
@@ -276,9 +278,12 @@ def refresh(
 
 def _unless_stuck(state: PairState, new_g: jax.Array, g: jax.Array) -> jax.Array:
     """``new_g``, but ``g`` where a device ignores every pulse; (2, *shape) all."""
-    if state.stuck is None:
-        return new_g
-    return jnp.where(bits.unpack(state.stuck, 2), g, new_g)
+    return new_g if state.stuck is None else jnp.where(_are_stuck(state), g, new_g)
+
+
+def _are_stuck(state: PairState) -> jax.Array | bool:
+    """Which devices ignore every pulse, (2, *shape) bool; False if none does."""
+    return False if state.stuck is None else bits.unpack(state.stuck, 2)
 
 
 def _add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:

@@ -93,7 +93,12 @@ class ProgrammedSpec:
         return dataclasses.replace(self, **changes)
 
     def only(self, *names: str) -> "ProgrammedSpec":
-        """The same device with every non-ideality off but ``names``."""
+        """The same device with every non-ideality off but ``names``.
+
+        What spreads is drift: "drift_spread" keeps "drift", too.
+        """
+        if "drift_spread" in names:
+            names = (*names, "drift")
         kept: set[str] = set()
         for name in names:
             checks.one_of("non-ideality", name, NON_IDEALITIES)

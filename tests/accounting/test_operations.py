@@ -313,6 +313,19 @@ def test_scan_vmap_remat_and_jit_repeat_what_is_in_them(hooked):
     assert all(p.backward_products == 1 for p in found)
 
 
+def test_arrays_of_a_weight_are_those_of_all_its_parts():
+    spec = CrossbarSpec(tile_rows=4, tile_columns=256)
+
+    def model(params, x):
+        x, _ = lax.scan(lambda x, w: (x @ w, None), x, params["stack"])
+        return x @ params["cut"][:6], x[:2] @ params["cut"][6:]
+
+    params = {"stack": jnp.ones((7, 6, 6)), "cut": jnp.ones((8, 2))}
+    found = accounting.products(model, params, shapes(6))
+    # Seven layers of two tiles; six of eight rows take two tiles, and there are more.
+    assert accounting.arrays(found, on_devices(params), spec) == {"stack": 14, "cut": 4}
+
+
 def test_a_kernel_on_the_left_is_a_kernel():
     def model(params, x):
         return jnp.einsum("oi,bi->ob", params["w"] / jnp.max(params["w"]), x)

@@ -24,6 +24,7 @@ OFF = {
 }  # fmt: skip
 BITS = st.sampled_from([0, 2, 3, 4, 5, 6, 7, 8])
 RANGES = st.sampled_from(["absmax", "fixed"])
+SPEC_8 = CrossbarSpec()
 MATRIX = (((1,), (0,)), ((), ()))
 K, N = 12, 7
 
@@ -363,6 +364,22 @@ def test_bfloat16_stays_bfloat16():
     np.testing.assert_allclose(
         y.astype(np.float32), x @ w, atol=0.02 * float(jnp.abs(x @ w).max())
     )
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-4])
+def test_float16_holds_the_gradient_of_small_errors(size):
+    rng = np.random.default_rng(0)
+    x, w, error = (
+        jnp.asarray(scale * rng.normal(size=shape), jnp.float16)
+        for scale, shape in ((1, (50, K)), (1, (K, N)), (size, (50, N)))
+    )
+    _, transpose = jax.vjp(lambda w: crossbar.dot_general(SPEC_8)(x, w, MATRIX), w)
+    (w_bar,) = transpose(error)
+    assert w_bar.dtype == jnp.float16
+    exact = np.asarray(x, np.float64).T @ np.asarray(error, np.float64)
+    wrong = np.linalg.norm(w_bar - exact) / np.linalg.norm(exact)
+    # Eight bits of input and of error; 0.7 at 1e-4 if its errors were rounded as such.
+    assert wrong < 0.02
 
 
 def test_chips_at_once_are_chips_one_by_one():

@@ -151,6 +151,13 @@ def test_no_input_at_a_known_range_of_sums(layer):
     assert not evaluate(0 * x).any()
 
 
+def test_ranges_stay_float32_where_float64_is_usual():
+    with jax.enable_x64(True):
+        train, _, ranges = linen_dense(whole(1, (12, 7)))
+        train(jnp.asarray(whole(0, (5, 12))))
+        assert ranges().dtype == np.float32
+
+
 def test_only_the_converters_that_are_there_run():
     assert RUNNING.runs
     none = CrossbarSpec(

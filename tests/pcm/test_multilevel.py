@@ -148,6 +148,13 @@ def test_only_one_leaves_no_other():
     assert noisy.drift_nu == noisy.noise_offset == noisy.step_slope == 0.0
 
 
+def test_exponents_spread_about_their_mean():
+    device = pcm.nandakumar_2018(drift_nu_std=0.008)
+    spread = device.only("drift_spread")
+    assert (spread.drift_nu, spread.drift_nu_std) == (device.drift_nu, 0.008)
+    assert spread.read_offset == spread.noise_offset == 0.0
+
+
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
@@ -158,10 +165,11 @@ def test_only_one_leaves_no_other():
         ("read_offset", -0.1, "at least 0"),
         ("stuck_set", 1.5, r"\[0.0, 1.0\]"),
         ("step_offset", "a", "finite number"),
+        ("reset_mean", 20.0, "SET pulses must add"),
     ],
 )
 def test_bad_constants_are_named(field, value, allowed):
-    with pytest.raises(ValueError, match=f"{field}={value!r}: .*{allowed}"):
+    with pytest.raises(ValueError, match=f"{field}={value!r}.*: .*{allowed}"):
         dataclasses.replace(DEVICE, **{field: value})
 
 

@@ -163,7 +163,8 @@ def test_stuck_devices_never_move():
     # Standard error 0.005.
     assert stuck.mean() == pytest.approx(0.3, abs=0.02)
     assert set(np.unique(np.asarray(state.g)[stuck])) == {np.float32(0.1), 20.0}
-    after, _ = set_pulses(jax.random.key(1), state, jnp.ones(n, int), NOW, spec)
+    after, futile = set_pulses(jax.random.key(1), state, jnp.ones(n, int), NOW, spec)
+    np.testing.assert_array_equal(futile, np.stack([stuck[0], 0 * stuck[1]]))
     after = refresh(
         jax.random.key(2), after, jnp.ones(n, bool), NOW, spec,
         max_pulses=20, verify=False,
