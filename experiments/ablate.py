@@ -71,7 +71,8 @@ def variants(config: Config) -> dict[str, Config]:
     """The trainings by the names of their folders, all on and all off first."""
     runs = {"all": config, "none": only(config)}
     for name in present(config):
-        runs[f"only-{name}"] = only(config, name)
+        if name != "drift_spread":  # Without drift there is nothing to spread.
+            runs[f"only-{name}"] = only(config, name)
         runs[f"without-{name}"] = without(config, name)
     return runs
 
