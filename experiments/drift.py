@@ -227,13 +227,13 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "ideal_reference",
         False,
-        "Whether gdc and column compare exact reads, not noisy ones.",
+        "Whether gdc, column and adabs compare exact reads, not noisy ones.",
     )
     flags.DEFINE_bool(
         "again",
         False,
         "Whether runs of a sweep are read that have been before: at the same times, on "
-        "as many chips, with the same compensations.",
+        "as many chips, with the same compensations and reference.",
     )
 
 

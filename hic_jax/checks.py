@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def finite(name: str, value: float) -> None:
@@ -54,7 +55,7 @@ def integer(name: str, value: int, low: int, high: int | None = None) -> None:
 
 def boolean(name: str, value: bool) -> None:
     """Raises unless ``value`` is True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value!r}: must be True or False")
 
 

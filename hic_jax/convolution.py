@@ -31,7 +31,7 @@ def materialised(x: jax.Array) -> jax.Array:
     condition that XLA cannot decide; here, whether the first number is one NaN of many,
     which nothing computes.
     """
-    if not x.size:
+    if not x.size or not jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return lax.platform_dependent(x, cpu=_materialised, default=lambda x: x)
 

@@ -44,7 +44,7 @@ class HICSpec:
       refresh_above: a pair is due when one device is above this conductance, uS. Low,
         because the mean of a pulse falls faster with conductance than its noise ...
       refresh_common: ... and both are above this, uS: what they hold in common is the
-        room that a rewrite gains.
+        room that a rewrite gains. At least the mean of a RESET, if there are any.
       refresh_pulses: SET pulses per device at the most when a difference is written.
       refresh_verify: whether a rewrite reads before every pulse and stops at its
         target, or fires a planned number of pulses blind.

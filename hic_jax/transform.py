@@ -266,7 +266,8 @@ def hybrid_weights(opt_state: Any) -> Any:
       leaf, `optax.MaskedNode()` for every digital one.
 
     Raises:
-      ValueError: if there is no `hic` in it, or no leaf is analog.
+      ValueError: if there is no `hic` in it, no leaf is analog, or several are not over
+        leaves of one tree.
     """
     states = [
         s
@@ -290,7 +291,12 @@ def _merged(one: Any, other: Any) -> Any:
     if isinstance(other, optax.MaskedNode) or isinstance(one, HybridWeight):
         return one
     children, treedef = jax.tree.flatten(one, is_leaf=lambda x: x is not one)
-    others = jax.tree.leaves(other, is_leaf=lambda x: x is not other)
+    others, other_treedef = jax.tree.flatten(other, is_leaf=lambda x: x is not other)
+    if treedef != other_treedef:
+        raise ValueError(
+            f"opt_state holds hic over trees of different structures, {treedef} and "
+            f"{other_treedef}: ask for the weights of each by itself"
+        )
     return treedef.unflatten(map(_merged, children, others))
 
 
@@ -358,6 +364,7 @@ def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
     """
     if isinstance(digital, str):
         raise ValueError(f"digital={digital!r}: must be a sequence of paths")
+    digital = tuple(digital)
     unseen = set(digital)
 
     def label(path, leaf):

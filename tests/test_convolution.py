@@ -86,6 +86,16 @@ def test_a_nan_in_one_image_is_none_in_another(dtype):
     assert y[1, 1, 1, 0] == 9
 
 
+def test_integers_and_complex_numbers_pass():
+    for dtype in ("int8", "complex64"):
+        x = jnp.ones((1, 4, 4, 1), dtype)
+        w = jnp.ones((3, 3, 1, 1), dtype)
+        y = convolution.conv_general_dilated(
+            x, w, (1, 1), "SAME", dimension_numbers=NHWC
+        )
+        assert y[0, 1, 1, 0] == 9
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_materialised_changes_nothing(shape, dtype):

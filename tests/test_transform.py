@@ -334,6 +334,12 @@ def test_groups_may_be_whole_layers():
     np.testing.assert_array_equal(read["l3"]["kernel"], end["l3"]["kernel"])
 
 
+def test_trees_of_their_own_are_not_one_tree():
+    states = [hic_jax.hic(IDEAL, 0).init({name: jnp.ones(3)}) for name in "ab"]
+    with pytest.raises(ValueError, match="trees of different structures"):
+        hic_jax.hybrid_weights(states)
+
+
 def test_a_kernel_is_analog_whatever_its_layer_is_called():
     kernel = jnp.ones((2, 2))
     params = {

@@ -105,8 +105,8 @@ def _energy(
 ) -> Topic | None:
     table = given or costs.common_energy_table(runs)
     mixed = (
-        "The runs were summarised with different tables; here all have the library's "
-        "own, if --energy_table names no other. "
+        "The runs were not all summarised with one table that this version knows; here "
+        "all have its own, unless --energy_table names another. "
         if table is None
         else ""
     )

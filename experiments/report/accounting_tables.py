@@ -173,7 +173,7 @@ def energy_table_rows(table: EnergyTable) -> list[Row]:
             "pj": f"{value:g}",
             "source": sources[name]
             if value == getattr(defaults, name)
-            else "given by --energy_table",
+            else "given, not the default of this version",
         }
         for name, value in vars(table).items()
     ]

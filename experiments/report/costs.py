@@ -106,10 +106,13 @@ def kinds(parts: Sequence[dict[str, float]]) -> list[str]:
 
 
 def common_energy_table(runs: Sequence[Run]) -> EnergyTable | None:
-    """The table that all runs were summarised with; None if there are several."""
-    stored = [(run["summary"].get("energy") or {}).get("table") for run in runs]
-    tables = {EnergyTable(**t) for t in stored if _are_fields(t, EnergyTable)}
-    return tables.pop() if len(tables) == 1 else None
+    """The table that all runs with energies were summarised with; None without one."""
+    energies = [energy for run in runs if (energy := run["summary"].get("energy"))]
+    tables = [energy.get("table") for energy in energies]
+    if not tables or not all(_are_fields(table, EnergyTable) for table in tables):
+        return None
+    first, *others = {EnergyTable(**table) for table in tables}
+    return None if others else first
 
 
 def _are_fields(stored: dict[str, float] | None, cls: type) -> bool:

@@ -1,6 +1,7 @@
 """The page: claims and verdicts, then the accounting, of every group, in one file."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from experiments.report.words import counted, minus
 from hic_jax.accounting import EnergyTable
 
 # Lists the files of a report, for the next one in the same folder.
-WRITTEN = "files.txt"
+WRITTEN = "report_files.json"
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.
 LOOKS = {
@@ -90,8 +91,6 @@ def write(
       The path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(out)
-    before = set(out.iterdir())
     judged = []
     for number, group in enumerate(groups, 1):
         prefix = f"group{number}_" if len(groups) > 1 else ""
@@ -101,20 +100,18 @@ def write(
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
     rows = [claim_tables.run_row(run) for run in everything]
     table_of_runs = Table("runs", "Each run once", claim_tables.RUNS, rows)
-    tables.write(
-        out,
-        [
-            table_of_runs,
-            *(
-                table.of_group(number)
-                for number, _, sections, topics in judged
-                for table in (
-                    *map(_verdict, sections),
-                    *(table for part in (*sections, *topics) for table in part.tables),
-                )
-            ),
-        ],
-    )
+    all_tables = [
+        table_of_runs,
+        *(
+            table.of_group(number)
+            for number, _, sections, topics in judged
+            for table in (
+                *map(_verdict, sections),
+                *(table for part in (*sections, *topics) for table in part.tables),
+            )
+        ),
+    ]
+    tables.write(out, all_tables)
     page = out / "report.html"
     html = _template().render(
         judged=judged,
@@ -128,17 +125,31 @@ def write(
         versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
     )
     page.write_text(html, encoding="utf-8")
-    written = sorted(path.name for path in set(out.iterdir()) - before)
-    (out / WRITTEN).write_text("".join(f"{name}\n" for name in written))
+    pictures = [
+        picture.path.name
+        for _, _, sections, topics in judged
+        for part in (*sections, *topics)
+        for picture in part.pictures
+    ]
+    _leave_only(
+        out,
+        {
+            page.name,
+            *(f"{table.name}.csv" for table in all_tables),
+            *(f"{name}.{kind}" for name in pictures for kind in ("png", "svg")),
+        },
+    )
     return page
 
 
-def _remove_earlier(out: Path) -> None:
-    """Takes away what an earlier report wrote, and nothing else."""
+def _leave_only(out: Path, written: set[str]) -> None:
+    """Takes away what only an earlier report wrote, and nothing of others."""
     listed = out / WRITTEN
-    for name in listed.read_text().splitlines() if listed.is_file() else []:
-        (out / name).unlink(missing_ok=True)
-    listed.unlink(missing_ok=True)
+    earlier = json.loads(listed.read_text())["files"] if listed.is_file() else []
+    for name in set(earlier) - written:
+        if Path(name).name == name:
+            (out / name).unlink(missing_ok=True)
+    listed.write_text(json.dumps({"files": sorted(written)}, indent=2) + "\n")
 
 
 def _template() -> jinja2.Template:

@@ -127,18 +127,12 @@ def read(folder: Path) -> Run:
             "drift": [_reading(row) for row in summary.get("drift") or ()],
             "wear": summary.get("write_erase_cycles"),
         }
-        epochs, last = config["train.epochs"], _last_row(folder)
         defaults(run)
+        _check_ended(folder, config["train.epochs"], summary)
     except KeyError as error:
         raise UnreadableRun(f"lacks {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         raise UnreadableRun(str(error)) from error
-    if last and last["epoch"] < epochs:
-        raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
-    if last and last["step"] > summary.get("steps", math.inf):
-        raise UnreadableRun(
-            f"was summarised at step {summary['steps']}, and trained on from there"
-        )
     return run
 
 
@@ -160,11 +154,19 @@ def _json(path: Path) -> dict:
     return content
 
 
-def _last_row(folder: Path) -> dict[str, Any] | None:
-    """How far the run was trained; None if it logged nothing."""
+def _check_ended(folder: Path, epochs: int, summary: dict[str, Any]) -> None:
+    """Raises unless what was logged last, if anything, is the end of the training."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
-    return json.loads(lines[-1]) if lines else None
+    if not lines:
+        return
+    last = json.loads(lines[-1])
+    if last["epoch"] < epochs:
+        raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
+    if last["step"] > summary.get("steps", math.inf):
+        raise UnreadableRun(
+            f"was summarised at step {summary['steps']}, and trained on from there"
+        )
 
 
 def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
@@ -231,12 +233,11 @@ def group(runs: Sequence[Run]) -> list[Group]:
     """Puts runs together that may be compared.
 
     All runs of a group have one task: data set, what its images become, depth, channel
-    plan and epochs. Seeds
-    are pooled only if every other field is the same, but for what means nothing to
-    FP32: the fields of devices and converters. Each recipe of HIC is compared with the
-    FP32 recipe whose digital fields are the same; if there is none, with each FP32
-    recipe of the task, and `Group.unequal` says what differs. FP32 recipes that remain
-    stand alone.
+    plan and epochs. Seeds are pooled only if every other field is the same, but for
+    what means nothing to FP32: the fields of devices and converters. Each recipe of HIC
+    is compared with the FP32 recipe whose digital fields are the same; if there is
+    none, with each FP32 recipe of the task, and `Group.unequal` says what differs. FP32
+    recipes that remain stand alone.
     """
     tasks: dict[str, dict[bool, dict[str, list[Run]]]] = {}
     for run in runs:

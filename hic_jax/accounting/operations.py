@@ -128,7 +128,7 @@ def arrays(
     found: dict[str, int] = {}
     for p in products:
         if p.parameter in analog:
-            parts = math.ceil(analog[p.parameter].size / p.geometry.weights)
+            parts = math.ceil(analog[p.parameter].size / max(1, p.geometry.weights))
             count = parts * p.geometry.arrays(_spec_of(p, crossbar))
             found[p.parameter] = max(count, found.get(p.parameter, 0))
     return found

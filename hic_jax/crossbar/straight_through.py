@@ -98,16 +98,14 @@ def _backward(product, spec, residuals, cotangents):
         sums, product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
         (error_codes, w),
     )  # fmt: skip
-    # Examples of different units add up, the largest error of all at 1: float16 could
-    # not hold small ones.
-    largest = jnp.maximum(jnp.max(unit * bound, initial=0.0), converters.TINY)
-    share = (unit * error_unit / largest).astype(error_codes.dtype)
-    weighted = materialised(error_codes * share)
-    (w_bar,) = jax.linear_transpose(lambda w: product(codes, w), w)(weighted)
+    # Examples of different units add up.
+    codes_, weighted, w_ = map(_wide, (codes, error_codes, w))
+    weighted = materialised(weighted * (unit * error_unit).astype(weighted.dtype))
+    (w_bar,) = jax.linear_transpose(lambda w: product(codes_, w), w_)(weighted)
     error_unit = _moved(error_unit, product.result_examples, product.input_examples)
     return (
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
-        (w_bar * largest).astype(w_bar.dtype),
+        w_bar.astype(w.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
     )
 
@@ -128,6 +126,11 @@ def _read_columns(sums, examples, bound, bits, noise, operands):
         x = converters.convert(x, limit, bits)
         total = x if total is None else total + x
     return total
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    """``x``; float32 for float16, which holds neither small errors nor large sums."""
+    return x.astype(jnp.float32) if x.dtype == jnp.float16 else x
 
 
 def _moved(x: jax.Array, source: tuple[int, ...], to: tuple[int, ...]) -> jax.Array:

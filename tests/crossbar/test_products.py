@@ -382,6 +382,23 @@ def test_float16_holds_the_gradient_of_small_errors(size):
     assert wrong < 0.02
 
 
+def test_float16_holds_the_gradient_of_many_examples():
+    n = 5000
+    x, w = jnp.full((n, 1), 0.5, jnp.float16), jnp.ones((1, 1), jnp.float16)
+    product = crossbar.dot_general(SPEC_8)
+    w_bar = jax.grad(lambda w: jnp.mean(product(x, w, MATRIX).astype(jnp.float32)))(w)
+    assert float(w_bar[0, 0]) == pytest.approx(0.5, rel=1e-2)
+
+
+def test_no_error_gives_no_gradient():
+    x, w = (jnp.ones(shape, jnp.float16) for shape in ((5, K), (K, N)))
+    _, transpose = jax.vjp(
+        lambda x, w: crossbar.dot_general(CrossbarSpec(**OFF))(x, w, MATRIX), x, w
+    )
+    for gradient in transpose(jnp.zeros((5, N), jnp.float16)):
+        assert not gradient.any()
+
+
 def test_chips_at_once_are_chips_one_by_one():
     x, w = whole(0, (5, K)), whole(1, (3, K, N))
     product = crossbar.dot_general(CrossbarSpec(tile_rows=5))

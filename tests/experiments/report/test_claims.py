@@ -163,6 +163,9 @@ def test_what_was_not_read_over_a_year_with_adabs_is_open():
     assert "from 25 s to 1 day" in short.sentences[1]
     other = claims.withstands_drift(_drifted((0.1, 0.2), compensation="gdc"))
     assert other.sentences == ("The runs were read over time without AdaBS.",)
+    ideal = _drifted((0.1, 0.2), compensation="adabs, ideal reference")
+    (sentence,) = claims.withstands_drift(ideal).sentences
+    assert sentence.endswith("only against an ideal reference, which no chip has.")
     assert claims.withstands_drift(FP32).verdict is OPEN
     assert "experiments.drift" in claims.withstands_drift(FP32).sentences[0]
 

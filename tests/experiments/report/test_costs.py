@@ -86,7 +86,7 @@ def test_energies_have_the_sources_of_the_library_or_are_given():
     rows = {row["field"]: row for row in accounting_tables.energy_table_rows(table)}
     assert list(rows) == [field.name for field in dataclasses.fields(EnergyTable)]
     assert rows["digital_mac_pj"]["pj"] == "3"
-    assert rows["digital_mac_pj"]["source"] == "given by --energy_table"
+    assert rows["digital_mac_pj"]["source"].startswith("given")
     assert "HERMES" in rows["analog_mac_pj"]["source"]
     assert "Lee et al., ISCA 2009" in rows["multilevel_set_pj"]["source"]
     assert rows["binary_read_pj"]["source"] == "likewise."
