@@ -1,4 +1,4 @@
-"""Which non-ideality hurts: the same training with each on alone and off alone.
+"""Which non-ideality of the hardware hurts: each on alone, and off alone.
 
     python -m experiments.ablate --workdir=runs/ablate --seeds=3 --epochs=30
 
@@ -17,10 +17,11 @@ from absl import app, flags, logging
 import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
-from experiments.config import ANALOG_ALGORITHMS, Config, define_flags, from_flags
+from experiments.config import Config, define_flags, from_flags
 from experiments.run_folder import check_unused_or_same, write_whole
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
+from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
 # Beside those of multi-level devices, `pcm.NON_IDEALITIES`.
 STUCK_CELLS, CONVERTERS = "stuck_cells", "converters"
@@ -71,7 +72,7 @@ def variants(config: Config) -> dict[str, Config]:
     """The trainings by the names of their folders, all on and all off first."""
     runs = {"all": config, "none": only(config)}
     for name in present(config):
-        if name != "drift_spread":  # Without drift there is nothing to spread.
+        if name != "drift_spread":  # `only` keeps drift with it: as only-drift.
             runs[f"only-{name}"] = only(config, name)
         runs[f"without-{name}"] = without(config, name)
     return runs

@@ -13,13 +13,10 @@ from absl import flags
 from hic_jax import HICSpec, checks, data, pcm
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.models import CHANNEL_PLANS
-from hic_jax.training.algorithms import ALGORITHMS
+from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS
 from hic_jax.training.schedules import SCHEDULES
 
-# Algorithms that hold weights in devices.
-ANALOG_ALGORITHMS = ("hic",)
-
-# Fields of `TrainConfig` that only these use.
+# Fields of `TrainConfig` that only `ANALOG_ALGORITHMS` use.
 ANALOG_FIELDS = (
     "analog_learning_rate",
     "analog_trust_ratio",

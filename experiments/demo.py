@@ -2,7 +2,7 @@
 
     make demo
 
-Five minutes on two cores, installation included; nothing is downloaded but packages.
+Two minutes on two cores; nothing is downloaded but packages.
 """
 
 from pathlib import Path

@@ -15,7 +15,6 @@ run that has devices is read, but for those that have been read so before.
 from absl import app, flags, logging
 
 from experiments import launch, plots, sweep_folder
-from experiments.config import ANALOG_ALGORITHMS
 from experiments.run_folder import (
     RunFolder,
     RunFolderError,
@@ -25,6 +24,7 @@ from experiments.run_folder import (
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
 from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.evaluation import Network
 
 

@@ -218,7 +218,7 @@ def define_flags() -> None:
         "shift",
         None,
         list(data.SHIFTS),
-        "What images become; by default what they were trained on as.",
+        "What images become; by default as in the training of the run.",
     )
     flags.DEFINE_integer("epochs", 5, "Passes over the training images.")
     flags.DEFINE_float(

@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 
-from experiments.config import ANALOG_ALGORITHMS
 from experiments.setup import Experiment
 from hic_jax import accounting, crossbar, hybrid_weights
 from hic_jax.accounting import EnergyTable
+from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.state import TrainState
 
 ESTIMATE = "an estimate: counted operations times a table of published energies"

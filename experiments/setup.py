@@ -12,11 +12,11 @@ from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
-from experiments.config import ANALOG_ALGORITHMS, Config
+from experiments.config import Config
 from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS, OptimizerSpec
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import MakeTx
 from hic_jax.training.evaluation import Network, accuracy

@@ -4,7 +4,7 @@
 # A ResNet-8 learns handwritten digits twice: in floating point (FP32), and with every
 # weight held by simulated phase-change memory (HIC). Then a year passes. You will see
 # what that does to accuracy, what AdaBS brings back, how small the inference model is,
-# and how much of their life the devices have used up. Five minutes on two cores.
+# and how much of their life the devices have used up. Two minutes on two cores.
 
 # %%
 # On Colab, install first: put the address of the repository between the quotes.
@@ -12,6 +12,7 @@ import importlib.util
 
 REPOSITORY = ""
 if importlib.util.find_spec("hic_jax") is None:
+    assert REPOSITORY, "put the address of the repository between the quotes"
     install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
     get_ipython().run_line_magic("pip", install)
 
@@ -62,7 +63,7 @@ for algorithm, summary in summaries.items():
 #
 # The conductance of a device drifts as $(t / t_0)^{-\nu}$, each with an exponent of its
 # own. Without compensation the network forgets within hours: BatchNorm normalises by
-# statistics that no longer hold. AdaBS estimates them anew from 2,600 training images.
+# statistics that no longer hold. AdaBS estimates them anew from 1,430 training images.
 
 # %%
 rows = read_over_time(

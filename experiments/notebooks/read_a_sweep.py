@@ -8,6 +8,16 @@
 # (The report below keeps them apart.)
 
 # %%
+# On Colab, install first: put the address of the repository between the quotes.
+import importlib.util
+
+REPOSITORY = ""
+if importlib.util.find_spec("hic_jax") is None:
+    assert REPOSITORY, "put the address of the repository between the quotes"
+    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
+    get_ipython().run_line_magic("pip", install)
+
+# %%
 import json
 import os
 import tempfile

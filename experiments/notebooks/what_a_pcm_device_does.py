@@ -8,6 +8,16 @@
 # end the sliders move; without one each curve is drawn once.
 
 # %%
+# On Colab, install first: put the address of the repository between the quotes.
+import importlib.util
+
+REPOSITORY = ""
+if importlib.util.find_spec("hic_jax") is None:
+    assert REPOSITORY, "put the address of the repository between the quotes"
+    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
+    get_ipython().run_line_magic("pip", install)
+
+# %%
 import os
 
 import jax
@@ -16,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ipywidgets import FloatLogSlider, FloatSlider, IntSlider, interact
 
-from hic_jax import DAY, HOUR, YEAR, pcm
+from hic_jax import DAY, HOUR, YEAR, HICSpec, accumulator, pcm
 from hic_jax.pcm import binary, multilevel, pair
 
 # %% tags=["parameters"]
@@ -123,10 +133,13 @@ _ = axes.legend()
 #
 # Weights go up by SETs on G+, down by SETs on G−; nothing is ever decremented, so both
 # creep up until a refresh reads them, RESETs both and writes the difference back. Here
-# pairs get random steps until they are due.
+# pairs get random steps, and then those are refreshed that are due.
 
 
 # %%
+RULE = HICSpec()
+
+
 def draw_refresh(steps=12, verify=True):
     make_key, step_key, refresh_key = jax.random.split(jax.random.key(2), 3)
     state = pair.init(make_key, (DEVICES,), SPEC, track_wear=True)
@@ -135,7 +148,9 @@ def draw_refresh(steps=12, verify=True):
         key, sign_key = jax.random.split(jax.random.fold_in(step_key, i))
         sign = jax.random.rademacher(sign_key, (DEVICES,), jnp.int32)
         state, _ = pair.set_pulses(key, state, sign, time, SPEC)
-    due = jnp.max(state.g, axis=0) > 5.0
+    due = (state.g.max(axis=0) > RULE.refresh_above) & (
+        state.g.min(axis=0) > RULE.refresh_common
+    )
     fresh = pair.refresh(
         refresh_key, state, due, time, SPEC, max_pulses=20, verify=verify
     )
@@ -164,7 +179,7 @@ spec = pcm.BinarySpec()
 cells, word = binary.init(jax.random.key(3), (words,), bits, spec, track_wear=True)
 for i in range(60):
     update = jax.random.randint(jax.random.key(10 + i), (words,), -9, 10)
-    new = jnp.clip(word + update, -64, 63).astype(jnp.int8)
+    new, carry = accumulator.accumulate(word, update, bits, steps=RULE.word_steps)
     cells, word = binary.write(cells, word, new, bits)
 sets, resets = binary.wear(cells)
 figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")

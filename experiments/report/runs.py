@@ -11,9 +11,10 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments.config import ANALOG_ALGORITHMS, TrainConfig, resolve
+from experiments.config import TrainConfig, resolve
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
+from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
 # What the runs of a group have in common. Runs of different tasks are never compared.
 TASK = (

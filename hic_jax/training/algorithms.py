@@ -1,7 +1,8 @@
 """Training algorithms: each is a function that makes an optax transformation.
 
 FP32 and HIC differ here and nowhere else. To add an algorithm, write a function of the
-same arguments and enter it in `ALGORITHMS`.
+same arguments and enter it in `ALGORITHMS` and, if devices hold its weights, in
+`ANALOG_ALGORITHMS`.
 """
 
 import dataclasses
@@ -104,3 +105,6 @@ def hybrid(
 
 Algorithm = Callable[[OptimizerSpec, HICSpec, jax.Array], optax.GradientTransformation]
 ALGORITHMS: dict[str, Algorithm] = {"hic": hybrid, "fp32": fp32}
+
+# Those whose weights are held by devices, and read by crossbars.
+ANALOG_ALGORITHMS = ("hic",)
