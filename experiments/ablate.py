@@ -26,6 +26,8 @@ from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 # Beside those of multi-level devices, `pcm.NON_IDEALITIES`.
 STUCK_CELLS, CONVERTERS = "stuck_cells", "converters"
 
+AS_TRAINED = drift.what({"devices": inference.TRAINED, "without": []})
+
 
 def present(config: Config) -> tuple[str, ...]:
     """Non-idealities that the hardware of ``config`` has."""
@@ -121,7 +123,7 @@ def run(
         if not drift.has_been_read(folder, **reading):
             drift.read_over_time(experiment, folder, **reading)
         rows = drift.rows_of(folder)
-        (after,) = (row for row in rows if row["devices"] == inference.TRAINED)
+        (after,) = (row for row in rows if drift.what(row) == AS_TRAINED)
         result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
         result["test_accuracy"].append(summary["test_accuracy"])
         result["after_a_year"].append(after["mean"])

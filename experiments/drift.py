@@ -12,6 +12,8 @@ rows stand beside the ones of the devices that were trained. Of a sweep, every f
 run that has devices is read, but for those that have been read so before.
 """
 
+from collections.abc import Sequence
+
 from absl import app, flags, logging
 
 from experiments import launch, plots, sweep_folder
@@ -36,12 +38,13 @@ def read_over_time(
     chips: int,
     compensations: list[str],
     deploy: str = "",
+    without: Sequence[str] = (),
     ideal_reference: bool = False,
     chips_at_once: int | None = None,
 ) -> list[dict]:
     """Measures, and writes the result into the run folder.
 
-    Rows of the same devices are replaced, those of others stay.
+    Rows of the same devices, without the same, are replaced; others stay.
 
     Args:
       experiment: of the configuration in the folder.
@@ -51,6 +54,7 @@ def read_over_time(
       compensations: of `hic_jax.compensation.COMPENSATIONS`.
       deploy: devices of fresh inference chips, of `pcm.PROGRAMMED_PRESETS`; empty
         reads the devices as trained.
+      without: of `inference.OF_READING`.
       ideal_reference: see `inference.accuracy_over_time`.
       chips_at_once: likewise.
 
@@ -69,14 +73,14 @@ def read_over_time(
         chips=chips,
         compensations=compensations,
         deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
+        without=without,
         ideal_reference=ideal_reference,
         chips_at_once=chips_at_once,
     )
-    devices = deploy or inference.TRAINED
-    others = [row for row in rows_of(workdir) if row["devices"] != devices]
+    others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
     folder.update_summary(drift=others + rows)
-    name = f"accuracy_over_time_{deploy}.png" if deploy else "accuracy_over_time.png"
-    plots.accuracy_over_time(folder.path / name, rows)
+    name = "_".join(["accuracy_over_time", *filter(None, [deploy]), *_words(without)])
+    plots.accuracy_over_time(folder.path / f"{name}.png", rows)
     folder.close()
     return rows
 
@@ -88,8 +92,9 @@ def main(argv: list[str]) -> None:
     with launch.clear_errors(ValueError):
         times = parse_times(options.times)
         inference.check_reading(
-            times, options.chips, options.compensations, options.chips_at_once
-        )
+            times, options.chips, options.compensations, options.chips_at_once,
+            options.without,
+        )  # fmt: skip
         if options.deploy:
             checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
         workdirs = folders_of(options.workdir)
@@ -98,6 +103,7 @@ def main(argv: list[str]) -> None:
         "chips": options.chips,
         "compensations": options.compensations,
         "deploy": options.deploy,
+        "without": options.without,
         "ideal_reference": options.ideal_reference,
     }
     if sweep_folder.is_sweep(options.workdir) and not options.again:
@@ -149,9 +155,11 @@ def has_been_read(
     chips: int,
     compensations: list[str],
     deploy: str = "",
+    without: Sequence[str] = (),
     ideal_reference: bool = False,
 ) -> bool:
     """Whether the summary has just these rows of these devices."""
+    asked = {"devices": deploy or inference.TRAINED, "without": list(without)}
     rows = {
         (
             row["time"],
@@ -160,7 +168,7 @@ def has_been_read(
             row["ideal_reference"],
         )
         for row in rows_of(workdir)
-        if row["devices"] == (deploy or inference.TRAINED)
+        if what(row) == what(asked)
     }
     return rows == {
         (time, name, chips, ideal_reference) for time in times for name in compensations
@@ -169,8 +177,17 @@ def has_been_read(
 
 def rows_of(workdir: str) -> list[dict]:
     """What was read of a run, with what earlier versions did not store."""
-    since = {"devices": inference.TRAINED, "ideal_reference": False}
+    since = {"devices": inference.TRAINED, "without": [], "ideal_reference": False}
     return [since | row for row in read_summary(workdir).get("drift", [])]
+
+
+def what(row: dict) -> tuple[str, frozenset[str]]:
+    """What a row is a reading of: which devices, and which ideal in what."""
+    return row["devices"], frozenset(row["without"])
+
+
+def _words(without: Sequence[str]) -> list[str]:
+    return ["without", *sorted(without)] if without else []
 
 
 def parse_times(words: list[str]) -> list[float]:
@@ -223,6 +240,12 @@ def define_flags() -> None:
         "",
         "Devices of fresh inference chips that get the trained weights: "
         f"{', '.join(pcm.PROGRAMMED_PRESETS)}. Empty reads the devices as trained.",
+    )
+    flags.DEFINE_list(
+        "without",
+        [],
+        "What is switched off, to see what it costs: of "
+        f"{', '.join(inference.OF_READING)}, separated by commas.",
     )
     flags.DEFINE_bool(
         "ideal_reference",

@@ -104,6 +104,7 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
       rows: of `hic_jax.inference.accuracy_over_time`, all of the same devices.
     """
     devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
+    without = rows[0].get("without", [])
     deployed = devices != inference.TRAINED
     compensated = [row for row in rows if row["compensation"] != "none"]
     panels = [rows]
@@ -119,7 +120,10 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
                 ylabel="test accuracy (%)",
             )
             what = f"mean of {chips} chips, 95 % interval" if chips > 1 else "one chip"
-            axes.set_title(f"{devices}: {what}" if deployed else what, fontsize=11)
+            named = [devices] if deployed or without else []
+            named += [f"without {' and '.join(without)}"] if without else []
+            title = f"{' '.join(named)}: {what}" if named else what
+            axes.set_title(title, fontsize=11)
             axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
             times = [row["time"] for row in rows]
             axes.set_xlim(0.5 * min(times), 2 * max(times))

@@ -26,11 +26,14 @@ from hic_jax.training.chips import (
     spread,
 )
 from hic_jax.training.evaluation import Network, correct_answers
-from hic_jax.weights import drift
+from hic_jax.weights import drift, is_analog
 
 # What ``devices`` says of a network that is read from those it was trained on.
 TRAINED = "trained"
 CONFIDENCE = 0.95
+
+# Non-idealities that act when a network is read, whatever it was written with.
+OF_READING = ("read_noise", "drift", "drift_spread")
 
 
 @functools.partial(jax.jit, static_argnames="deploy_spec")
@@ -67,6 +70,7 @@ def accuracy_over_time(
     chips: int,
     compensations: Sequence[str] = ("none", "adabs"),
     deploy_spec: ProgrammedSpec | None = None,
+    without: Sequence[str] = (),
     ideal_reference: bool = False,
     chips_at_once: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -87,6 +91,7 @@ def accuracy_over_time(
       chips: how many.
       compensations: of `hic_jax.compensation.COMPENSATIONS`.
       deploy_spec: devices of the inference chips; None reads as trained.
+      without: of `OF_READING`, what is switched off, to see what it costs.
       ideal_reference: whether the compensations that compare column currents read
         them exactly, or with read noise, each chip once when it is new and again
         every time.
@@ -96,19 +101,27 @@ def accuracy_over_time(
 
     Returns:
       A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
-      the name of ``deploy_spec``), ``compensation``, ``ideal_reference``, ``mean``
-      and ``std`` of the accuracy over chips, ``interval``, the 95 % Student-t interval
-      (low, high) of the mean (None for one chip), ``accuracies`` of the chips.
+      the name of ``deploy_spec``), ``without``, ``compensation``, ``ideal_reference``,
+      ``mean`` and ``std`` of the accuracy over chips, ``interval``, the 95 % Student-t
+      interval (low, high) of the mean (None for one chip), ``accuracies`` of the chips.
 
     Raises:
       ValueError: if nothing is analog, or a time, the number of chips or a
         compensation is not allowed.
     """
-    check_reading(times, chips, compensations, chips_at_once)
+    check_reading(times, chips, compensations, chips_at_once, without)
     if network.weights is None:
         raise ValueError("network holds no analog weight: there is nothing to drift")
     for name in compensations:
         check_possible(name, network, train)
+    if deploy_spec is not None:
+        deploy_spec = deploy_spec.without(*without)
+    elif without:
+        network = network.replace(
+            weights=jax.tree.map(
+                lambda w: w.without(*without), network.weights, is_leaf=is_analog
+            )
+        )
 
     def life_of(chip_key, network, test, train):
         """(times * compensations,) int32 correct answers of one chip."""
@@ -135,6 +148,7 @@ def accuracy_over_time(
         {
             "time": time,
             "devices": TRAINED if deploy_spec is None else deploy_spec.name,
+            "without": list(without),
             "compensation": name,
             "ideal_reference": ideal_reference,
             **_summary(row),
@@ -204,6 +218,7 @@ def check_reading(
     chips: int,
     compensations: Sequence[str],
     chips_at_once: int | None = None,
+    without: Sequence[str] = (),
 ) -> None:
     """Raises `ValueError` unless a network can be read like that."""
     for name, values in (("times", times), ("compensations", compensations)):
@@ -211,6 +226,8 @@ def check_reading(
             raise ValueError(f"{name}=[]: must name at least one")
         if len(set(values)) < len(values):
             raise ValueError(f"{name}={list(values)}: names one twice")
+    for name in without:
+        checks.one_of("without", name, OF_READING)
     for seconds in times:
         checks.above("times", seconds, 0.0)
     checks.integer("chips", chips, 1)

@@ -5,6 +5,7 @@ A weight tensor is programmed once and then only changed by the transformation
 `AnalogWeight`.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -104,6 +105,18 @@ class HybridWeight(AnalogWeight):
             return self
         nu = multilevel.drift_exponents(normal, spec)
         return self.replace(multilevel=self.multilevel.replace(nu=nu))
+
+    def without(self, *names: str) -> "HybridWeight":
+        """The same devices, as if they had never had some of `NON_IDEALITIES`.
+
+        What these have done to the conductances in training stays.
+        """
+        device = self.spec.multilevel.without(*names)
+        nu = self.multilevel.nu if device.drift_nu_std else None
+        return self.replace(
+            multilevel=self.multilevel.replace(nu=nu),
+            spec=dataclasses.replace(self.spec, multilevel=device),
+        )
 
 
 def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:

@@ -126,6 +126,35 @@ def test_an_ideal_reference_is_another_reading(launch):
     assert noisy != ideal
 
 
+def test_what_costs_accuracy_is_switched_off(path, launch):
+    words = ["--times=31536000", "--chips=2", "--compensations=none"]
+    launch(*words)
+    launch(*words, "--without=drift_spread,read_noise")
+    launch(*words, "--without=drift,read_noise")
+    usual, spread_off, still = _rows(path)
+    assert usual["without"] == []
+    assert spread_off["without"] == ["drift_spread", "read_noise"]
+    # Two chips of devices that differ in nothing and never fluctuate are one.
+    assert len(set(usual["accuracies"])) == 2
+    assert len(set(spread_off["accuracies"])) == 1
+    held = json.loads((path / "summary.json").read_text())["test_accuracy"]
+    assert still["mean"] == pytest.approx(held, abs=0.05)  # 360 images, one noisy read.
+    assert spread_off["mean"] != still["mean"]
+    picture = "accuracy_over_time_without_drift_spread_read_noise.png"
+    assert (path / picture).exists()
+    # Read again, it takes the place of the same.
+    launch(*words, "--without=read_noise,drift_spread")
+    assert len(_rows(path)) == 3
+    with pytest.raises(SystemExit, match="without='write_noise': must be one of read"):
+        launch(*words, "--without=write_noise")
+
+
+def test_fresh_chips_without_drift_stay_as_they_are(launch):
+    words = ["--times=25,31536000", "--chips=1", "--compensations=none"]
+    rows = launch(*words, "--deploy=nandakumar_2019", "--without=drift,read_noise")
+    assert rows[0]["accuracies"] == rows[1]["accuracies"]
+
+
 def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
     """Of a finished run, one that is not, and one without devices."""
     steps = json.loads((path / "summary.json").read_text())["steps"]

@@ -56,7 +56,8 @@ def test_runs_are_found_two_levels_deep_and_once(tmp_path, write):
 
 def test_a_run_is_read_in_the_units_of_the_report(write):
     row = {"time": 25.0, "compensation": "none", "accuracies": [0.9]}
-    folder = write("a", SUMMARY | {"drift": [row]}, width=0.5, seed=3, epochs_done=30)
+    rows = [row, row | {"without": ["read_noise"]}]
+    folder = write("a", SUMMARY | {"drift": rows}, width=0.5, seed=3, epochs_done=30)
     (run,) = _read(folder)
     assert (run["accuracy"], run["size_kb"]) == (90.0, 10.0)
     assert (run["algorithm"], run["width"], run["seed"]) == ("hic", 0.5, 3)
