@@ -31,6 +31,9 @@ from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
 from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.state import TrainState, find_hic
 
+# What may be other than in the training before.
+CHANGES = ("epochs", "learning_rate", "analog_learning_rate", "shift")
+
 # What is tried before anything is trained.
 BEFORE = ("none", "gdc", "adabs")
 
@@ -39,6 +42,22 @@ def config_in_the_field(trained: Config, **changes) -> Config:
     """A configuration for going on from another one, with some fields changed."""
     train = dataclasses.replace(trained.train, warmup=0.0, **changes)
     return dataclasses.replace(trained, train=train)
+
+
+def usual_rates(
+    trained: Config, *, shift: str | None = None, **others: Any
+) -> dict[str, float]:
+    """Learning rates for further training, by those of the training before.
+
+    Other images take all of them. Drift alone takes little away, and a quarter of them
+    brings more of it back (`experiments/results/README.md`).
+    """
+    del others
+    share = 0.25 if shift in (None, trained.train.shift) else 1.0
+    return {
+        name: share * getattr(trained.train, name)
+        for name in ("learning_rate", "analog_learning_rate")
+    }
 
 
 def learn(
@@ -181,12 +200,10 @@ def main(argv: list[str]) -> None:
     with launch.clear_errors(ValueError):
         checks.at_least("seconds", options.seconds, 0.0)
         trained = read_config_of_devices(options.trained)
+        given = {name: options[name].value for name in CHANGES}
+        changes = {k: v for k, v in given.items() if v is not None}
         config = config_in_the_field(
-            trained,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            analog_learning_rate=options.analog_learning_rate,
-            shift=options.shift or trained.train.shift,
+            trained, **(usual_rates(trained, **changes) | changes)
         )
         option_values = train_lib.options_from_flags()
         check_unused_or_same(options.workdir, config)
@@ -222,10 +239,15 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("epochs", 5, "Passes over the training images.")
     flags.DEFINE_float(
-        "learning_rate", 0.05, "Highest learning rate of digital parameters."
+        "learning_rate",
+        None,
+        "Highest learning rate of digital parameters; by default that of the training "
+        "of the run if images become others, and a quarter of it if not.",
     )
     flags.DEFINE_float(
-        "analog_learning_rate", 0.01, "Highest learning rate of analog weights."
+        "analog_learning_rate",
+        None,
+        "Highest learning rate of analog weights; likewise.",
     )
 
 

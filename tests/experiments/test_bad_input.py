@@ -197,6 +197,7 @@ def test_reading_what_is_no_run(refusal, tmp_path, name):
 LEARNING = {
     "--seconds=-1": r"seconds=-1\.0: must be at least 0",
     "--epochs=0": r"epochs=0: must be at least 1",
+    "--learning_rate=-1": r"learning_rate=-1\.0: must be",
     "--analog_learning_rate=0": r"analog_learning_rate=0\.0: must be greater than 0",
     "--shift=rotated": r"flag --shift=rotated: value should be one of <none\|dim",
     "--workdir=": r"workdir=.*holds files but no config\.json",

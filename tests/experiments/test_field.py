@@ -136,6 +136,18 @@ def test_nothing_starts_again_where_the_checkpoints_are_gone(learnt, trained, tm
     assert run_files.rows(path) == rows
 
 
+def test_drift_alone_takes_a_quarter_of_the_rates():
+    config = resolve(TrainConfig(shift="dim"))
+    full = {
+        "learning_rate": config.train.learning_rate,
+        "analog_learning_rate": config.train.analog_learning_rate,
+    }
+    quarter = {name: rate / 4 for name, rate in full.items()}
+    assert field.usual_rates(config) == quarter
+    assert field.usual_rates(config, shift="dim", epochs=3) == quarter
+    assert field.usual_rates(config, shift="rotate") == full
+
+
 def test_images_shift_for_training_and_test_alike(trained):
     experiment = Experiment.of(_config(trained, shift="invert"))
     for split in ("train", "test"):
