@@ -9,7 +9,15 @@ import jax
 import jinja2
 
 import hic_jax
-from experiments.report import accounting, claim_tables, claims, evidence, runs, tables
+from experiments.report import (
+    accounting,
+    claim_tables,
+    claims,
+    commands,
+    evidence,
+    runs,
+    tables,
+)
 from experiments.report.claims import CLAIMS, Finding, Verdict
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
@@ -120,8 +128,8 @@ def write(
         left_out=left_out,
         differing=runs.differing_fields(everything),
         command=command,
-        training=[runs.training_command(run) for run in everything],
-        drift=[line for run in everything for line in runs.drift_commands(run)],
+        training=[commands.training_command(run) for run in everything],
+        drift=[line for run in everything for line in commands.drift_commands(run)],
         versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
     )
     page.write_text(html, encoding="utf-8")

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import json
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,6 @@ FLAGS = {
     "train.": "",
 }
 
-
-# Where the data lies is no part of a command; the preset names its constants.
-NO_FLAGS = ("train.data_dir", "spec.multilevel.name", "spec.multilevel.source")
 
 # Ends the name of a compensation that compared exact currents.
 IDEAL_REFERENCE = ", ideal reference"
@@ -230,7 +226,7 @@ class Group:
             return []
         fp32, hic = self.fp32[0], self.hic[0]
         return [
-            f"{_short(name)}: FP32 {_stored(fp32, name)}, HIC {_stored(hic, name)}"
+            f"{flag_of(name)}: FP32 {_stored(fp32, name)}, HIC {_stored(hic, name)}"
             for name in _unequal(fp32, hic)
         ]
 
@@ -310,7 +306,7 @@ def _distinction(
         varying = _varying([recipe(other[0]) for other in others if other])
         varying.sort(key=lambda field: not field.startswith("train."))
         if side and varying:
-            values = [f"{_short(f)}={_stored(side[0], f)}" for f in varying[:4]]
+            values = [f"{flag_of(f)}={_stored(side[0], f)}" for f in varying[:4]]
             if more := len(varying[4:]):
                 values.append(f"{more} more field{'' if more == 1 else 's'}")
             words.append(f"{name} with {', '.join(values)}")
@@ -335,7 +331,7 @@ def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _short(name: str) -> str:
+def flag_of(name: str) -> str:
     """The flag of a field, or the field itself if it has none."""
     return next(
         flag + name.removeprefix(prefix)
@@ -355,11 +351,8 @@ def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int
         for name in _varying([run["config"] for run in sides]):
             if name.startswith(DEVICES) == analog_field and name != "train.data_dir":
                 counts = collections.Counter(_stored(run, name) for run in sides)
-                rows.append((_short(name), sorted(counts.items())))
+                rows.append((flag_of(name), sorted(counts.items())))
     return rows
-
-
-# ---- Commands
 
 
 def defaults(run: Run) -> dict[str, Any]:
@@ -376,36 +369,3 @@ def defaults(run: Run) -> dict[str, Any]:
     start = dataclasses.asdict(TrainConfig())
     fields["train"] |= {name: start[name] for name in chosen}
     return flatten_dict(fields, sep=".")
-
-
-def training_command(run: Run) -> str:
-    """A shell line that trains it again: flags where it differs from the defaults."""
-    usual = defaults(run)
-    words = ["python", "-m", "experiments.train", f"--workdir={run['folder']}"]
-    for name, value in run["config"].items():
-        if name not in NO_FLAGS and value != usual.get(name, value):
-            words.append(f"--{_short(name)}={value}")
-    return shlex.join(words)
-
-
-def drift_commands(run: Run) -> list[str]:
-    """Shell lines that read it again over time, one for each kind of devices."""
-    lines = []
-    for devices in dict.fromkeys(row["devices"] for row in run["drift"]):
-        rows = [row for row in run["drift"] if row["devices"] == devices]
-        times = dict.fromkeys(f"{row['time']:.10g}" for row in rows)
-        compensations = dict.fromkeys(
-            row["compensation"].removesuffix(IDEAL_REFERENCE) for row in rows
-        )
-        words = ["python", "-m", "experiments.drift", f"--workdir={run['folder']}"]
-        if devices != TRAINED:
-            words.append(f"--deploy={devices}")
-        words += [
-            f"--times={','.join(times)}",
-            f"--chips={len(rows[0]['accuracies'])}",
-            f"--compensations={','.join(compensations)}",
-        ]
-        if rows[0]["ideal_reference"]:
-            words.append("--ideal_reference")
-        lines.append(shlex.join(words))
-    return lines
