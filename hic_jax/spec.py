@@ -7,6 +7,8 @@ from hic_jax.pcm.binary import BinarySpec
 from hic_jax.pcm.multilevel import MultilevelSpec, mean_trajectory
 from hic_jax.pcm.presets import nandakumar_2018
 
+INITIAL_WORDS = ("uniform", "zero")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HICSpec:
@@ -28,6 +30,10 @@ class HICSpec:
         the initial weights use, as far as pulses reach (see `full_scale`), and what
         `model_size` counts.
       lsb_bits: bits b_L of the accumulator word, 2 to 8.
+      initial_words: what the accumulators hold at first: "uniform", drawn over the
+        whole range (the cells are written once, which is counted), or "zero". From
+        zero, weights whose updates are of one size, as under Adam, would all carry in
+        the same step.
       word_steps: SET steps that half the range of the word stands for, a power of two;
         a carry takes one of them. At 1 it leaves the word near zero, so that the next
         carry may as well lead back. At 2 it leaves it half full, three steps from a
@@ -56,6 +62,7 @@ class HICSpec:
     binary: BinarySpec = dataclasses.field(default_factory=BinarySpec)
     multilevel_bits: int = 4
     lsb_bits: int = 7
+    initial_words: str = "uniform"
     word_steps: int = 2
     update_bits: int = 8
     w_max_sigmas: float = 1.5
@@ -77,6 +84,7 @@ class HICSpec:
             raise ValueError(f"binary={self.binary!r}: must be a BinarySpec")
         checks.integer("multilevel_bits", self.multilevel_bits, 2, 8)
         checks.integer("lsb_bits", self.lsb_bits, 2, 8)
+        checks.one_of("initial_words", self.initial_words, INITIAL_WORDS)
         checks.integer("word_steps", self.word_steps, 1, 2 ** (self.lsb_bits - 1))
         if self.word_steps & (self.word_steps - 1):
             raise ValueError(f"word_steps={self.word_steps}: must be a power of two")

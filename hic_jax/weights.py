@@ -143,15 +143,17 @@ def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:
 def program(key: jax.Array, conductance: jax.Array, spec: HICSpec) -> tuple:
     """Makes devices and writes signed conductances onto their pairs, at time 0.
 
+    The word below each pair is written, too, where the spec asks for words of its own.
+
     Args:
-      key: device variation and programming noise.
+      key: device variation, programming noise, initial words.
       conductance: S float32, wanted G+ - G-, uS.
       spec: the hardware.
 
     Returns:
       The fields (multilevel, binary, accumulator) of a `HybridWeight`.
     """
-    make_key, write_key, cell_key = jax.random.split(key, 3)
+    make_key, write_key, cell_key, word_key = jax.random.split(key, 4)
     pairs = pair.init(
         make_key, conductance.shape, spec.multilevel, track_wear=spec.track_wear
     )
@@ -171,6 +173,10 @@ def program(key: jax.Array, conductance: jax.Array, spec: HICSpec) -> tuple:
         spec.binary,
         track_wear=spec.track_wear,
     )
+    if spec.initial_words == "uniform":
+        half = 2 ** (spec.lsb_bits - 1)
+        drawn = jax.random.randint(word_key, word.shape, -half, half, jnp.int32)
+        cells, word = binary.write(cells, word, drawn.astype(jnp.int8), spec.lsb_bits)
     return pairs, cells, word
 
 
