@@ -18,7 +18,7 @@ import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
 from experiments.config import Config, define_flags, from_flags
-from experiments.run_folder import check_unused_or_same, write_whole
+from experiments.run_folder import check_unused_or_same, held, write_whole
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
@@ -161,16 +161,18 @@ def main(argv: list[str]) -> None:
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        results = run(
-            config,
-            workdir,
-            seeds=options.seeds,
-            chips=options.chips,
-            mesh=options.mesh,
-            **option_values,
-        )
-        write_whole(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
-        plots.ablation(workdir / "ablation.png", results)
+        with held(workdir):
+            results = run(
+                config,
+                workdir,
+                seeds=options.seeds,
+                chips=options.chips,
+                mesh=options.mesh,
+                **option_values,
+            )
+            text = json.dumps(results, indent=2) + "\n"
+            write_whole(workdir / "ablation.json", text)
+            plots.ablation(workdir / "ablation.png", results)
     launch.show(f"\n{table(results)}\n\nRun folders and picture: {workdir}")
 
 

@@ -14,7 +14,7 @@ import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.run_folder import RunFolder, check_unused_or_same, held
 from experiments.setup import Experiment
 from hic_jax import inference
 from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
@@ -139,13 +139,14 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     workdir = Path(options.workdir)
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        text = run(
-            workdir,
-            epochs=options.epochs,
-            seeds=options.seeds,
-            chips=options.chips,
-            mesh=options.mesh,
-        )
+        with held(workdir):
+            text = run(
+                workdir,
+                epochs=options.epochs,
+                seeds=options.seeds,
+                chips=options.chips,
+                mesh=options.mesh,
+            )
     launch.show(f"\n{text}\n\nRun folders and pictures: {workdir}")
 
 

@@ -12,6 +12,7 @@ rows stand beside the ones of the devices that were trained. Of a sweep, every f
 run that has devices is read, but for those that have been read so before.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -22,6 +23,7 @@ from experiments.run_folder import (
     RunFolderError,
     read_config,
     read_summary,
+    writing,
 )
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
@@ -48,7 +50,7 @@ def read_over_time(
 
     Args:
       experiment: of the configuration in the folder.
-      workdir: run folder with a checkpoint.
+      workdir: run folder with a checkpoint, of the step that its summary is of.
       times: seconds after training, or after programming.
       chips: how many.
       compensations: of `hic_jax.compensation.COMPENSATIONS`.
@@ -56,32 +58,42 @@ def read_over_time(
         reads the devices as trained.
       without: of `inference.OF_READING`.
       ideal_reference: see `inference.accuracy_over_time`.
-      chips_at_once: likewise.
+      chips_at_once: see `inference.accuracy_over_time`.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
+
+    Raises:
+      RunFolderError: if the folder cannot be used, before anything is computed.
+      CheckpointError: if no checkpoint can be read.
     """
-    folder = RunFolder.read(workdir)
-    state = folder.restore(experiment.init_state())
-    rows = inference.accuracy_over_time(
-        experiment.chip_key,
-        experiment.model,
-        Network.of(state),
-        experiment.arrays("test"),
-        experiment.arrays("train"),
-        times=times,
-        chips=chips,
-        compensations=compensations,
-        deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
-        without=without,
-        ideal_reference=ideal_reference,
-        chips_at_once=chips_at_once,
-    )
-    others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
-    folder.update_summary(drift=others + rows)
-    name = "_".join(["accuracy_over_time", *filter(None, [deploy]), *_words(without)])
-    plots.accuracy_over_time(folder.path / f"{name}.png", rows)
-    folder.close()
+    with contextlib.closing(RunFolder.for_results(workdir)) as folder:
+        state = folder.restore(experiment.init_state())
+        steps = folder.summary().get("steps", int(state.step))
+        if steps != int(state.step):
+            raise RunFolderError(
+                f"workdir={workdir}: summary.json is of step {steps}, but the newest "
+                f"intact checkpoint is of step {state.step}; train it to its end first"
+            )
+        rows = inference.accuracy_over_time(
+            experiment.chip_key,
+            experiment.model,
+            Network.of(state),
+            experiment.arrays("test"),
+            experiment.arrays("train"),
+            times=times,
+            chips=chips,
+            compensations=compensations,
+            deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
+            without=without,
+            ideal_reference=ideal_reference,
+            chips_at_once=chips_at_once,
+        )
+        others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
+        words = ["accuracy_over_time", *filter(None, [deploy]), *_words(without)]
+        with writing(folder.path):
+            plots.accuracy_over_time(folder.path / f"{'_'.join(words)}.png", rows)
+        folder.update_summary(drift=others + rows)
     return rows
 
 
@@ -111,23 +123,32 @@ def main(argv: list[str]) -> None:
         if known := len(workdirs) - len(unread):
             logging.info("%d of %d runs had been read like that", known, len(workdirs))
         workdirs = unread
+    failed = []
     for workdir in workdirs:
-        with launch.clear_errors(ValueError):
-            config = read_config_of_devices(workdir)
-            experiment = Experiment.of(config, options.mesh)
-        with launch.clear_errors(RunFolderError, OSError):
+        try:
+            experiment = Experiment.of(read_config_of_devices(workdir), options.mesh)
             rows = read_over_time(
                 experiment,
                 workdir,
                 **reading,
                 chips_at_once=options.chips_at_once,
             )
+        except (ValueError, OSError) as error:
+            failed.append(error)
+            if len(workdirs) > 1:
+                logging.error("%s", error)
+            continue
         logging.info("%s", workdir)
         for row in rows:
             logging.info(
                 "%12.0f s  %-6s  %.4f +- %.4f",
                 row["time"], row["compensation"], row["mean"], row["std"],
             )  # fmt: skip
+    with launch.clear_errors(ValueError, OSError):
+        if len(workdirs) > 1 and failed:
+            raise RunFolderError(f"{len(failed)} of {len(workdirs)} runs were not read")
+        for error in failed:
+            raise error
 
 
 def folders_of(workdir: str) -> list[str]:

@@ -9,7 +9,10 @@ import importlib.util
 import logging
 import os
 import re
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -22,6 +25,9 @@ from hic_jax import checks
 # a TPU pod the names of its hosts.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+
+# Seconds in which process 0 of several has to answer the others.
+ANSWER_S = 20.0
 
 
 class _MeshParser(flags.ArgumentParser):
@@ -127,7 +133,8 @@ def join_processes(
         if not re.fullmatch(r".+:\d+", coordinator):
             raise ValueError(f"coordinator={coordinator!r}: must be HOST:PORT or auto")
         checks.integer("process_id", process_id, 0, num_processes - 1)
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        with _answering(coordinator):
+            jax.distributed.initialize(coordinator, num_processes, process_id)
     elif jax.process_count() > 1:
         raise ValueError(
             f"there are {jax.process_count()} processes: --coordinator must be given, "
@@ -135,6 +142,35 @@ def join_processes(
         )
     if jax.process_index():
         absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+@contextlib.contextmanager
+def _answering(coordinator: str) -> Iterator[None]:
+    """Ends the process with one line if nobody answers there for `ANSWER_S`.
+
+    JAX would wait ten times as long and then abort it from C++; and process 0, which is
+    to answer, begins to inside of its call.
+    """
+    joined = threading.Event()
+
+    def watch() -> None:
+        host, _, port = coordinator.rpartition(":")
+        until = time.monotonic() + ANSWER_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), 2).close()
+                return
+            if joined.wait(0.5):
+                return
+        text = f"error: coordinator={coordinator}: nobody answers there\n"
+        os.write(2, text.encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        joined.set()
 
 
 def _are_several(environment: Mapping[str, str]) -> bool:

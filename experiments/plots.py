@@ -1,5 +1,6 @@
 """The pictures of a run."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments import files
 from hic_jax import DAY, HOUR, MONTH, YEAR, inference, pcm
 from hic_jax.pcm import multilevel
 
@@ -63,7 +65,9 @@ def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list
         figure = Figure(figsize=(5.2 * columns, height))
         yield list(np.ravel(figure.subplots(1, columns)))
         for path in paths if jax.process_index() == 0 else ():
-            figure.savefig(path)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=path.suffix.removeprefix("."))
+            files.write_bytes(path, drawn.getvalue())
 
 
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:

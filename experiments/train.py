@@ -45,28 +45,17 @@ def train(
     experiment: Experiment,
     workdir: str,
     *,
-    max_steps: int | None = None,
-    log_every: int = 50,
     keep_checkpoints: int = 2,
-    checkpoint_every: int | None = None,
-    endurance_cycles: float = ENDURANCE_CYCLES,
-    energy_table: EnergyTable | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
 
     Args:
       experiment: network, data and transformation.
       workdir: run folder.
-      max_steps: stop after this many steps in all.
-      log_every: steps between two rows of metrics.
       keep_checkpoints: how many of the newest stay, beside that of the highest test
         accuracy.
-      checkpoint_every: steps between two checkpoints, each at the next row of metrics;
-        None for an epoch. The highest test accuracy and the last step have one, too.
-      endurance_cycles: of a device, for the summary.
-      energy_table: energy of every operation, likewise; None for the published one.
-      progress: whether to show a bar.
+      **options: of `train_in`.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -77,9 +66,42 @@ def train(
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
       Stopped: after a signal that asks to stop, when all is saved.
     """
-    folder = RunFolder.for_training(
-        workdir, experiment.config, keep_checkpoints=keep_checkpoints
-    )
+    with contextlib.closing(
+        RunFolder.for_training(
+            workdir, experiment.config, keep_checkpoints=keep_checkpoints
+        )
+    ) as folder:
+        return train_in(experiment, folder, **options)
+
+
+def train_in(
+    experiment: Experiment,
+    folder: RunFolder,
+    *,
+    max_steps: int | None = None,
+    log_every: int = 50,
+    checkpoint_every: int | None = None,
+    endurance_cycles: float = ENDURANCE_CYCLES,
+    energy_table: EnergyTable | None = None,
+    progress: bool = True,
+) -> dict:
+    """`train` in a folder that is open for training, and stays so.
+
+    Args:
+      experiment: network, data and transformation.
+      folder: run folder.
+      max_steps: stop after this many steps in all.
+      log_every: steps between two rows of metrics.
+      checkpoint_every: steps between two checkpoints, each at the next row of metrics;
+        None for an epoch. The highest test accuracy and the last step have one, too.
+      endurance_cycles: of a device, for the summary.
+      energy_table: energy of every operation, for the summary; None for the published
+        one.
+      progress: whether to show a bar.
+
+    Returns:
+      The summary.
+    """
     summarise = functools.partial(
         hardware_summary,
         experiment,
@@ -88,7 +110,7 @@ def train(
     )
     every = checkpoint_every or experiment.steps_per_epoch
     try:
-        with contextlib.closing(folder), stop_requests() as stop:
+        with stop_requests() as stop:
             summary = _train(
                 experiment, folder, max_steps, log_every, every, stop, summarise,
                 progress,
@@ -108,10 +130,10 @@ def _train(
     log_every: int,
     checkpoint_every: int,
     stop: Requests,
-    summarise: Callable[[TrainState, list[dict]], dict],
+    summarise: Callable[..., dict],
     progress: bool,
 ) -> dict:
-    """`train` in a folder that is open; ``summarise`` says what it took."""
+    """`train_in`; ``summarise`` says what it took."""
     # ---- set up
     config = experiment.config
     logging.info("configuration:\n%s", config.to_json())
@@ -156,7 +178,7 @@ def _train(
         due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
         if step % experiment.steps_per_epoch == 0 or step == last:
             row["test_accuracy"] = experiment.test_accuracy(state, test_set)
-            due |= step == last or row["test_accuracy"] > folder.best_accuracy()
+            due |= step == last or row["test_accuracy"] > folder.logged.best_accuracy
         signum = stop.asked()
         if due or signum:
             check_parameters(state)
@@ -172,8 +194,7 @@ def _train(
     bar.close()
 
     # ---- summarise
-    rows = folder.metrics()
-    end = rows[-1]
+    end = folder.logged.last
     if "test_accuracy" not in end:  # It was stopped there, between two epochs.
         end = end | {"test_accuracy": experiment.test_accuracy(state, test_set)}
     summary = {
@@ -182,8 +203,10 @@ def _train(
         "test_accuracy": end["test_accuracy"],
         "train_loss": end["loss"],
         "steps": step,
-        **summarise(state, rows),
+        **summarise(state, folder.logged.sums),
     }
+    if fault := folder.metrics_fault():
+        summary["metrics_fault"] = fault
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
     folder.wait()
@@ -191,10 +214,12 @@ def _train(
 
     with writing(folder.path):
         plots.learning_curves(
-            folder.path / "learning_curves.png", {config.train.algorithm: rows}
+            folder.path / "learning_curves.png",
+            {config.train.algorithm: folder.metrics()},
         )
     # What was read of the devices holds until they are trained further.
     stale = ["drift"] if folder.summary().get("steps") != step else []
+    stale.append("metrics_fault")
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(stale=stale, **summary)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from experiments import stored
 from experiments.config import TrainConfig, resolve
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
@@ -105,10 +106,13 @@ def read(folder: Path) -> Run:
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.
     """
-    config = flatten_dict(_json(folder / "config.json"), sep=".")
-    if not (folder / "summary.json").is_file():
+    try:
+        config = flatten_dict(stored.read_fields(folder), sep=".")
+        summary = stored.read_summary(folder)
+    except stored.RunFolderError as error:
+        raise UnreadableRun(str(error)) from error
+    if not summary:
         raise UnreadableRun("has no summary.json: it did not finish")
-    summary = _json(folder / "summary.json")
     if "field" in summary:
         raise UnreadableRun("learnt in the field: it went on from another run")
     try:
@@ -146,23 +150,14 @@ def _reading(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UnreadableRun(f"{path.name}: {error}") from error
-    if not isinstance(content, dict):
-        raise UnreadableRun(f"{path.name}: must be an object")
-    return content
-
-
 def _check_ended(folder: Path, epochs: int, summary: dict[str, Any]) -> None:
     """Raises unless what was logged last, if anything, is the end of the training."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    if not lines:
+    rows, faults = stored.read_rows(folder)
+    if faults:
+        raise UnreadableRun(faults[0])
+    if not rows:
         return
-    last = json.loads(lines[-1])
+    last = rows[-1]
     if last["epoch"] < epochs:
         raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
     if last["step"] > summary.get("steps", math.inf):

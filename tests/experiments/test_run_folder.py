@@ -68,6 +68,7 @@ def test_everything_is_there(run):
         "tensorboard",
         "checkpoints",
         "learning_curves.png",
+        "lock",
     }
 
 
@@ -181,7 +182,7 @@ def config():
 
 def _log(folder, *logged):
     for step in logged:
-        folder.log({"step": step, "loss": 1 / step})
+        folder.log({"step": step, "epoch": step, "loss": 1 / step})
 
 
 def test_rows_after_the_last_checkpoint_are_dropped(tmp_path, config):
@@ -288,7 +289,7 @@ def test_a_run_without_a_checkpoint_is_named_and_left_alone(tmp_path, config):
 
 
 def test_a_configuration_that_was_being_written_is_written_again(tmp_path, config):
-    (tmp_path / "config.json.part").write_text('{"train": {"algo')
+    (tmp_path / "config.json.0123456789abcdef.part").write_text('{"train": {"algo')
     RunFolder.for_training(str(tmp_path), config).close()
     assert read_config(tmp_path) == config
     assert not list(tmp_path.glob("*.part"))
@@ -329,7 +330,7 @@ def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, conf
     folder.begin_metrics(0)
     for step, accuracy in accuracies.items():
         tested = {} if accuracy is None else {"test_accuracy": accuracy}
-        folder.log({"step": step} | tested)
+        folder.log({"step": step, "epoch": step, "loss": 1.0} | tested)
         folder.save(_state(step))
         if step == 4:
             folder.wait()
@@ -338,8 +339,9 @@ def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, conf
             # Another start finds the accuracies where they were logged.
             folder.close()
             folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
+            folder.resume(_state(0))
             folder.begin_metrics(4)
-    assert folder.best_accuracy() == 0.9
+    assert folder.logged.best_accuracy == 0.9
     folder.close()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "7"}
 

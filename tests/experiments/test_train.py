@@ -22,6 +22,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stopping import Stopped
 from experiments.train import TrainingDiverged, check_losses, train
 from hic_jax.accounting import EnergyTable
 from tests.experiments import run_files
@@ -143,18 +144,28 @@ def test_what_was_read_of_the_devices_holds_until_they_are_trained_further(tmp_p
     assert "drift" not in run_files.summary(tmp_path)
 
 
-def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(tmp_path):
-    summary = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
-    # As a signal leaves it: with a checkpoint, but no test accuracy and no summary.
-    *rows, last = run_files.rows(tmp_path)
-    del last["test_accuracy"]
-    lines = [json.dumps(row) + "\n" for row in (*rows, last)]
-    (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    (tmp_path / "summary.json").unlink()
-    again = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
-    for result in (summary, again):
+def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(
+    tmp_path, monkeypatch
+):
+    options = {"log_every": 1, "progress": False}
+    usual = train(_experiment("fp32"), str(tmp_path / "a"), max_steps=2, **options)
+    # A signal leaves a checkpoint, but no test accuracy and no summary.
+    original, calls = Experiment.epoch_order, []
+
+    def asked_to_stop(experiment, epoch):
+        calls.append(epoch)
+        if len(calls) == 3:  # For the compilation, for the first step, for the second.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(experiment, epoch)
+
+    monkeypatch.setattr(Experiment, "epoch_order", asked_to_stop)
+    with pytest.raises(Stopped, match="saved at step 2"):
+        train(_experiment("fp32"), str(tmp_path / "b"), **options)
+    monkeypatch.undo()
+    again = train(_experiment("fp32"), str(tmp_path / "b"), max_steps=2, **options)
+    for result in (usual, again):
         result.pop("seconds_per_step", None)
-    assert again == summary
+    assert again == usual
 
 
 def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
