@@ -201,34 +201,51 @@ def test_preparing_never_imports_tensorflow(tiny):
     assert vars(lazy_imports_utils.tensorflow).get("_module") is None
 
 
+def _flip_last_byte(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def _relabel(path):
+    """Another class of the four for one image, in the same form."""
+    labels = np.load(path)
+    labels[0] = (labels[0] + 1) % 4
+    np.save(path, labels)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda cache: (cache / "train_images.npy").unlink(),
         lambda cache: os.truncate(cache / "train_images.npy", 300),
         lambda cache: os.truncate(cache / "test_labels.npy", 0),
-        lambda cache: os.truncate(cache / "manifest.json", 20),
-        lambda cache: (cache / "manifest.json").write_text("[]"),
+        lambda cache: os.truncate(cache / "SHA256SUMS", 20),
+        lambda cache: (cache / "SHA256SUMS").write_bytes(b"\xff\n"),
         lambda cache: np.save(cache / "test_labels.npy", np.zeros(3, np.int32)),
+        lambda cache: _flip_last_byte(cache / "train_images.npy"),
+        lambda cache: _relabel(cache / "train_labels.npy"),
+        lambda cache: np.save(cache / "num_classes.npy", 5),
     ],
-    ids=["missing", "truncated", "empty", "half manifest", "wrong manifest", "shape"],
-)
-def test_broken_cache_is_rebuilt(tiny, damage):
+    ids=[
+        "missing", "truncated", "empty", "half of the sums", "no sums", "shape",
+        "pixel", "label", "classes",
+    ],
+)  # fmt: skip
+def test_broken_cache_is_rebuilt(tiny, damage, caplog):
     folders, examples = tiny
     data.load("hic_tiny", **folders)
     damage(_the_cache(folders))
+    caplog.clear()
     dataset = data.load("hic_tiny", **folders)
+    assert "is broken" in caplog.text
     _assert_holds(dataset, examples)
+    assert dataset.num_classes == 4
     assert not list(folders["cache_dir"].glob(".*"))
 
 
 def test_interrupted_decoding_leaves_no_cache(tmp_path):
-    def interrupted(target):
-        np.save(target / "train_images.npy", np.zeros(1))
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        array_cache.fetch(tmp_path / "cache" / "set", interrupted)
+        array_cache.fetch(tmp_path / "cache" / "set", _interrupted)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -253,18 +270,72 @@ def test_two_starts_at_once_share_one_cache(tmp_path):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["set"]
 
 
-def test_leftovers_of_killed_starts_are_removed(tmp_path):
-    def decode(target):
-        for name in array_cache.ARRAYS:
-            np.save(target / f"{name}.npy", np.arange(5))
-        return 1
+def _decode(target):
+    for name in array_cache.ARRAYS:
+        np.save(target / f"{name}.npy", np.arange(5))
+    return 1
 
-    old, recent = tmp_path / ".set.old", tmp_path / ".set.recent"
-    for path in (old, recent):
-        path.mkdir()
+
+def test_leftovers_of_killed_starts_are_removed(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(array_cache, "_remove", lambda folder: None)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                array_cache.fetch(tmp_path / "set", _interrupted)
+    old, recent = tmp_path.iterdir()
     os.utime(old, (0, 0))
-    array_cache.fetch(tmp_path / "set", decode)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".set.recent", "set"]
+    array_cache.fetch(tmp_path / "set", _decode)
+    assert set(tmp_path.iterdir()) == {recent, tmp_path / "set"}
+
+
+def _interrupted(target):
+    np.save(target / "train_images.npy", np.zeros(1))
+    raise KeyboardInterrupt
+
+
+def test_nothing_is_removed_that_is_not_of_the_cache(tmp_path):
+    """In a home folder: old folders of others, and such as look like a cache's."""
+    marker = "MADE_BY_HIC_JAX"
+    others = [
+        ".ssh/id", ".git/HEAD", ".set.old/train_images.npy", ".config/a/b",
+        ".hic_jax-decoding-mine/train_images.npy",  # Without the marker.
+        f".hic_jax-decoding-also/{marker}", ".hic_jax-decoding-also/thesis.tex",
+        f"elsewhere/{marker}", "elsewhere/train_images.npy",
+    ]  # fmt: skip
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".hic_jax-decoding-link").symlink_to(tmp_path / "elsewhere")
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0), follow_symlinks=False)
+    array_cache.fetch(tmp_path / "set", _decode)
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_has_the_name_of_a_cache_is_not_replaced(tmp_path, kind):
+    folder, mine = tmp_path / "cache" / "set", tmp_path / "mine"
+    folder.parent.mkdir()
+    if kind == "folder":
+        folder.mkdir()
+        (folder / "thesis.tex").write_text("mine")
+    elif kind == "file":
+        folder.write_text("mine")
+    else:
+        mine.mkdir()
+        folder.symlink_to(mine)
+
+    def decode(target):
+        raise AssertionError("refused before anything is decoded")
+
+    with pytest.raises(data.DataError, match=r"cache_dir='.*/cache': set in it is no "):
+        array_cache.fetch(folder, decode)
+    if kind == "folder":
+        assert (folder / "thesis.tex").read_text() == "mine"
+    elif kind == "file":
+        assert folder.read_text() == "mine"
+    else:
+        assert folder.is_symlink() and list(mine.iterdir()) == []
 
 
 def test_two_copies_never_share_a_cache(tmp_path):
