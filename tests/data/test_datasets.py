@@ -504,6 +504,83 @@ def test_damaged_copy(folders):
         data.load("hic_damaged", **folders)
 
 
+@pytest.fixture
+def code_on_the_path(tmp_path, monkeypatch):
+    """A module that came with the data, and whether it has run."""
+    ran = tmp_path / "ran"
+    (tmp_path / "hic_came_along.py").write_text(
+        f"open({str(ran)!r}, 'w').close()\nclass Feature: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return ran
+
+
+CAME_ALONG = "hic_came_along.Feature"
+# Where TFDS looks for a class: at the top, in a dict of features, in a sequence, in the
+# form of its earlier versions, and in JSON that is a string.
+NAMED = {
+    "top": {"pythonClassName": CAME_ALONG},
+    "proto name": {"python_class_name": CAME_ALONG},
+    "nested": {"featuresDict": {"features": {"x": {"pythonClassName": CAME_ALONG}}}},
+    "in a sequence": {"sequence": {"feature": {"pythonClassName": CAME_ALONG}}},
+    "earlier form": {"type": CAME_ALONG, "content": {}},
+    "earlier form, nested": {"content": {"x": {"type": CAME_ALONG, "content": {}}}},
+    "in a string": {
+        "jsonFeature": {"json": json.dumps({"x": {"type": CAME_ALONG, "content": {}}})}
+    },
+    "in a string of the earlier form": {
+        "content": json.dumps({"features": {"x": {"pythonClassName": CAME_ALONG}}})
+    },
+}
+
+
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+def test_code_that_came_with_the_data_is_not_run(
+    tiny, tmp_path, code_on_the_path, named
+):
+    folders, _ = tiny
+    shutil.copytree(folders["data_dir"], tmp_path / "tfds")
+    (path,) = (tmp_path / "tfds").glob("hic_tiny/1.0.0/features.json")
+    whole = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+    key = "type" if "content" in named else "pythonClassName"
+    path.write_text(json.dumps({key: whole} | named))
+    with pytest.raises(
+        data.DataError, match=r"features\.json' names the class 'hic_came_along\.Fea"
+    ):
+        data.load("hic_tiny", tmp_path / "tfds", tmp_path / "cache")
+    assert not code_on_the_path.exists()
+    assert "hic_came_along" not in sys.modules
+
+
+def test_the_features_that_are_allowed_are_those_of_tfds():
+    for name in prepared.FEATURES:
+        cls = tfds.features.FeatureConnector.cls_from_name(name)
+        assert getattr(tfds.features, cls.__name__) is cls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"default_config_name": "../../elsewhere"}',
+        '{"default_config_name": "/elsewhere"}',
+        '{"default_config_name": ["a"]}',
+        "[1]",
+        "{",
+        "[" * 100_000,
+    ],
+    ids=["above", "absolute", "list", "no object", "no JSON", "nested"],
+)
+def test_a_default_config_is_the_name_of_a_folder_inside(tmp_path, text):
+    elsewhere = tmp_path / "elsewhere" / "1.0.0"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "dataset_info.json").touch()
+    path = tmp_path / "tfds" / "hic_tiny" / ".config" / "metadata.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(data.DataError, match=r"metadata\.json': default_config_name: "):
+        data.load("hic_tiny", tmp_path / "tfds", tmp_path / "cache")
+
+
 def test_unwritable_cache(tiny, tmp_path):
     folders, _ = tiny
     (tmp_path / "file").touch()
