@@ -85,15 +85,26 @@ class Local:
             os.environ.setdefault("PJRT_NPROC", str(max(1, cores // at_once)))
 
     def alive(self) -> set[str]:
-        """Those whose folder ends the command of a process, as submitit writes it."""
+        """Those that submitit's processes of this user are at work on."""
         return {self._names[process.info["cmdline"][-1]] for process in self._found()}
 
     def _found(self) -> list[psutil.Process]:
-        return [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if process.info["cmdline"] and process.info["cmdline"][-1] in self._names
-        ]
+        """Processes whose command is ``python -m`` one of `_MODULES` and a folder.
+
+        What else has to do with a folder, such as an editor or ``tail``, is no job.
+        """
+        found = psutil.process_iter(["cmdline", "uids"])
+        return [p for p in found if self._is_job(**p.info)]
+
+    def _is_job(self, cmdline: list[str] | None, uids: Any) -> bool:
+        return (
+            len(cmdline or ()) >= 4
+            and os.path.basename(cmdline[0]).startswith("python")
+            and cmdline[-3] == "-m"
+            and cmdline[-2] in _MODULES
+            and cmdline[-1] in self._names
+            and uids.real == os.getuid()
+        )
 
     def submit(self, training: Training) -> None:
         """Starts a process, on the GPU that has the fewest."""
@@ -116,7 +127,7 @@ class Local:
         """Asks them to stop, and waits until they have saved."""
         for process in self._found():
             # Submitit's controller of a job passes it on.
-            if _CONTROLLER in process.info["cmdline"]:
+            if process.info["cmdline"][-2] == _CONTROLLER:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.terminate()
         while self.alive():
@@ -124,6 +135,7 @@ class Local:
 
 
 _CONTROLLER = "submitit.local._local"
+_MODULES = (_CONTROLLER, "submitit.core._submit")
 _A_YEAR_MIN = 365 * 24 * 60
 
 

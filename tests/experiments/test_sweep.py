@@ -169,13 +169,13 @@ def test_mistakes_are_refused_before_anything_is_written(
 def _prepare(path, runs):
     base = config.from_flags(algorithm="hic", width=1.0, seed=0)
     sweep_folder.prepare(path, base, runs)
-    return sweep_folder.read_manifest(path)
+    return sweep_folder.Manifest.read(path)
 
 
 def test_the_manifest_names_every_run(tmp_path, runs):
     asked = runs("--algorithms=fp32,hic", "--grid=lsb_bits=5")
-    entries = _prepare(tmp_path, asked)["runs"]
-    assert entries == [
+    _prepare(tmp_path, asked)
+    assert json.loads((tmp_path / "manifest.json").read_text())["runs"] == [
         {
             "name": "fp32-width1-seed0",
             "folder": "fp32-width1-seed0",
@@ -193,8 +193,8 @@ def test_the_manifest_names_every_run(tmp_path, runs):
 
 def test_a_manifest_grows(tmp_path, runs):
     _prepare(tmp_path, runs("--widths=0.5,1"))
-    entries = _prepare(tmp_path, runs("--widths=1,2", "--seeds=2"))["runs"]
-    assert [entry["name"] for entry in entries] == [
+    entries = _prepare(tmp_path, runs("--widths=1,2", "--seeds=2")).runs
+    assert [entry.name for entry in entries] == [
         "hic-width0.5-seed0",
         "hic-width1-seed0",
         "hic-width2-seed0",
@@ -207,7 +207,7 @@ def test_other_flags_for_the_same_sweep_are_refused(tmp_path, runs):
     before = _prepare(tmp_path, runs("--widths=0.5"))
     with pytest.raises(RunFolderError, match=r"other flags.*train\.momentum: 0\.9 != "):
         _prepare(tmp_path, runs("--widths=1", "--momentum=0.5"))
-    assert sweep_folder.read_manifest(tmp_path) == before
+    assert sweep_folder.Manifest.read(tmp_path) == before
 
 
 def test_a_folder_with_another_run_is_refused_before_any_training(tmp_path, runs):
@@ -218,7 +218,7 @@ def test_a_folder_with_another_run_is_refused_before_any_training(tmp_path, runs
     (folder / "config.json").write_text(asked[0].config.to_json())
     with pytest.raises(RunFolderError, match=r"train\.width: 0\.5 != 1\.0"):
         _prepare(tmp_path / "sweep", asked)
-    assert len(sweep_folder.read_manifest(tmp_path / "sweep")["runs"]) == 1
+    assert len(sweep_folder.Manifest.read(tmp_path / "sweep").runs) == 1
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path, runs):
@@ -680,10 +680,10 @@ def test_what_is_finished_stays_and_the_grid_grows(
     assert "error: 1 of 3 runs failed" in message
     assert "fp32-width1-seed2: " in message and "step 3: the loss is nan" in message
     assert re.search(r"\+- .*failed", capsys.readouterr().out)
-    entries = sweep_folder.read_manifest(alone.path)["runs"]
+    entries = sweep_folder.Manifest.read(alone.path).runs
     assert len(entries) == 4
     finished = [path.name for path in sweep_folder.finished_folders(alone.path)]
-    assert finished == [entry["name"] for entry in entries][:3]
+    assert finished == [entry.name for entry in entries][:3]
 
 
 def test_seeds_trained_at_once_are_runs_like_any_other(tmp_path, parse, capsys):
