@@ -89,19 +89,18 @@ class Local:
         return {self._names[process.info["cmdline"][-1]] for process in self._found()}
 
     def _found(self) -> list[psutil.Process]:
-        """Processes whose command is ``python -m`` one of `_MODULES` and a folder.
+        """Processes whose whole command is one of `_COMMANDS`, and a folder.
 
         What else has to do with a folder, such as an editor or ``tail``, is no job.
         """
         found = psutil.process_iter(["cmdline", "uids"])
-        return [p for p in found if self._is_job(**p.info)]
+        return [process for process in found if self._is_job(**process.info)]
 
     def _is_job(self, cmdline: list[str] | None, uids: Any) -> bool:
         return (
-            len(cmdline or ()) >= 4
-            and os.path.basename(cmdline[0]).startswith("python")
-            and cmdline[-3] == "-m"
-            and cmdline[-2] in _MODULES
+            bool(cmdline)
+            and Path(cmdline[0]).name.startswith("python")
+            and tuple(cmdline[1:-1]) in _COMMANDS
             and cmdline[-1] in self._names
             and uids.real == os.getuid()
         )
@@ -135,7 +134,8 @@ class Local:
 
 
 _CONTROLLER = "submitit.local._local"
-_MODULES = (_CONTROLLER, "submitit.core._submit")
+# What submitit calls Python with, before the folder of a job.
+_COMMANDS = (("-m", _CONTROLLER), ("-u", "-m", "submitit.core._submit"))
 _A_YEAR_MIN = 365 * 24 * 60
 
 

@@ -65,8 +65,10 @@ class RunPaths:
         """
         where = f"workdir={self.run}: summary.json"
         try:
-            summary = dict(read_summary(self.run))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            summary = read_summary(self.run)
+            if not isinstance(summary, dict):
+                raise ValueError("must be an object")
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(f"{where}: {error}") from error
         numeric = ("steps", "test_accuracy", "inference_bits")
         for name in numeric:
