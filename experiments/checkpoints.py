@@ -247,14 +247,21 @@ class Checkpoints:
         """The record of a checkpoint that may be removed.
 
         None of a folder that is none, has another name, or holds other files as well.
+        A removal that was cut off may have begun with the record, or with the sums.
         """
         if step == self._saving:
             return self._record
         folder = self.path / str(step)
         try:
             record = self._record_of(step)
-            alone = _names(folder) - OTHERS - {SUMS} <= set(_listed(folder))
-            return record if record and alone and record["step"] == step else None
+            names = _names(folder) - OTHERS - {SUMS, RECORD}
+            if (folder / SUMS).is_file():
+                sums = _listed(folder)
+                alone = RECORD in sums and names <= set(sums)
+            else:
+                alone = record is not None and all(n.startswith(ITEM) for n in names)
+            record = record or {"step": step}
+            return record if alone and record["step"] == step else None
         except (OSError, ValueError):
             return None
 

@@ -70,6 +70,11 @@ def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list
             files.write_bytes(path, drawn.getvalue())
 
 
+def literal(text: str) -> str:
+    """A text that is drawn as it is: between dollars Matplotlib sees mathematics."""
+    return text.replace("$", r"\$")
+
+
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
     """Training loss and test accuracy against epochs.
 
@@ -81,7 +86,7 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
         for name, rows in runs.items():
             style = {
                 "color": COLOURS.get(name),
-                "label": NAMES.get(name, name),
+                "label": NAMES.get(name, literal(name)),
                 "marker": "o",
                 "markersize": 4,
             }
@@ -127,7 +132,7 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             named = [devices] if deployed or without else []
             named += [f"without {' and '.join(without)}"] if without else []
             title = f"{' '.join(named)}: {what}" if named else what
-            axes.set_title(title, fontsize=11)
+            axes.set_title(literal(title), fontsize=11)
             axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
             times = [row["time"] for row in rows]
             axes.set_xlim(0.5 * min(times), 2 * max(times))
@@ -153,7 +158,7 @@ def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
         marker=MARKERS.get(name, "o"),
         markersize=5,
         color=colour,
-        label=NAMES.get(name, name),
+        label=NAMES.get(name, literal(name)),
     )
 
 
@@ -308,7 +313,7 @@ def set_pulse_curve(
         axes.set(
             xlabel="SET pulses after RESET",
             ylabel="conductance (µS)",
-            title=f"{spec.name}: mean ± std, six devices in grey",
+            title=f"{literal(spec.name)}: mean ± std, six devices in grey",
         )
 
 

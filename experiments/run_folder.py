@@ -41,6 +41,7 @@ from experiments.stored import (
     read_fields,
     read_rows,
     read_summary,
+    short,
 )
 
 PART = files.PART
@@ -383,7 +384,7 @@ class RunFolder:
             raise RunFolderError(
                 f"workdir={self.path}: the checkpoint of step {record['step']} is of "
                 "another configuration (stored != asked): "
-                f"{'; '.join(differences(config, self.config))}"
+                f"{short('; '.join(differences(config, self.config)))}"
             )
 
     def _write_event(self, step: int, **content: Any) -> None:
@@ -430,8 +431,8 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
         if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a run with another configuration "
-                f"(stored != asked): {'; '.join(different)}. Choose another folder, "
-                "or the stored values to go on with it"
+                f"(stored != asked): {short('; '.join(different))}. Choose another "
+                "folder, or the stored values to go on with it"
             )
     elif path.is_dir() and any(not _is_passing(p) for p in path.iterdir()):
         raise RunFolderError(

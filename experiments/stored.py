@@ -78,7 +78,7 @@ def read_rows(workdir: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
             _check_row(row, after=rows[-1]["step"] if rows else 0)
         except ValueError as error:
             if number <= len(lines):
-                faults.append(f"metrics.jsonl: line {number}: {error}")
+                faults.append(f"metrics.jsonl: line {number}: {short(error)}")
         else:
             rows.append(row)
     return rows, faults
@@ -131,7 +131,13 @@ def _read(workdir: str | Path, name: str, schema: dict[str, Any]) -> dict[str, A
 
 
 def _fault(workdir: str | Path, name: str, what: object) -> RunFolderError:
-    return RunFolderError(f"workdir={workdir}: {name}: {what}")
+    return RunFolderError(f"workdir={workdir}: {name}: {short(what)}")
+
+
+def short(text: object) -> str:
+    """One line about something that may be long, and may be anything."""
+    line = " ".join(str(text).encode(errors="replace").decode().split())
+    return line if len(line) <= 400 else f"{line[:300]} ... {line[-60:]}"
 
 
 def _parsed(text: bytes) -> Any:
@@ -251,7 +257,10 @@ _READING = _object(
 _FIELD = _object(
     "trained", "seconds", "shift",
     trained=_TEXT, step=_COUNT, seconds=_AMOUNT, shift=_TEXT,
-    accuracy_trained=_SHARE, accuracy_before=_object(others=_SHARE),
+    accuracy_trained=_SHARE,
+    accuracy_before=_object(
+        "none", none=_SHARE, gdc=_SHARE, adabs=_SHARE, others=False
+    ),
     accuracy_after=_SHARE, extra_cycles=_or_null(_object(others=_AMOUNTS)),
 )  # fmt: skip
 

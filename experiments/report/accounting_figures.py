@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter
 
-from experiments.plots import COLOURS, NAMES
+from experiments.plots import COLOURS, NAMES, literal
 from experiments.report.accounting_tables import OPERATIONS
 from experiments.report.costs import TOTAL, Cost, Memory, kinds
 from experiments.report.figures import LIMIT, MARKS, legend_above, saved
@@ -129,7 +129,7 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
             markeredgecolor="white", linestyle="none", color=LIMIT,
             label="most worn device",
         )  # fmt: skip
-        axes.set_yticks(rows, [case.part for case in cases], fontsize=8.5)
+        axes.set_yticks(rows, [literal(case.part) for case in cases], fontsize=8.5)
         axes.invert_yaxis()
         axes.set(
             xscale="log",

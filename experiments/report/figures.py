@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from experiments.plots import COLOURS, MARKERS, NAMES, TIME_MARKS, figure
+from experiments.plots import COLOURS, MARKERS, NAMES, TIME_MARKS, figure, literal
 from experiments.report.claims import COMPARABLE_POINTS, REDUCTION
 from experiments.report.estimates import Ageing, Gain, Point, Reached
 from hic_jax.inference import TRAINED
@@ -171,7 +171,7 @@ def accuracy_over_time(path: Path, cases: Sequence[Ageing]) -> None:
                 marker=MARKERS.get(case.compensation, "o"),
                 markersize=5,
                 color=colour,
-                label=NAMES.get(case.compensation, case.compensation),
+                label=NAMES.get(case.compensation, literal(case.compensation)),
             )
         axes.set(
             xscale="log",

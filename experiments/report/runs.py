@@ -138,7 +138,7 @@ def read(folder: Path) -> Run:
     except KeyError as error:
         raise UnreadableRun(f"lacks {error.args[0]}") from error
     except (TypeError, ValueError) as error:
-        raise UnreadableRun(str(error)) from error
+        raise UnreadableRun(stored.short(error)) from error
     return run
 
 
