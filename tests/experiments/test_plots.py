@@ -49,6 +49,10 @@ PICTURES = {
         _ageing(TIMES, COMPENSATIONS, 3, "hermes_2"),
     ),
     "one time, one chip": (plots.accuracy_over_time, _ageing([25.0], ["none"], 1)),
+    "names that look like mathematics": (
+        plots.accuracy_over_time,
+        _ageing(TIMES, ("none", "$x_$"), 3, "$^$"),
+    ),
     "wear": (
         plots.wear_histogram,
         {"multilevel": np.arange(500), "binary": np.arange(0, 9000, 3)},

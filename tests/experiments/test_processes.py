@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -167,7 +168,7 @@ def test_every_file_is_written_once(two):
     assert run_files.summary(path)["steps"] == LAST
     assert {p.name for p in path.iterdir()} == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
-        "learning_curves.png", "accuracy_over_time.png",
+        "learning_curves.png", "accuracy_over_time.png", "lock",
     }  # fmt: skip
     checkpoints = {p.name for p in (path / "checkpoints").iterdir()}
     assert checkpoints == {str(FIRST), str(LAST)}
@@ -225,3 +226,28 @@ def test_processes_that_jax_does_not_find(monkeypatch):
     message = r"coordinator_address .*give --coordinator, --num_processes, --process_id"
     with pytest.raises(ValueError, match=message):
         launch.join_processes()
+
+
+def test_a_coordinator_that_nobody_answers_at_is_told(monkeypatch):
+    ended = threading.Event()
+    told = []
+    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    monkeypatch.setattr(launch.os, "write", lambda file, text: told.append(text))
+    monkeypatch.setattr(launch.os, "_exit", lambda status: ended.set())
+    # JAX waits there for minutes, until the process has been ended.
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: ended.wait(60))
+    launch.join_processes("localhost:1", 2, 1)
+    assert ended.is_set()
+    assert told == [b"error: coordinator=localhost:1: nobody answers there\n"]
+
+
+def test_a_coordinator_that_answers_is_waited_for(monkeypatch):
+    with socket.create_server(("localhost", 0)) as server:
+        address = f"localhost:{server.getsockname()[1]}"
+        monkeypatch.setattr(launch.os, "_exit", lambda status: pytest.fail("ended"))
+
+        def initialize(*arguments):
+            server.accept()[0].close()
+
+        monkeypatch.setattr(jax.distributed, "initialize", initialize)
+        launch.join_processes(address, 2, 1)

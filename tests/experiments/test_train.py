@@ -210,6 +210,70 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
     assert run_files.rows(path) == uninterrupted.rows
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda lines: lines[1:], "1 of 6 rows until step 6 got lost;"),
+        (lambda lines: [], "6 of 6 rows until step 6 got lost;"),
+        (lambda lines: [lines[0], "5", *lines[2:]], "(metrics.jsonl: line 2: 5: must"),
+        (lambda lines: [*lines[:4], lines[4][:50], lines[5]], "1 of 6 rows until"),
+        (
+            lambda lines: [lines[0].replace('"loss": ', '"loss": 1'), *lines[1:]],
+            "the content of some rows until step 6 got lost;",
+        ),
+    ],
+    ids=["first", "all", "no row", "cut", "altered"],
+)
+def test_lost_rows_change_no_sum_and_are_told(
+    tmp_path, uninterrupted, caplog, damage, told
+):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    text = "".join(f"{line}\n" for line in damage(lines))
+    (path / "metrics.jsonl").write_text(text)
+    (path / "summary.json").unlink()
+    train(_experiment(), str(path), log_every=1)
+    summary = run_files.timeless_summary(path)
+    assert told in summary.pop("metrics_fault")
+    assert summary == run_files.timeless_summary(uninterrupted.path)
+    assert told in caplog.text
+
+
+def test_sums_go_on_from_the_checkpoint(tmp_path, uninterrupted):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    shutil.rmtree(path / "checkpoints" / str(2 * EPOCH))
+    (path / "summary.json").unlink()
+    (path / "metrics.jsonl").write_text("")
+    train(_experiment(), str(path), log_every=1)
+    summary = run_files.timeless_summary(path)
+    assert f"{EPOCH} of {2 * EPOCH} rows until" in summary.pop("metrics_fault")
+    assert summary == run_files.timeless_summary(uninterrupted.path)
+    assert run_files.rows(path) == uninterrupted.rows[EPOCH:]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"steps": null}', "\udcff", "{" * 5000])
+def test_a_damaged_summary_is_told_before_anything_is_trained(
+    tmp_path, monkeypatch, text
+):
+    (tmp_path / "summary.json").write_bytes(text.encode(errors="surrogateescape"))
+    experiment = _experiment("fp32")
+    (tmp_path / "config.json").write_text(experiment.config.to_json())
+    monkeypatch.setattr(Experiment, "init_state", lambda self: pytest.fail("began"))
+    with pytest.raises(ValueError, match=rf"workdir={tmp_path}: summary\.json: "):
+        train(experiment, str(tmp_path))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, uninterrupted):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    config = json.loads((path / "config.json").read_text())
+    config["train"]["learning_rate"] = 0.125
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError) as error:
+        run_files.restored(path, _experiment())
+    assert "the checkpoint of step 6 is of another configuration" in str(error.value)
+    assert "train.learning_rate: 0.2 != 0.125" in str(error.value)
+
+
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     gone_on = threading.Event()
     write, log = Checkpoints._write_sums, RunFolder.log

@@ -54,6 +54,14 @@ def test_parts_are_rows_of_shares(draw):
     assert axes.get_ylim() == (1.5, -0.5)  # The first part is on top.
 
 
+def test_a_layer_may_have_any_name(draw):
+    cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
+    axes = draw(accounting_figures.cycles_by_part, cases)
+    axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
+
+
 def test_memory_of_three_schemes(draw):
     memories = [
         Memory("hic", width, 1, 1, 1, 1, 8000, *(8000 * kb for kb in sizes), 0)
