@@ -14,8 +14,9 @@ import hic_jax
 from experiments import drift, launch, plots
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, check_unused_or_same, held
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
+from experiments.writing import held
 from hic_jax import inference
 from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
 

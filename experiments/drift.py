@@ -18,14 +18,10 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from experiments import launch, plots, sweep_folder
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    read_config,
-    read_summary,
-    writing,
-)
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError, read_config, read_summary
+from experiments.writing import writing
 from hic_jax import checks, inference, pcm
 from hic_jax.compensation import COMPENSATIONS
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS

@@ -24,13 +24,10 @@ from experiments import launch, plots
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    check_unused_or_same,
-    writing,
-)
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError
+from experiments.writing import writing
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.compensation import COMPENSATIONS, Reference, check_possible

@@ -16,72 +16,34 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import re
-import time
-import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from experiments import files, locks
 from experiments.config import Config, differences
+from experiments.metrics import Logged, Metrics
 from experiments.stored import (
     RunFolderError,
     read_config,
     read_fields,
-    read_rows,
     read_summary,
     short,
 )
-
-PART = files.PART
+from experiments.writing import (
+    by_first,
+    released_on_error,
+    wait_for_all,
+    write_whole,
+)
 
 # Of files that were being written when their process was killed.
-_LEFT = re.compile(r".+\.[0-9a-f]{16}" + re.escape(PART))
-
-
-@dataclasses.dataclass(frozen=True)
-class Logged:
-    """What was logged up to a step. Each checkpoint holds it: rows may get lost.
-
-    Attributes:
-      rows: how many.
-      crc32: of their lines.
-      sums: of every number in them, over all rows.
-      best_accuracy: the highest test accuracy; 0 before there is one.
-      last: the last row.
-    """
-
-    rows: int = 0
-    crc32: int = 0
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)
-    best_accuracy: float = 0.0
-    last: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def and_(self, row: dict[str, Any]) -> "Logged":
-        """With one row more."""
-        return Logged(
-            self.rows + 1,
-            zlib.crc32(_line(row).encode(), self.crc32),
-            self.sums | {name: self.sums.get(name, 0) + x for name, x in row.items()},
-            max(self.best_accuracy, row.get("test_accuracy", 0.0)),
-            dict(row),
-        )
-
-    @classmethod
-    def of(cls, rows: Collection[dict[str, Any]]) -> "Logged":
-        """Some rows."""
-        return functools.reduce(Logged.and_, rows, cls())
+_LEFT = re.compile(r".+\.[0-9a-f]{16}" + re.escape(files.PART))
 
 
 class RunFolder:
@@ -90,7 +52,6 @@ class RunFolder:
     Attributes:
       path: the folder.
       config: the configuration stored in it.
-      logged: what was logged up to here, or up to the checkpoint that was restored.
     """
 
     def __init__(
@@ -104,12 +65,10 @@ class RunFolder:
     ):
         self.path = path
         self.config = config
-        self.logged = Logged()
-        self._rows, self._faults = read_rows(path)
+        self._metrics = Metrics(path)
         self._writable = writable
         self._lock = lock  # Of several processes, the first holds it.
         self._keep = keep
-        self._events: EventsWriter | None = None
 
     @classmethod
     def for_training(
@@ -134,7 +93,7 @@ class RunFolder:
 
         def begin() -> locks.Lock:
             path.mkdir(parents=True, exist_ok=True)
-            with _released_on_error(locks.Lock(path)) as lock:
+            with released_on_error(locks.Lock(path)) as lock:
                 # Another process may have had it before.
                 check_unused_or_same(workdir, config)
                 for left in path.iterdir():
@@ -144,8 +103,8 @@ class RunFolder:
                     write_whole(path / "config.json", config.to_json())
             return lock
 
-        lock = _by_first(path, begin)
-        with _released_on_error(lock):
+        lock = by_first(path, begin)
+        with released_on_error(lock):
             check_unused_or_same(workdir, config)  # This one may have other flags.
             read_summary(path)
             return cls(path, config, writable=True, lock=lock, keep=keep_checkpoints)
@@ -162,8 +121,8 @@ class RunFolder:
         """
         path = Path(workdir)
         config = read_config(path)
-        lock = _by_first(path, lambda: locks.Lock(path))
-        with _released_on_error(lock):
+        lock = by_first(path, lambda: locks.Lock(path))
+        with released_on_error(lock):
             read_summary(path)
             return cls(path, config, writable=True, lock=lock)
 
@@ -236,12 +195,7 @@ class RunFolder:
         saved, record = self._checkpoints.restore(
             _without_keys(template), self._check_record
         )
-        if "logged" in record:
-            self.logged = Logged(**record["logged"])
-        else:  # Of an earlier version, whose sums are those of the rows.
-            self.logged = Logged.of(self._rows_until(int(saved.step)))
-            for fault in self._faults[:1]:
-                logging.warning("workdir=%s: %s; sums lack it", self.path, fault)
+        self._metrics.restore(int(saved.step), record.get("logged"))
         return jax.tree.map(
             lambda like, x: (
                 jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
@@ -269,65 +223,33 @@ class RunFolder:
                 f"workdir={self.path}: summary.json is of {steps} steps, but there is "
                 "no checkpoint. Put one back, or choose another folder to start again"
             )
-        if self._rows:
+        if rows := self._metrics.rows:
             logging.warning(
                 "there is no checkpoint yet: starting again, with %d steps lost",
-                self._rows[-1]["step"],
+                rows[-1]["step"],
             )
-        self.logged = Logged()
         return start
 
     def begin_metrics(self, step: int) -> None:
         """Drops what was logged after ``step``, to go on from there."""
-        self._rows = self._rows_until(step)
-        if fault := self.metrics_fault():
-            logging.warning("workdir=%s: %s", self.path, fault)
-        if jax.process_index():
-            return
-        with writing(self.path):
-            text = "".join(map(_line, self._rows))
-            write_whole(self.path / "metrics.jsonl", text)
-            (self.path / "tensorboard").mkdir(exist_ok=True)
-            if self._events is not None:
-                self._events.close()
-            # Not its SummaryWriter: that one writes in a thread, which dies of a full
-            # disk and leaves the others waiting for it.
-            self._events = EventsWriter(str(self.path / "tensorboard" / "events"))
-            start = SessionLog(status=SessionLog.START)
-            self._write_event(step + 1, session_log=start)  # Purges what is later.
+        self._metrics.begin(step)
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, which names its step."""
-        self._rows.append(row)
-        self.logged = self.logged.and_(row)
-        if jax.process_index():
-            return
-        with writing(self.path):
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(_line(row))
-                file.flush()
-                os.fsync(file.fileno())
-            for name, value in row.items():
-                if name != "step":
-                    self._write_event(row["step"], summary=scalar(name, value))
-            self._events.flush()
+        self._metrics.log(row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All rows that were logged."""
-        return list(self._rows)
+        """All rows that there are."""
+        return list(self._metrics.rows)
+
+    @property
+    def logged(self) -> Logged:
+        """What was logged up to here, or up to the checkpoint that was restored."""
+        return self._metrics.logged
 
     def metrics_fault(self) -> str | None:
         """How the rows differ from what was logged; None if they do not."""
-        mine, true = Logged.of(self._rows), self.logged
-        if mine == true:
-            return None
-        lost = true.rows - mine.rows
-        what = f"{lost} of {true.rows} rows" if lost > 0 else "the content of some rows"
-        seen = f" ({self._faults[0]})" if self._faults else ""
-        return (
-            f"metrics.jsonl: {what} until step {true.last.get('step', 0)} got lost"
-            f"{seen}; sums are those of the checkpoint, pictures lack what is lost"
-        )
+        return self._metrics.fault()
 
     def update_summary(
         self, *, stale: Collection[str] = (), **values: Any
@@ -337,7 +259,7 @@ class RunFolder:
             kept = {k: v for k, v in self.summary().items() if k not in stale}
             text = json.dumps(kept | values, indent=2) + "\n"
             wait_for_all()  # All have read it.
-            _by_first(self.path, lambda: write_whole(self.path / "summary.json", text))
+            by_first(self.path, lambda: write_whole(self.path / "summary.json", text))
         return kept | values
 
     @contextlib.contextmanager
@@ -345,7 +267,7 @@ class RunFolder:
         """Holds the lock: that of the folder, or one of its own where it has none."""
         lock = None
         if not self._writable:
-            lock = _by_first(self.path, lambda: locks.Lock(self.path))
+            lock = by_first(self.path, lambda: locks.Lock(self.path))
         try:
             yield
         finally:
@@ -359,9 +281,7 @@ class RunFolder:
     def close(self) -> None:
         """Waits until everything is written, or raises `CheckpointError`."""
         try:
-            if self._events is not None:
-                with writing(self.path):
-                    self._events.close()
+            self._metrics.close()
             if self._has_checkpoints:
                 self._checkpoints.close()
         finally:
@@ -369,9 +289,6 @@ class RunFolder:
                 self._lock.close()
                 self._lock = None
         logging.info("run folder: %s", self.path)
-
-    def _rows_until(self, step: int) -> list[dict[str, Any]]:
-        return [row for row in self._rows if row["step"] <= step]
 
     def _check_record(self, record: dict[str, Any]) -> None:
         """Raises `RunFolderError` if a checkpoint is not of this configuration."""
@@ -386,38 +303,6 @@ class RunFolder:
                 "another configuration (stored != asked): "
                 f"{short('; '.join(differences(config, self.config)))}"
             )
-
-    def _write_event(self, step: int, **content: Any) -> None:
-        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Makes a folder for run folders, where meanwhile no other process writes.
-
-    Raises:
-      RunFolderError: if it cannot be written, or is being written.
-    """
-
-    def begin() -> locks.Lock:
-        path.mkdir(parents=True, exist_ok=True)
-        return locks.Lock(path)
-
-    lock = _by_first(path, begin)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.close()
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Makes an error of the file system a `RunFolderError` that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(f"workdir={path}: {error}") from error
 
 
 def check_unused_or_same(workdir: str, config: Config) -> None:
@@ -443,21 +328,6 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
         raise RunFolderError(f"workdir={workdir}: is a file; must be a folder")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there as a whole or not at all, whenever one is killed.
-
-    Of several processes, the first does.
-    """
-    if jax.process_index():
-        return
-    files.write_text(path, text)
-
-
-def wait_for_all() -> None:
-    """Waits until all processes are here: they have read, or the first has written."""
-    multihost_utils.sync_global_devices("run folder")
-
-
 def _is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
@@ -467,43 +337,6 @@ def _without_keys(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row) + "\n"
-
-
 def _is_passing(path: Path) -> bool:
     """Whether a file is only there while one writes, or until one is killed."""
-    return path.suffix == PART or path.name == locks.NAME
-
-
-def _by_first(path: Path, write: Callable[[], Any]) -> Any:
-    """What the first process gets by writing in a folder; None in the others.
-
-    If it fails there, none goes on.
-
-    Raises:
-      RunFolderError: in every process.
-    """
-    result, error = None, None
-    if jax.process_index() == 0:
-        try:
-            with writing(path):
-                result = write()
-        except RunFolderError as caught:
-            error = caught
-    failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
-    if error is not None:
-        raise error
-    if failed:
-        raise RunFolderError(f"workdir={path}: the first process cannot write there")
-    return result
-
-
-@contextlib.contextmanager
-def _released_on_error(lock: locks.Lock | None) -> Iterator[locks.Lock | None]:
-    try:
-        yield lock
-    except BaseException:
-        if lock is not None:
-            lock.close()
-        raise
+    return path.suffix == files.PART or path.name == locks.NAME

@@ -34,7 +34,7 @@ from absl import app, flags, logging
 from experiments import config, grid, jobs, launch, pools, sweep_folder
 from experiments import train as train_lib
 from experiments.ablate import percent
-from experiments.run_folder import RunFolderError
+from experiments.stored import RunFolderError
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
 

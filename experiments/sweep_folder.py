@@ -18,12 +18,9 @@ from absl import logging
 from experiments.config import Config, differences
 from experiments.files import PART
 from experiments.grid import Run
-from experiments.run_folder import (
-    RunFolderError,
-    check_unused_or_same,
-    write_whole,
-)
-from experiments.stored import read_rows, read_summary
+from experiments.run_folder import check_unused_or_same
+from experiments.stored import RunFolderError, read_rows, read_summary
+from experiments.writing import write_whole
 
 _MANIFEST = "manifest.json"
 # Names of runs and their folders, as `grid.name_of` makes them: none leads elsewhere.

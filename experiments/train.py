@@ -25,14 +25,11 @@ from tqdm import tqdm
 from experiments import launch
 from experiments.config import define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    check_unused_or_same,
-    writing,
-)
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
 from experiments.stopping import Requests, Stopped, stop_requests
+from experiments.stored import RunFolderError
+from experiments.writing import writing
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
 from hic_jax.training.state import TrainState
 

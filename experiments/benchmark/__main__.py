@@ -19,7 +19,7 @@ from absl import app, flags
 from experiments import launch
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
-from experiments.run_folder import write_whole
+from experiments.writing import write_whole
 
 
 def main(argv: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import demo
 from experiments.config import TrainConfig
-from experiments.run_folder import RunFolderError
+from experiments.stored import RunFolderError
 
 PICTURES = {
     "learning_curves.png",

@@ -12,8 +12,9 @@ import pytest
 import hic_jax
 from experiments import field
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, RunFolderError
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import find_hic

@@ -19,11 +19,12 @@ import jax
 import orbax.checkpoint
 import pytest
 
-from experiments import drift, field, jobs, plots, run_folder
+from experiments import drift, field, files, jobs, plots
 from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, read_config
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import read_config
 from experiments.sweep_folder import RunPaths
 from experiments.together import train_together
 from experiments.train import train
@@ -34,7 +35,7 @@ KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
 
 # What happens in a training, in any thread of its process.
 EVENTS = [
-    (run_folder, "write_whole"),
+    (files, "write_text"),
     (RunFolder, "resume"),
     (RunFolder, "begin_metrics"),
     (Experiment, "epoch_order"),

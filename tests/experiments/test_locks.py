@@ -14,7 +14,9 @@ import pytest
 
 from experiments import locks
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, RunFolderError, held
+from experiments.run_folder import RunFolder
+from experiments.stored import RunFolderError
+from experiments.writing import held
 
 # Takes a lock, says so, and holds it until it is told to end or killed.
 _HOLD = """

@@ -14,15 +14,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 import hic_jax
-from experiments import run_folder
+from experiments import files, metrics
 from experiments.config import Config, TrainConfig, resolve
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    check_unused_or_same,
-    read_config,
-)
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError, read_config
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState, find_hic
@@ -404,7 +400,7 @@ def test_events_on_a_full_disk_are_one_clear_error(tmp_path, config, monkeypatch
     folder = RunFolder.for_training(str(tmp_path), config)
     folder.begin_metrics(0)
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.EventsWriter, "flush", full)
+        patch.setattr(metrics.EventsWriter, "flush", full)
         with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: .*No space"):
             _log(folder, 1)
     folder.close()
@@ -419,7 +415,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, config, monkeypatch)
     def read_only(path, text):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(run_folder, "write_whole", read_only)
+    monkeypatch.setattr(files, "write_text", read_only)
     folder = RunFolder.for_training(str(tmp_path), config)
     for write in (lambda: folder.begin_metrics(0), folder.update_summary):
         with pytest.raises(RunFolderError, match=rf"^workdir={tmp_path}: .*Read-only"):

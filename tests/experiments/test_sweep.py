@@ -16,8 +16,8 @@ from absl import flags
 import hic_jax
 from experiments import config, grid, jobs, pools, sweep, sweep_folder
 from experiments import train as train_lib
-from experiments.run_folder import RunFolderError, read_config
 from experiments.stopping import Stopped, stop_requests
+from experiments.stored import RunFolderError, read_config
 from experiments.sweep_folder import RunPaths
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
