@@ -117,7 +117,7 @@ def read_object(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
         return content
     field = error.json_path.removeprefix("$").removeprefix(".")
     if error.validator == "required":
-        (missing, *_) = set(error.validator_value) - set(error.instance)
+        missing = next(n for n in error.validator_value if n not in error.instance)
         raise ValueError(f"lacks {field}{'.' if field else ''}{missing}")
     value = f"{field}={reprlib.repr(error.instance)}: " if field else ""
     raise ValueError(f"{value}must have {error.validator}={error.validator_value}")
@@ -269,7 +269,7 @@ SUMMARY = _object(
     dataset=_TEXT,
     test_accuracy=_SHARE,
     train_loss=_NUMBER,
-    steps=_SOME,
+    steps=_COUNT,
     seconds_per_step=_AMOUNT,
     metrics_fault=_TEXT,
     inference_bits=_SOME,

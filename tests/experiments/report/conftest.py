@@ -11,16 +11,17 @@ def draw(tmp_path, monkeypatch):
     drawn = {}
 
     class Figure(plots.Figure):
-        def savefig(self, path, **keywords):
-            drawn[path.name] = self.axes
-            super().savefig(path, **keywords)
+        def savefig(self, file, *, format):
+            drawn[format] = self.axes
+            super().savefig(file, format=format)
 
     monkeypatch.setattr(plots, "Figure", Figure)
 
     def draw(function, *arguments):
         function(tmp_path / "width0.5", *arguments)
-        assert set(drawn) == {"width0.5.png", "width0.5.svg"}
-        axes = drawn["width0.5.png"][0]
+        written = {path.name for path in tmp_path.iterdir()}
+        assert written == {"width0.5.png", "width0.5.svg"}
+        axes = drawn["png"][0]
         assert axes.get_legend() is not None
         return axes
 
