@@ -135,11 +135,13 @@ def folders_of(workdir: str) -> list[str]:
     if not sweep_folder.is_sweep(workdir):
         read_config_of_devices(workdir)
         return [workdir]
-    folders = [
-        str(path)
-        for path in sweep_folder.finished_folders(workdir)
-        if read_config(path).train.algorithm in ANALOG_ALGORITHMS
-    ]
+    folders = []
+    for path in sweep_folder.finished_folders(workdir):
+        try:
+            if read_config(path).train.algorithm in ANALOG_ALGORITHMS:
+                folders.append(str(path))
+        except RunFolderError as error:
+            logging.warning("left out: %s", error)
     if not folders:
         raise ValueError(
             f"workdir={workdir}: holds a sweep without a finished run of "

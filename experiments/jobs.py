@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import fcntl
 import math
+import os
 import signal
 import traceback
 from collections.abc import Iterable, Iterator
@@ -182,7 +183,8 @@ def _locked(folder: Path) -> Iterator[None]:
     The processes of one job enter together, on the lock of the first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW  # What a link points to is spared.
+    with open(os.open(folder / "lock", flags, 0o666), "rb") as file:
         if jax.process_index() == 0:
             fcntl.flock(file, fcntl.LOCK_EX)
         wait_for_all()

@@ -85,15 +85,25 @@ class Local:
             os.environ.setdefault("PJRT_NPROC", str(max(1, cores // at_once)))
 
     def alive(self) -> set[str]:
-        """Those whose folder ends the command of a process, as submitit writes it."""
+        """Those that submitit's processes of this user are at work on."""
         return {self._names[process.info["cmdline"][-1]] for process in self._found()}
 
     def _found(self) -> list[psutil.Process]:
-        return [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if process.info["cmdline"] and process.info["cmdline"][-1] in self._names
-        ]
+        """Processes whose whole command is one of `_COMMANDS`, and a folder.
+
+        What else has to do with a folder, such as an editor or ``tail``, is no job.
+        """
+        found = psutil.process_iter(["cmdline", "uids"])
+        return [process for process in found if self._is_job(**process.info)]
+
+    def _is_job(self, cmdline: list[str] | None, uids: Any) -> bool:
+        return (
+            bool(cmdline)
+            and Path(cmdline[0]).name.startswith("python")
+            and tuple(cmdline[1:-1]) in _COMMANDS
+            and cmdline[-1] in self._names
+            and uids.real == os.getuid()
+        )
 
     def submit(self, training: Training) -> None:
         """Starts a process, on the GPU that has the fewest."""
@@ -116,7 +126,7 @@ class Local:
         """Asks them to stop, and waits until they have saved."""
         for process in self._found():
             # Submitit's controller of a job passes it on.
-            if _CONTROLLER in process.info["cmdline"]:
+            if process.info["cmdline"][-2] == _CONTROLLER:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.terminate()
         while self.alive():
@@ -124,6 +134,8 @@ class Local:
 
 
 _CONTROLLER = "submitit.local._local"
+# What submitit calls Python with, before the folder of a job.
+_COMMANDS = (("-m", _CONTROLLER), ("-u", "-m", "submitit.core._submit"))
 _A_YEAR_MIN = 365 * 24 * 60
 
 

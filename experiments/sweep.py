@@ -34,7 +34,7 @@ from absl import app, flags, logging
 from experiments import config, grid, jobs, launch, pools, sweep_folder
 from experiments import train as train_lib
 from experiments.ablate import percent
-from experiments.run_folder import RunFolderError, read_summary
+from experiments.run_folder import RunFolderError
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
 
@@ -135,7 +135,7 @@ def log_end(job: jobs.Training) -> None:
         if error is not None:
             logging.error("%s: failed: %s", training.name, last_line(error))
         else:
-            accuracy = read_summary(training.paths.run)["test_accuracy"]
+            accuracy = training.paths.result()["test_accuracy"]
             logging.info("%s: test accuracy %.4f", training.name, accuracy)
 
 
@@ -158,7 +158,7 @@ def table(
     )
     for values, of_seeds in rows.items():
         summaries = [
-            read_summary(workdir / run.name)
+            sweep_folder.RunPaths.of(workdir, run.name).result()
             for run in of_seeds
             if is_finished(workdir, run)
         ]
@@ -180,7 +180,7 @@ def state(workdir: Path, run: grid.Run, running: Iterable[str]) -> str:
     """Where a run is: waiting, at a step, failed, or done with its accuracy (%)."""
     paths = sweep_folder.RunPaths.of(workdir, run.name)
     if paths.is_finished(run.steps):
-        return f"{100 * read_summary(paths.run)['test_accuracy']:.1f}"
+        return f"{100 * paths.result()['test_accuracy']:.1f}"
     if run.name in running:
         return f"step {paths.step()}/{run.steps}"
     return "waiting" if paths.error() is None else "failed"

@@ -7,19 +7,28 @@ jobs/NAME/       of the process that trains it: logs, a lock, the error it ended
 
 import dataclasses
 import json
+import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from experiments.config import Config, differences
+from experiments.files import PART
 from experiments.grid import Run
 from experiments.run_folder import (
-    PART,
     RunFolderError,
     check_unused_or_same,
     read_summary,
     write_whole,
 )
+
+_MANIFEST = "manifest.json"
+# Names of runs and their folders, as `grid.name_of` makes them: none leads elsewhere.
+_NAME = re.compile(r"(?!\.)[\w.,+=-]+")
+_MOST_STEPS = 2**31 - 1  # Steps are counted in int32.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,22 +48,62 @@ class RunPaths:
         """Those of the run of this name."""
         return cls(workdir / name, workdir / "jobs" / name)
 
+    def check(self) -> None:
+        """Raises `RunFolderError` if one of them is a link, which may lead anywhere."""
+        for path in (self.run, self.job.parent, self.job):
+            if path.is_symlink():
+                raise RunFolderError(
+                    f"workdir={self.run.parent}: {path.relative_to(self.run.parent)} "
+                    "in it is a link; must be a folder of the sweep itself"
+                )
+
+    def result(self) -> dict[str, Any]:
+        """The summary of the run; empty before its end.
+
+        Raises:
+          RunFolderError: if it is not what a training writes.
+        """
+        where = f"workdir={self.run}: summary.json"
+        try:
+            summary = read_summary(self.run)
+            if not isinstance(summary, dict):
+                raise ValueError("must be an object")
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunFolderError(f"{where}: {error}") from error
+        numeric = ("steps", "test_accuracy", "inference_bits")
+        for name in numeric:
+            value = summary.get(name, 0)
+            if type(value) not in (int, float) or not 0 <= value < 2**63:
+                raise RunFolderError(
+                    f"{where}: {name}={reprlib.repr(value)}: must be a number"
+                )
+        return summary if summary.keys() >= {*numeric} else {}
+
     def is_finished(self, steps: int) -> bool:
-        """Whether a training of so many steps has come to its end."""
-        return read_summary(self.run).get("steps", 0) >= steps
+        """Whether a training of so many steps has come to its end.
+
+        Of a summary that cannot be read that is not known: no, until it was tried.
+        """
+        try:
+            return self.result().get("steps", 0) >= steps
+        except RunFolderError:
+            return False
 
     def step(self) -> int:
-        """The last step that was logged."""
+        """The last step that was logged; 0 without one that can be read."""
         path = self.run / "metrics.jsonl"
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
         # What follows the last end of a line is being written.
         lines = text[: text.rfind("\n") + 1].splitlines()
-        return json.loads(lines[-1])["step"] if lines else 0
+        try:
+            return int(json.loads(lines[-1])["step"])
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+            return 0
 
     def error(self) -> str | None:
         """What the last attempt at it failed with; None if it did not."""
         path = self.job / "error.txt"
-        return path.read_text().strip() if path.exists() else None
+        return path.read_text(errors="replace").strip() if path.exists() else None
 
     def set_error(self, text: str | None) -> None:
         """Marks the run as failed, or as not failed."""
@@ -64,6 +113,105 @@ class RunPaths:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A run in a manifest.
+
+    Attributes:
+      name: of the run.
+      folder: name of the run folder, in that of the sweep.
+      swept: what distinguishes it from the others, by flag.
+      steps: of the whole training.
+    """
+
+    name: str
+    folder: str
+    swept: dict[str, Any]
+    steps: int
+
+    @classmethod
+    def of(cls, stored: Any) -> "Entry":
+        """A run as the JSON says it.
+
+        Raises:
+          ValueError: with the first field that is not as it should be.
+        """
+        if not isinstance(stored, dict):
+            raise ValueError(f"={reprlib.repr(stored)}: must be an object")
+        allowed = {
+            "name": (_is_name, "a name without slashes"),
+            "folder": (_is_name, "a name without slashes, of a folder in the sweep"),
+            "swept": (lambda value: isinstance(value, dict), "an object"),
+            "steps": (_is_steps, f"an integer in [1, {_MOST_STEPS}]"),
+        }
+        for field, (is_allowed, words) in allowed.items():
+            value = stored.get(field)
+            if not is_allowed(value):
+                raise ValueError(f".{field}={reprlib.repr(value)}: must be {words}")
+        return cls(**{field: stored[field] for field in allowed})
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What the manifest of a sweep says.
+
+    Attributes:
+      configuration: what all runs have in common, as it is stored.
+      runs: those that are described as they should be.
+      left_out: a line about each of the others.
+    """
+
+    configuration: dict[str, Any]
+    runs: list[Entry]
+    left_out: list[str]
+
+    @classmethod
+    def read(cls, workdir: str | Path) -> "Manifest":
+        """The manifest in the folder of a sweep.
+
+        Raises:
+          RunFolderError: if there is none, or nothing of it can be used.
+        """
+        workdir = Path(workdir)
+        where = f"workdir={workdir}: {_MANIFEST}"
+        try:
+            content = json.loads((workdir / _MANIFEST).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("must be an object")
+            configuration = content.get("configuration", {})
+            if not isinstance(configuration, dict):
+                raise ValueError("configuration: must be an object")
+            if not isinstance(content.get("runs"), list):
+                raise ValueError("runs: must be a list")
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunFolderError(f"{where}: {error}") from error
+        runs: dict[str, Entry] = {}
+        left_out = []
+        for number, stored in enumerate(content["runs"]):
+            try:
+                entry = Entry.of(stored)
+                if entry.name in runs:
+                    raise ValueError(f".name={entry.name!r}: stands there twice")
+                runs[entry.name] = entry
+            except ValueError as error:
+                left_out.append(f"{where}: runs[{number}]{error}")
+        return cls(configuration, list(runs.values()), left_out)
+
+    def write(self, workdir: Path) -> None:
+        """Writes the manifest, whole or not at all."""
+        content = dataclasses.asdict(self)
+        del content["left_out"]
+        write_whole(workdir / _MANIFEST, json.dumps(content, indent=2) + "\n")
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _is_steps(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MOST_STEPS
 
 
 def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
@@ -78,10 +226,18 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
       RunFolderError: if one of them cannot go there. Then nothing is written.
     """
     runs = list(runs)
-    manifest = {"configuration": dataclasses.asdict(base), "runs": []}
+    entries: dict[str, Entry] = {}
     if is_sweep(workdir):
-        manifest = read_manifest(workdir)
-        different = differences(manifest["configuration"], base)
+        manifest = Manifest.read(workdir)
+        if manifest.left_out:
+            raise RunFolderError(manifest.left_out[0])
+        entries = {entry.name: entry for entry in manifest.runs}
+        try:
+            different = differences(manifest.configuration, base)
+        except RecursionError as error:
+            raise RunFolderError(
+                f"workdir={workdir}: {_MANIFEST}: configuration: {error}"
+            ) from error
         if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a sweep with other flags (stored != asked): "
@@ -96,44 +252,38 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
             "a new folder"
         )
     for run in runs:
+        RunPaths.of(workdir, run.name).check()
         check_unused_or_same(str(workdir / run.name), run.config)
-    entries = {entry["name"]: entry for entry in manifest["runs"]}
-    entries |= {
-        run.name: {
-            "name": run.name,
-            "folder": run.name,
-            "swept": run.swept,
-            "steps": run.steps,
-        }
-        for run in runs
-    }
-    manifest["runs"] = list(entries.values())
+        entries[run.name] = Entry(run.name, run.name, run.swept, run.steps)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(workdir / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        configuration = dataclasses.asdict(base)
+        Manifest(configuration, list(entries.values()), []).write(workdir)
     except OSError as error:
         raise RunFolderError(f"workdir={workdir}: {error}") from error
 
 
 def is_sweep(workdir: str | Path) -> bool:
     """Whether a folder holds a sweep."""
-    return (Path(workdir) / "manifest.json").is_file()
-
-
-def read_manifest(workdir: str | Path) -> dict[str, Any]:
-    """The manifest of a sweep, or `RunFolderError`."""
-    path = Path(workdir) / "manifest.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"workdir={workdir}: manifest.json: {error}") from error
+    return (Path(workdir) / _MANIFEST).is_file()
 
 
 def finished_folders(workdir: str | Path) -> list[Path]:
-    """Run folders of a sweep whose trainings have come to their ends."""
+    """Run folders of a sweep whose trainings have come to their ends.
+
+    What of the sweep cannot be read is left out, with a warning.
+    """
     workdir = Path(workdir)
-    return [
-        workdir / entry["folder"]
-        for entry in read_manifest(workdir)["runs"]
-        if RunPaths.of(workdir, entry["name"]).is_finished(entry["steps"])
-    ]
+    manifest = Manifest.read(workdir)
+    finished, left_out = [], list(manifest.left_out)
+    for entry in manifest.runs:
+        paths = RunPaths(workdir / entry.folder, workdir / "jobs" / entry.name)
+        try:
+            paths.check()
+            if paths.result().get("steps", 0) >= entry.steps:
+                finished.append(paths.run)
+        except RunFolderError as error:
+            left_out.append(str(error))
+    for line in left_out:
+        logging.warning("left out: %s", line)
+    return finished

@@ -1,7 +1,7 @@
 """The page: claims and verdicts, then the accounting, of every group, in one file."""
 
 import dataclasses
-import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from experiments.report import (
     claims,
     commands,
     evidence,
+    output,
     runs,
     tables,
 )
@@ -23,9 +24,6 @@ from experiments.report.evidence import Picture
 from experiments.report.tables import Table
 from experiments.report.words import counted, minus
 from hic_jax.accounting import EnergyTable
-
-# Lists the files of a report, for the next one in the same folder.
-WRITTEN = "report_files.json"
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.
 LOOKS = {
@@ -97,13 +95,31 @@ def write(
 
     Returns:
       The path of the page.
+
+    Raises:
+      ValueError: if a file in the folder would be lost that no report made. Then
+        nothing is changed.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    output.check(out)
+    with tempfile.TemporaryDirectory() as made:
+        _make(Path(made), groups, left_out, command, energy_table)
+        output.publish(Path(made), out)
+    return out / output.PAGE
+
+
+def _make(
+    folder: Path,
+    groups: Sequence[runs.Group],
+    left_out: dict[str, str],
+    command: str,
+    energy_table: EnergyTable | None,
+) -> None:
+    """Makes the files of a report in an empty folder; see `write`."""
     judged = []
     for number, group in enumerate(groups, 1):
         prefix = f"group{number}_" if len(groups) > 1 else ""
-        topics = accounting.account(group.runs, out, prefix, energy_table)
-        judged.append((number, group, judge(group, out, prefix), topics))
+        topics = accounting.account(group.runs, folder, prefix, energy_table)
+        judged.append((number, group, judge(group, folder, prefix), topics))
     # A run may stand in several groups.
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
     rows = [claim_tables.run_row(run) for run in everything]
@@ -119,8 +135,7 @@ def write(
             )
         ),
     ]
-    tables.write(out, all_tables)
-    page = out / "report.html"
+    tables.write(folder, all_tables)
     html = _template().render(
         judged=judged,
         count=len(everything),
@@ -132,32 +147,7 @@ def write(
         drift=[line for run in everything for line in commands.drift_commands(run)],
         versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
     )
-    page.write_text(html, encoding="utf-8")
-    pictures = [
-        picture.path.name
-        for _, _, sections, topics in judged
-        for part in (*sections, *topics)
-        for picture in part.pictures
-    ]
-    _leave_only(
-        out,
-        {
-            page.name,
-            *(f"{table.name}.csv" for table in all_tables),
-            *(f"{name}.{kind}" for name in pictures for kind in ("png", "svg")),
-        },
-    )
-    return page
-
-
-def _leave_only(out: Path, written: set[str]) -> None:
-    """Takes away what only an earlier report wrote, and nothing of others."""
-    listed = out / WRITTEN
-    earlier = json.loads(listed.read_text())["files"] if listed.is_file() else []
-    for name in set(earlier) - written:
-        if Path(name).name == name:
-            (out / name).unlink(missing_ok=True)
-    listed.write_text(json.dumps({"files": sorted(written)}, indent=2) + "\n")
+    (folder / output.PAGE).write_text(html, encoding="utf-8")
 
 
 def _template() -> jinja2.Template:

@@ -146,7 +146,7 @@ def load(
             )
         logging.info("Preparing %s under %s.", name, root)
         try:
-            preparation.download_and_prepare(name, root)
+            preparation.download_and_prepare(name, reference, root)
         except DataError:
             # Of two starts at once, the second finds the place taken.
             if prepared.find(root, reference) is None:

@@ -9,8 +9,9 @@ stood in for by Python's file functions and PIL. PNG is lossless: the decoded pi
 are the same. A set that needs more of TensorFlow gets an error that says so.
 
 The stand-in is put where tfds keeps its own lazy import (a private place, read from
-tfds 4.9.10), only while a set is prepared; ``sys.modules`` never holds 'tensorflow'.
-Should a later tfds keep it elsewhere, preparing fails with that same error.
+tfds 4.9.10: it has no setting for that, nor for retries and timeouts), only while a set
+is prepared; ``sys.modules`` never holds 'tensorflow'. Should a later tfds keep it
+elsewhere, preparing fails with that same error.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import numpy as np
 
@@ -72,17 +73,27 @@ def _suggestion(wrong: str, allowed: list[str]) -> str:
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
-def download_and_prepare(name: str, data_dir: Path) -> None:
+def download_and_prepare(
+    name: str, reference: prepared.Reference, data_dir: Path
+) -> None:
     """Downloads a TFDS data set and prepares it as array_record files.
 
     A failed attempt leaves no folder that a later one would take for the data set;
     complete downloads are kept for it under ``data_dir/downloads``.
+
+    Args:
+      name: what the user asked for, for messages.
+      reference: its parts.
+      data_dir: the folder of prepared sets.
     """
     import tensorflow_datasets as tfds
 
     try:
         with _without_tensorflow(), contextlib.redirect_stdout(sys.stderr):
-            builder = tfds.builder(name, data_dir=data_dir)
+            # Not tfds.builder, which may read the set from what lies in data_dir.
+            builder = tfds.builder_cls(reference.name)(
+                data_dir=data_dir, config=reference.config, version=reference.version
+            )
             prepared.classification_keys(name, builder.info.features)
             builder.download_and_prepare(file_format="array_record")
     except DataError:
@@ -148,23 +159,30 @@ def _without_tensorflow() -> Iterator[None]:
 
     open_url = functools.partial(downloader._open_with_requests, timeout=_TIMEOUT_S)
     with contextlib.ExitStack() as stack:
-        patch = stack.enter_context
-        patch(_resolved(lazy_imports_utils.tensorflow, _TENSORFLOW))
+
+        def replace(owner, **values):
+            stack.enter_context(_replaced(vars(owner), values))
+
+        # All of tfds shares a lazy module, whose _module is what it would import.
+        replace(lazy_imports_utils.tensorflow, _module=_TENSORFLOW)
         if importlib.util.find_spec("importlib_resources") is None:
             # tfds imports this backport without depending on it.
-            backport = dataset_builder.importlib_resources
-            patch(_resolved(backport, importlib.resources))
-        patch(mock.patch.object(downloader, "MAX_RETRIES", _RETRIES))
-        patch(mock.patch.object(downloader, "_open_with_requests", open_url))
+            replace(dataset_builder.importlib_resources, _module=importlib.resources)
+        replace(downloader, MAX_RETRIES=_RETRIES, _open_with_requests=open_url)
         yield
 
 
-def _resolved(lazy_module, module) -> contextlib.AbstractContextManager:
-    """Makes a lazily imported module of tfds (``etils.epy``) stand for ``module``.
-
-    All of tfds shares the one lazy module, whose ``_module`` is what it would import.
-    """
-    return mock.patch.dict(vars(lazy_module), {"_module": module})
+@contextlib.contextmanager
+def _replaced(names: dict[str, Any], values: dict[str, Any]) -> Iterator[None]:
+    """Gives names other values, and in the end those that they had, if any."""
+    before = {name: names[name] for name in values if name in names}
+    names.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            names.pop(name, None)
+        names.update(before)
 
 
 def _reason(name: str, error: BaseException) -> str:

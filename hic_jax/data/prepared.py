@@ -21,13 +21,32 @@ from tqdm import auto as tqdm
 
 from hic_jax.data.errors import DataError
 
+_CONFIG = re.compile(r"\w[\w\-.]*")
 _NAME = re.compile(
-    r"(?P<name>[\w\-]+)(/(?P<config>\w[\w\-.]*))?(:(?P<version>\d+\.\d+\.\d+))?"
+    rf"(?P<name>[\w\-]+)(/(?P<config>{_CONFIG.pattern}))?"
+    r"(:(?P<version>\d+\.\d+\.\d+))?"
 )
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+# What a set may have beside its images and labels, by the names in features.json.
+FEATURES = frozenset(
+    f"tensorflow_datasets.core.features.{name}"
+    for name in (
+        "bounding_boxes.BBoxFeature",
+        "class_label_feature.ClassLabel",
+        "feature.Tensor",  # An earlier name of the tensor.
+        "features_dict.FeaturesDict",
+        "image_feature.Image",
+        "labeled_image.LabeledImage",
+        "scalar.Scalar",
+        "sequence_feature.Sequence",
+        "tensor_feature.Tensor",
+        "text_feature.Text",
+    )
+)
 # Images decoded at a time. One thread: tfds parses records in Python, and a second
 # thread did not measurably shorten the 12 s of 60,000 CIFAR images on two cores.
 _CHUNK = 500
+_LAYOUT = 2  # of the cached files: one of another layout has another fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +105,7 @@ def fingerprint(folder: Path) -> str:
     path, and the size and time of every file, so that a set prepared anew in the same
     place counts as another copy too.
     """
-    digest = hashlib.sha256(str(folder.resolve()).encode())
+    digest = hashlib.sha256(f"{_LAYOUT} {folder.resolve()}".encode())
     for path in sorted(folder.iterdir()):
         stat = path.stat()
         digest.update(f"\n{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -110,6 +129,7 @@ def decode(name: str, folder: Path, target: Path) -> int:
     import tensorflow_datasets as tfds
 
     with _readable(name, folder):
+        check_features(name, folder)
         builder = tfds.builder_from_directory(folder)
         image_key, label_key = classification_keys(name, builder.info.features)
         num_classes = builder.info.features[label_key].num_classes or 0
@@ -126,6 +146,44 @@ def decode(name: str, folder: Path, target: Path) -> int:
             )
             _write_split(name, examples, len(source), num_classes, target / part)
     return num_classes
+
+
+def check_features(name: str, folder: Path) -> None:
+    """Raises unless ``features.json`` names classes of `FEATURES` alone.
+
+    TFDS imports the module of any class that is named there, and so runs what may have
+    come with the data. To be asked before TFDS sees the folder.
+
+    Args:
+      name: what the user asked for, for messages.
+      folder: the prepared set.
+    """
+    path = folder / "features.json"
+    for class_name in _class_names(path.read_text(encoding="utf-8")):
+        if class_name not in FEATURES:
+            raise DataError(
+                f"--dataset={name!r}: {str(path)!r} names the class {class_name!r}; "
+                f"must be one of {', '.join(sorted(FEATURES))}"
+            )
+
+
+def _class_names(content: Any) -> Iterator[str]:
+    """Whatever TFDS may take for the name of a class.
+
+    It knows two forms of the file, both of which may hold JSON in strings.
+    """
+    if isinstance(content, str):
+        try:
+            content = json.loads(content)
+        except ValueError:
+            return
+    if isinstance(content, dict):
+        for key in ("type", "pythonClassName", "python_class_name"):
+            if isinstance(content.get(key), str):
+                yield content[key]
+        content = list(content.values())
+    for part in content if isinstance(content, list) else ():
+        yield from _class_names(part)
 
 
 def classification_keys(name: str, features: Any) -> tuple[str, str]:
@@ -172,11 +230,16 @@ def _readable(name: str, folder: Path) -> Iterator[None]:
 
 def _default_config(folder: Path) -> str | None:
     """The config TFDS means when only the set is named; None for sets without."""
-    try:
-        metadata = json.loads((folder / ".config" / "metadata.json").read_text())
-    except (OSError, ValueError):
+    path = folder / ".config" / "metadata.json"
+    if not path.is_file():
         return None
-    return metadata.get("default_config_name")
+    try:
+        config = dict(json.loads(path.read_text())).get("default_config_name")
+        if config and not _CONFIG.fullmatch(config):
+            raise ValueError("must be letters, digits and any of _-.")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{str(path)!r}: default_config_name: {error}") from error
+    return config or None
 
 
 def _splits(name: str, available: Any) -> dict[str, str]:

@@ -201,34 +201,51 @@ def test_preparing_never_imports_tensorflow(tiny):
     assert vars(lazy_imports_utils.tensorflow).get("_module") is None
 
 
+def _flip_last_byte(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def _relabel(path):
+    """Another class of the four for one image, in the same form."""
+    labels = np.load(path)
+    labels[0] = (labels[0] + 1) % 4
+    np.save(path, labels)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda cache: (cache / "train_images.npy").unlink(),
         lambda cache: os.truncate(cache / "train_images.npy", 300),
         lambda cache: os.truncate(cache / "test_labels.npy", 0),
-        lambda cache: os.truncate(cache / "manifest.json", 20),
-        lambda cache: (cache / "manifest.json").write_text("[]"),
+        lambda cache: os.truncate(cache / "SHA256SUMS", 20),
+        lambda cache: (cache / "SHA256SUMS").write_bytes(b"\xff\n"),
         lambda cache: np.save(cache / "test_labels.npy", np.zeros(3, np.int32)),
+        lambda cache: _flip_last_byte(cache / "train_images.npy"),
+        lambda cache: _relabel(cache / "train_labels.npy"),
+        lambda cache: np.save(cache / "num_classes.npy", 5),
     ],
-    ids=["missing", "truncated", "empty", "half manifest", "wrong manifest", "shape"],
-)
-def test_broken_cache_is_rebuilt(tiny, damage):
+    ids=[
+        "missing", "truncated", "empty", "half of the sums", "no sums", "shape",
+        "pixel", "label", "classes",
+    ],
+)  # fmt: skip
+def test_broken_cache_is_rebuilt(tiny, damage, caplog):
     folders, examples = tiny
     data.load("hic_tiny", **folders)
     damage(_the_cache(folders))
+    caplog.clear()
     dataset = data.load("hic_tiny", **folders)
+    assert "is broken" in caplog.text
     _assert_holds(dataset, examples)
+    assert dataset.num_classes == 4
     assert not list(folders["cache_dir"].glob(".*"))
 
 
 def test_interrupted_decoding_leaves_no_cache(tmp_path):
-    def interrupted(target):
-        np.save(target / "train_images.npy", np.zeros(1))
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        array_cache.fetch(tmp_path / "cache" / "set", interrupted)
+        array_cache.fetch(tmp_path / "cache" / "set", _interrupted)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -253,18 +270,72 @@ def test_two_starts_at_once_share_one_cache(tmp_path):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["set"]
 
 
-def test_leftovers_of_killed_starts_are_removed(tmp_path):
-    def decode(target):
-        for name in array_cache.ARRAYS:
-            np.save(target / f"{name}.npy", np.arange(5))
-        return 1
+def _decode(target):
+    for name in array_cache.ARRAYS:
+        np.save(target / f"{name}.npy", np.arange(5))
+    return 1
 
-    old, recent = tmp_path / ".set.old", tmp_path / ".set.recent"
-    for path in (old, recent):
-        path.mkdir()
+
+def test_leftovers_of_killed_starts_are_removed(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(array_cache, "_remove", lambda folder: None)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                array_cache.fetch(tmp_path / "set", _interrupted)
+    old, recent = tmp_path.iterdir()
     os.utime(old, (0, 0))
-    array_cache.fetch(tmp_path / "set", decode)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".set.recent", "set"]
+    array_cache.fetch(tmp_path / "set", _decode)
+    assert set(tmp_path.iterdir()) == {recent, tmp_path / "set"}
+
+
+def _interrupted(target):
+    np.save(target / "train_images.npy", np.zeros(1))
+    raise KeyboardInterrupt
+
+
+def test_nothing_is_removed_that_is_not_of_the_cache(tmp_path):
+    """In a home folder: old folders of others, and such as look like a cache's."""
+    marker = "MADE_BY_HIC_JAX"
+    others = [
+        ".ssh/id", ".git/HEAD", ".set.old/train_images.npy", ".config/a/b",
+        ".hic_jax-decoding-mine/train_images.npy",  # Without the marker.
+        f".hic_jax-decoding-also/{marker}", ".hic_jax-decoding-also/thesis.tex",
+        f"elsewhere/{marker}", "elsewhere/train_images.npy",
+    ]  # fmt: skip
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".hic_jax-decoding-link").symlink_to(tmp_path / "elsewhere")
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0), follow_symlinks=False)
+    array_cache.fetch(tmp_path / "set", _decode)
+    assert all((tmp_path / name).read_text() == "mine" for name in others)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_has_the_name_of_a_cache_is_not_replaced(tmp_path, kind):
+    folder, mine = tmp_path / "cache" / "set", tmp_path / "mine"
+    folder.parent.mkdir()
+    if kind == "folder":
+        folder.mkdir()
+        (folder / "thesis.tex").write_text("mine")
+    elif kind == "file":
+        folder.write_text("mine")
+    else:
+        mine.mkdir()
+        folder.symlink_to(mine)
+
+    def decode(target):
+        raise AssertionError("refused before anything is decoded")
+
+    with pytest.raises(data.DataError, match=r"cache_dir='.*/cache': set in it is no "):
+        array_cache.fetch(folder, decode)
+    if kind == "folder":
+        assert (folder / "thesis.tex").read_text() == "mine"
+    elif kind == "file":
+        assert folder.read_text() == "mine"
+    else:
+        assert folder.is_symlink() and list(mine.iterdir()) == []
 
 
 def test_two_copies_never_share_a_cache(tmp_path):
@@ -431,6 +502,83 @@ def test_damaged_copy(folders):
     record.write_bytes(b"")
     with pytest.raises(data.DataError, match=r"'hic_damaged'.*cannot be read"):
         data.load("hic_damaged", **folders)
+
+
+@pytest.fixture
+def code_on_the_path(tmp_path, monkeypatch):
+    """A module that came with the data, and whether it has run."""
+    ran = tmp_path / "ran"
+    (tmp_path / "hic_came_along.py").write_text(
+        f"open({str(ran)!r}, 'w').close()\nclass Feature: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return ran
+
+
+CAME_ALONG = "hic_came_along.Feature"
+# Where TFDS looks for a class: at the top, in a dict of features, in a sequence, in the
+# form of its earlier versions, and in JSON that is a string.
+NAMED = {
+    "top": {"pythonClassName": CAME_ALONG},
+    "proto name": {"python_class_name": CAME_ALONG},
+    "nested": {"featuresDict": {"features": {"x": {"pythonClassName": CAME_ALONG}}}},
+    "in a sequence": {"sequence": {"feature": {"pythonClassName": CAME_ALONG}}},
+    "earlier form": {"type": CAME_ALONG, "content": {}},
+    "earlier form, nested": {"content": {"x": {"type": CAME_ALONG, "content": {}}}},
+    "in a string": {
+        "jsonFeature": {"json": json.dumps({"x": {"type": CAME_ALONG, "content": {}}})}
+    },
+    "in a string of the earlier form": {
+        "content": json.dumps({"features": {"x": {"pythonClassName": CAME_ALONG}}})
+    },
+}
+
+
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+def test_code_that_came_with_the_data_is_not_run(
+    tiny, tmp_path, code_on_the_path, named
+):
+    folders, _ = tiny
+    shutil.copytree(folders["data_dir"], tmp_path / "tfds")
+    (path,) = (tmp_path / "tfds").glob("hic_tiny/1.0.0/features.json")
+    whole = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+    key = "type" if "content" in named else "pythonClassName"
+    path.write_text(json.dumps({key: whole} | named))
+    with pytest.raises(
+        data.DataError, match=r"features\.json' names the class 'hic_came_along\.Fea"
+    ):
+        data.load("hic_tiny", tmp_path / "tfds", tmp_path / "cache")
+    assert not code_on_the_path.exists()
+    assert "hic_came_along" not in sys.modules
+
+
+def test_the_features_that_are_allowed_are_those_of_tfds():
+    for name in prepared.FEATURES:
+        cls = tfds.features.FeatureConnector.cls_from_name(name)
+        assert getattr(tfds.features, cls.__name__) is cls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"default_config_name": "../../elsewhere"}',
+        '{"default_config_name": "/elsewhere"}',
+        '{"default_config_name": ["a"]}',
+        "[1]",
+        "{",
+        "[" * 100_000,
+    ],
+    ids=["above", "absolute", "list", "no object", "no JSON", "nested"],
+)
+def test_a_default_config_is_the_name_of_a_folder_inside(tmp_path, text):
+    elsewhere = tmp_path / "elsewhere" / "1.0.0"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "dataset_info.json").touch()
+    path = tmp_path / "tfds" / "hic_tiny" / ".config" / "metadata.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(data.DataError, match=r"metadata\.json': default_config_name: "):
+        data.load("hic_tiny", tmp_path / "tfds", tmp_path / "cache")
 
 
 def test_unwritable_cache(tiny, tmp_path):

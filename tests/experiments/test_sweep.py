@@ -166,16 +166,19 @@ def test_mistakes_are_refused_before_anything_is_written(
 # ---- folders
 
 
+def _base():
+    return config.from_flags(algorithm="hic", width=1.0, seed=0)
+
+
 def _prepare(path, runs):
-    base = config.from_flags(algorithm="hic", width=1.0, seed=0)
-    sweep_folder.prepare(path, base, runs)
-    return sweep_folder.read_manifest(path)
+    sweep_folder.prepare(path, _base(), runs)
+    return sweep_folder.Manifest.read(path)
 
 
 def test_the_manifest_names_every_run(tmp_path, runs):
     asked = runs("--algorithms=fp32,hic", "--grid=lsb_bits=5")
-    entries = _prepare(tmp_path, asked)["runs"]
-    assert entries == [
+    _prepare(tmp_path, asked)
+    assert json.loads((tmp_path / "manifest.json").read_text())["runs"] == [
         {
             "name": "fp32-width1-seed0",
             "folder": "fp32-width1-seed0",
@@ -193,8 +196,8 @@ def test_the_manifest_names_every_run(tmp_path, runs):
 
 def test_a_manifest_grows(tmp_path, runs):
     _prepare(tmp_path, runs("--widths=0.5,1"))
-    entries = _prepare(tmp_path, runs("--widths=1,2", "--seeds=2"))["runs"]
-    assert [entry["name"] for entry in entries] == [
+    entries = _prepare(tmp_path, runs("--widths=1,2", "--seeds=2")).runs
+    assert [entry.name for entry in entries] == [
         "hic-width0.5-seed0",
         "hic-width1-seed0",
         "hic-width2-seed0",
@@ -207,7 +210,7 @@ def test_other_flags_for_the_same_sweep_are_refused(tmp_path, runs):
     before = _prepare(tmp_path, runs("--widths=0.5"))
     with pytest.raises(RunFolderError, match=r"other flags.*train\.momentum: 0\.9 != "):
         _prepare(tmp_path, runs("--widths=1", "--momentum=0.5"))
-    assert sweep_folder.read_manifest(tmp_path) == before
+    assert sweep_folder.Manifest.read(tmp_path) == before
 
 
 def test_a_folder_with_another_run_is_refused_before_any_training(tmp_path, runs):
@@ -218,7 +221,7 @@ def test_a_folder_with_another_run_is_refused_before_any_training(tmp_path, runs
     (folder / "config.json").write_text(asked[0].config.to_json())
     with pytest.raises(RunFolderError, match=r"train\.width: 0\.5 != 1\.0"):
         _prepare(tmp_path / "sweep", asked)
-    assert len(sweep_folder.read_manifest(tmp_path / "sweep")["runs"]) == 1
+    assert len(sweep_folder.Manifest.read(tmp_path / "sweep").runs) == 1
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path, runs):
@@ -229,6 +232,128 @@ def test_a_folder_of_something_else_is_refused(tmp_path, runs):
         _prepare(tmp_path / "thesis.tex", runs())
 
 
+ENTRY = {"name": "a", "folder": "a", "swept": {}, "steps": STEPS}
+MANIFESTS = {
+    "no JSON": (b"{", r"Expecting property name"),
+    "no UTF-8": (b'{"runs": ["\xff"]}', r"can't decode"),
+    "a list": (b"[]", r"must be an object"),
+    "nested": (b"[" * 100_000, r"recursion"),
+    "a number of 5000 digits": (b'{"runs": %s}' % (b"9" * 5000), r"4300"),
+    "no runs": (b'{"configuration": {}}', r"runs: must be a list"),
+    "null runs": (b'{"runs": null}', r"runs: must be a list"),
+    "a configuration of none": (b'{"configuration": 3, "runs": []}', r"configuration:"),
+}
+
+
+@pytest.mark.parametrize(("content", "error"), MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_is_none_is_one_error(tmp_path, runs, content, error):
+    (tmp_path / "manifest.json").write_bytes(content)
+    for read in (
+        lambda: sweep_folder.finished_folders(tmp_path),
+        lambda: _prepare(tmp_path, runs()),
+    ):
+        with pytest.raises(RunFolderError, match=error) as raised:
+            read()
+        message = str(raised.value)
+        assert message.startswith(f"workdir={tmp_path}: manifest.json: ")
+        assert "\n" not in message and len(message) < len(str(tmp_path)) + 200
+
+
+ENTRIES = {
+    "above": ({"folder": "../mine"}, r"folder='\.\./mine': must be a name without"),
+    "absolute": ({"folder": "/tmp/mine"}, r"folder='/tmp/mine': "),
+    "deeper": ({"folder": "a/../../mine"}, r"folder='a/\.\./\.\./mine': "),
+    "the folder above": ({"folder": ".."}, r"folder='\.\.': "),
+    "the sweep itself": ({"folder": "."}, r"folder='\.': "),
+    "nothing": ({"folder": ""}, r"folder='': "),
+    "a zero byte": ({"folder": "a\0"}, r"folder='a\\x00': "),
+    "half a character": ({"folder": "\ud800"}, r"folder='\\ud800': "),
+    "null folder": ({"folder": None}, r"folder=None: "),
+    "a name above": ({"name": "../mine"}, r"name='\.\./mine': "),
+    "a name in lines": ({"name": "a\nb"}, r"name='a\\nb': "),
+    "a name of a number": ({"name": 3}, r"name=3: "),
+    "null steps": ({"steps": None}, r"steps=None: must be an integer in \[1, "),
+    "true steps": ({"steps": True}, r"steps=True: "),
+    "no steps": ({"steps": 0}, r"steps=0: "),
+    "half a step": ({"steps": 6.5}, r"steps=6\.5: "),
+    "endless": ({"steps": float("inf")}, r"steps=inf: "),
+    "400 digits": ({"steps": 10**400}, r"steps=10{10,20}\.\.\.0{10,20}: "),
+    "words swept": ({"swept": "lsb_bits"}, r"swept='lsb_bits': must be an object"),
+    "twice": ({"name": "done"}, r"name='done': stands there twice"),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), ENTRIES.values(), ids=ENTRIES)
+def test_an_entry_that_is_none_is_left_out_and_said(
+    tmp_path, runs, caplog, fields, error
+):
+    done = ENTRY | {"name": "done", "folder": "done"}
+    workdir = tmp_path / "sweep"
+    for name in ("sweep/done", "sweep/a", "mine"):
+        _finish(RunPaths.of(tmp_path, name))
+    content = json.dumps({"runs": [done, ENTRY | fields]})
+    (workdir / "manifest.json").write_text(content)
+    assert sweep_folder.finished_folders(workdir) == [workdir / "done"]
+    where = rf"left out: workdir={workdir}: manifest\.json: runs\[1\]\.{error}"
+    assert re.search(where, caplog.text), caplog.text
+    # A sweep would lose it.
+    with pytest.raises(RunFolderError, match=rf"runs\[1\]\.{error}"):
+        _prepare(workdir, runs())
+    assert (workdir / "manifest.json").read_text() == content
+
+
+def test_an_entry_that_is_no_object_is_left_out(tmp_path, caplog):
+    _finish(RunPaths.of(tmp_path, "a"))
+    for other in (None, 7, "a", ["a"]):
+        content = json.dumps({"runs": [other, ENTRY]})
+        (tmp_path / "manifest.json").write_text(content)
+        assert sweep_folder.finished_folders(tmp_path) == [tmp_path / "a"]
+        assert f"runs[0]={other!r}: must be an object" in caplog.text
+
+
+@pytest.mark.parametrize("link", ["hic-width1-seed0", "jobs", "jobs/hic-width1-seed0"])
+def test_a_link_does_not_lead_a_sweep_out_of_its_folder(tmp_path, runs, caplog, link):
+    (run,) = runs()
+    workdir, mine = tmp_path / "sweep", tmp_path / "mine"
+    (workdir / link).parent.mkdir(parents=True)
+    manifest = {"configuration": {}, "runs": [ENTRY | {"name": run.name}]}
+    (workdir / "manifest.json").write_text(
+        json.dumps(manifest | {"configuration": dataclasses.asdict(_base())})
+    )
+    mine.mkdir()
+    (workdir / link).symlink_to(mine)
+    with pytest.raises(RunFolderError, match=f"workdir={workdir}: {link} in it is a l"):
+        _prepare(workdir, [run])
+    assert sweep_folder.finished_folders(workdir) == []
+    assert list(mine.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "null", "[" * 100_000, '{"steps": "6"}', '{"steps": 1e999}',
+        '{"steps": NaN}', f'{{"steps": 6, "test_accuracy": {10**400}}}',
+        '{"steps": 6, "test_accuracy": null, "inference_bits": 16000}',
+    ],
+)  # fmt: skip
+def test_a_summary_that_is_none_is_told_and_the_others_are_read(tmp_path, caplog, text):
+    entries = [ENTRY | {"name": name, "folder": name} for name in "ab"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"runs": entries}))
+    for entry in entries:
+        _finish(RunPaths.of(tmp_path, entry["name"]))
+    (tmp_path / "a" / "summary.json").write_text(text)
+    assert sweep_folder.finished_folders(tmp_path) == [tmp_path / "b"]
+    assert f"left out: workdir={tmp_path / 'a'}: summary.json: " in caplog.text
+    assert not RunPaths.of(tmp_path, "a").is_finished(STEPS)
+
+
+def test_a_summary_that_lacks_its_accuracy_is_of_no_end(tmp_path):
+    paths = RunPaths.of(tmp_path, "a")
+    paths.run.mkdir()
+    (paths.run / "summary.json").write_text('{"steps": 6, "inference_bits": 16000}')
+    assert paths.result() == {} and not paths.is_finished(STEPS)
+
+
 def test_how_far_a_run_is(tmp_path, runs):
     (run,) = runs()
     paths = RunPaths.of(tmp_path, run.name)
@@ -237,6 +362,9 @@ def test_how_far_a_run_is(tmp_path, runs):
     assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
     (paths.run / "metrics.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"ste')
     assert sweep.state(tmp_path, run, {run.name}) == f"step 4/{STEPS}"
+    for line in (b"[]\n", b'{"step": 1e999}\n', b"\xff\n", b"\n", b"[" * 9999 + b"\n"):
+        (tmp_path / run.name / "metrics.jsonl").write_bytes(line)
+        assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
     paths.set_error("Traceback\nTrainingDiverged: step 5")
     assert sweep.state(tmp_path, run, ()) == "failed"
     _finish(paths)
@@ -355,6 +483,39 @@ def test_a_job_that_ends_without_a_result_has_failed(trainings):
     assert _follow(FakePool(), trainings) == ["b"]
     assert trainings[1].is_finished()
     assert trainings[1].paths.error() is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", "input()"],
+        ["cat", "-"],
+        [sys.executable, "-c", "input()", "-m", "submitit.local._local"],
+        ["sh", "-c", "read line", "-m", "submitit.core._submit"],
+        [sys.executable, "-c", "input()", "-m", "experiments.train"],
+    ],
+    ids=["python", "cat", "an argument", "sh", "another module"],
+)
+def test_what_else_has_to_do_with_a_folder_is_no_job(tmp_path, command):
+    process = subprocess.Popen([*command, str(tmp_path)], stdin=subprocess.PIPE)
+    try:
+        pool = pools.Local([tmp_path])
+        assert pool.alive() == set()
+        pool.stop()
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_lock_is_no_link(trainings, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    trainings[0].paths.job.mkdir(parents=True)
+    (trainings[0].paths.job / "lock").symlink_to(mine)
+    with pytest.raises(OSError, match="lock"):
+        trainings[0].train()
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -680,10 +841,10 @@ def test_what_is_finished_stays_and_the_grid_grows(
     assert "error: 1 of 3 runs failed" in message
     assert "fp32-width1-seed2: " in message and "step 3: the loss is nan" in message
     assert re.search(r"\+- .*failed", capsys.readouterr().out)
-    entries = sweep_folder.read_manifest(alone.path)["runs"]
+    entries = sweep_folder.Manifest.read(alone.path).runs
     assert len(entries) == 4
     finished = [path.name for path in sweep_folder.finished_folders(alone.path)]
-    assert finished == [entry["name"] for entry in entries][:3]
+    assert finished == [entry.name for entry in entries][:3]
 
 
 def test_seeds_trained_at_once_are_runs_like_any_other(tmp_path, parse, capsys):
@@ -730,7 +891,6 @@ def test_processes_of_submitit_and_one_that_was_left(
 
 
 def _prepare_around(path, run):
-    base = config.from_flags(algorithm="hic", width=1.0, seed=0)
     (path / "manifest.json").write_text(
-        json.dumps({"configuration": dataclasses.asdict(base), "runs": []})
+        json.dumps({"configuration": dataclasses.asdict(_base()), "runs": []})
     )

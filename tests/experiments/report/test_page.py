@@ -406,6 +406,17 @@ def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):
             delattr(flags.FLAGS, name)
 
 
+def test_a_page_of_others_is_one_error_before_anything_is_drawn(tmp_path, monkeypatch):
+    folder = _sweep(tmp_path / "all") / "fp32-width0.5-seed0"
+    mine = tmp_path / "out" / "report.html"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    monkeypatch.setattr(page, "_make", None)
+    with pytest.raises(ValueError, match=r"report\.html was not written by a report"):
+        launcher.report([str(folder)], str(tmp_path / "out"))
+    assert mine.read_text() == "mine"
+
+
 def test_numbers_have_their_places():
     row = {"interval_low": -1.234, "interval_high": 5.0}
     assert tables.interval(row) == "−1.23 to 5.00"
