@@ -1,6 +1,6 @@
 """hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
 
-from hic_jax import accounting, crossbar, pcm
+from hic_jax import accounting, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
 from hic_jax.spec import HICSpec
@@ -32,6 +32,7 @@ __all__ = [
     "accounting",
     "age",
     "analog_labels",
+    "compensation",
     "crossbar",
     "deploy",
     "drift",

@@ -10,7 +10,7 @@ import pytest
 
 import hic_jax
 from hic_jax import inference
-from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.compensations import COMPENSATIONS
 from hic_jax.training.evaluation import correct_answers
 from tests.small_network import CLASSES, IMAGES, Net, network_of, random_images
 
