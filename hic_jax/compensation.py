@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import checks
-from hic_jax.weights import read, read_params
+from hic_jax.weights import is_analog, read, read_params
 
 # AdaBS as published keeps 0.015 of the old running statistics.
 ADABS_KEPT = 0.015
@@ -30,16 +30,20 @@ def column_currents(weights: Any, *, key: jax.Array | None = None) -> Any:
     is the sum of what a read of the weights finds.
 
     Args:
-      weights: pytree of weights on devices; the last axis of a kernel is the columns.
+      weights: pytree of weights on devices, which know their rows and columns
+        (`hic_jax.KernelAxes`).
       key: draws the read noise; without one the read is exact.
 
     Returns:
-      The same tree with (columns,) float32, in units of weight.
+      The same tree with float32 in units of weight: the shape of the weights, but for
+      their rows, of which 1 is left.
     """
-    return jax.tree.map(
-        lambda w: jnp.sum(jnp.abs(w), axis=tuple(range(w.ndim - 1))),
-        read(weights, key=key),
-    )
+
+    def currents(weight, held):
+        rows = weight.axes.rows(held.ndim)
+        return jnp.sum(jnp.abs(held), axis=rows, keepdims=True)
+
+    return jax.tree.map(currents, weights, read(weights, key=key), is_leaf=is_analog)
 
 
 def gains(
@@ -47,8 +51,8 @@ def gains(
 ) -> Any:
     r"""Drift compensation by digital gains on the outputs of analog layers.
 
-    With one for each layer it is global drift compensation (GDC); with one for each
-    column the sums go over the rows i alone:
+    With one for each layer, or each part of a stack of layers, it is global drift
+    compensation (GDC); with one for each column the sums go over the rows i alone:
 
     .. math::
       \alpha = \sum_{ij} |W_{ij}(t_{ref})| / \sum_{ij} |W_{ij}(t)|
@@ -60,7 +64,8 @@ def gains(
       key: draws the read noise now; without one the read is exact.
 
     Returns:
-      The same tree with () or (columns,) float32, 1 where there is no current.
+      The same tree with float32, broadcastable to the weights: rows are of size 1, and
+      so are columns with one gain for each layer. It is 1 where there is no current.
       `with_gains` puts them into parameters.
 
     Raises:
@@ -80,19 +85,23 @@ def gains(
       >>> reference = compensation.column_currents(weights, key=new)
       >>> aged = hic_jax.drift(weights, hic_jax.YEAR)
       >>> gains = compensation.gains(aged, reference, key=later)
-      >>> print(f"{gains['kernel']:.1f}")  # (1 year / 38.6 s) ** 0.04
+      >>> print(f"{gains['kernel'].item():.1f}")  # (1 year / 38.6 s) ** 0.04
       1.7
       >>> params = hic_jax.read_params(params, aged, key=now)
       >>> params = compensation.with_gains(params, gains)
     """
     checks.one_of("per", per, PER)
 
-    def gain(before, now):
+    def gain(weight, before, now):
         if per == "layer":
-            before, now = jnp.sum(before), jnp.sum(now)
+            before, now = (
+                jnp.sum(x, axis=weight.axes.columns, keepdims=True)
+                for x in (before, now)
+            )
         return jnp.where(now > 0, before / jnp.where(now > 0, now, 1.0), 1.0)
 
-    return jax.tree.map(gain, reference, column_currents(weights, key=key))
+    now = column_currents(weights, key=key)
+    return jax.tree.map(gain, weights, reference, now, is_leaf=is_analog)
 
 
 def with_gains(params: Any, gains: Any) -> Any:

@@ -128,6 +128,9 @@ class HybridWeight(AnalogWeight):
 # Parts of a tensor that differ more than this in size cannot share a scale: the smaller
 # ones would lie below a SET step.
 LARGEST_SPREAD = 4.0
+# Streams of their own: one key may be given to a read and to a drift.
+_READ, _CHIP = 0, 1
+
 TINY = 1e-30  # Weights below count as zero: their scale would overflow float32.
 
 
@@ -262,7 +265,8 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
     leaves, treedef = _flatten(weights)
     normal = [None] * len(leaves)
     if key is not None:
-        normal = packing.normals(key, [w.read_shape for w in leaves])
+        read_key = jax.random.fold_in(key, _READ)
+        normal = packing.normals(read_key, [w.read_shape for w in leaves])
     return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
 
 
@@ -314,7 +318,8 @@ def drift(
     checks.seconds(seconds)
     leaves, treedef = _flatten(weights)
     if key is not None:
-        normal = packing.normals(key, [w.chip_shape for w in leaves])
+        chip_key = jax.random.fold_in(key, _CHIP)
+        normal = packing.normals(chip_key, [w.chip_shape for w in leaves])
         leaves = [w.on_another_chip(z) for z, w in zip(normal, leaves, strict=True)]
     seconds = jnp.asarray(seconds, jnp.float32)
     return treedef.unflatten([w.replace(time=w.time + seconds) for w in leaves])

@@ -27,7 +27,7 @@ class Network:
       weights: `hybrid_weights` of the analog leaves, or what `hic_jax.deploy` made of
         them; None if all are digital.
       gains: digital factors on the outputs of analog layers, before the bias: a tree
-        like ``weights``, () or (columns,) float32 each; None if there are none.
+        like ``weights``, float32, broadcastable to them; None if there are none.
     """
 
     params: Any
