@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import optax
 
+from hic_jax.packing import path_name
 from hic_jax.weights import HybridWeight, is_analog, is_hybrid
 
 
@@ -23,8 +24,3 @@ def hybrid_tensors(weights: Any) -> dict[str, HybridWeight]:
             "that were trained"
         )
     return {path_name(path): leaf for path, leaf in leaves if is_hybrid(leaf)}
-
-
-def path_name(path: tuple) -> str:
-    """The name of a leaf, as ``stage1_block1/conv1/kernel``."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")

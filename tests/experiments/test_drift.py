@@ -21,7 +21,7 @@ from experiments.setup import Experiment
 from experiments.stored import read_config
 from experiments.train import train
 from hic_jax import inference
-from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.compensations import COMPENSATIONS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 

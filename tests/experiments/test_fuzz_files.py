@@ -22,8 +22,7 @@ from experiments.train import train
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 JSON_FILES = ("config.json", "summary.json", "metrics.jsonl")
-EXAMPLES = settings(
-    max_examples=110,
+USUAL = settings(
     deadline=None,
     derandomize=True,
     database=None,
@@ -163,7 +162,7 @@ def _check_readers(run, name, content):
 
 
 @pytest.mark.parametrize("by_field", [False, True], ids=["bytes", "fields"])
-@EXAMPLES
+@settings(USUAL, max_examples=120)
 @given(data=st.data())
 def test_damaged_files_of_a_run(run, by_field, data):
     name, content = data.draw(damage(run, by_field))
@@ -178,7 +177,7 @@ def unsaved():
         yield
 
 
-@EXAMPLES
+@settings(USUAL, max_examples=70)  # Figures take long.
 @given(data=st.data())
 def test_a_damaged_run_is_reported_or_left_out(run, unsaved, tmp_path, data):
     name, content = data.draw(damage(run, data.draw(st.booleans())))

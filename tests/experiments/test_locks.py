@@ -31,7 +31,7 @@ sys.stdin.read()
 _UPDATE = """
 import sys
 from experiments.run_folder import RunFolder, RunFolderError
-folder, left = RunFolder.read(sys.argv[1]), [sys.argv[2] + str(i) for i in range(20)]
+folder, left = RunFolder.read(sys.argv[1]), [sys.argv[2] + str(i) for i in range(8)]
 while left:
     try:
         folder.update_summary(**{left[0]: 1})
@@ -116,7 +116,7 @@ def test_no_update_of_two_writers_is_lost(run):
     writers = [_python(_UPDATE, path, name) for name in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
     fields = json.loads((path / "summary.json").read_text())
-    assert set(fields) == {f"{name}{i}" for name in "ab" for i in range(20)}
+    assert set(fields) == {f"{name}{i}" for name in "ab" for i in range(8)}
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything(run, monkeypatch):
