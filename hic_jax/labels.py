@@ -101,7 +101,7 @@ def _below(digital: Sequence[str], names: Sequence[str]) -> set[str]:
 def _multiplied(params: Any, model: Callable[..., Any], inputs: Any) -> set[str]:
     """Leaves that are weights of a product with the inputs, and no tables."""
     if not isinstance(inputs, list | tuple):
-        raise ValueError(f"inputs={inputs!r}: must be a list or a tuple of the inputs")
+        raise ValueError(f"inputs={type(inputs).__name__}: must be a list or a tuple")
     # Optax asks with updates, too, which may be tracers.
     params = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params
