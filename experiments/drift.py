@@ -25,8 +25,8 @@ from experiments.run_folder import (
 )
 from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
-from hic_jax.compensation import COMPENSATIONS
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
+from hic_jax.training.compensations import COMPENSATIONS
 from hic_jax.training.evaluation import Network
 
 
@@ -51,7 +51,7 @@ def read_over_time(
       workdir: run folder with a checkpoint.
       times: seconds after training, or after programming.
       chips: how many.
-      compensations: of `hic_jax.compensation.COMPENSATIONS`.
+      compensations: of `hic_jax.training.compensations.COMPENSATIONS`.
       deploy: devices of fresh inference chips, of `pcm.PROGRAMMED_PRESETS`; empty
         reads the devices as trained.
       without: of `inference.OF_READING`.

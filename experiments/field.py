@@ -27,7 +27,7 @@ from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_sa
 from experiments.setup import Experiment
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
-from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
+from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
 from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.state import TrainState, find_hic
 

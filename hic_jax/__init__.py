@@ -1,8 +1,9 @@
 """hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
 
-from hic_jax import accounting, crossbar, pcm
+from hic_jax import accounting, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
+from hic_jax.kernel_axes import KernelAxes
 from hic_jax.spec import HICSpec
 from hic_jax.transform import HICState, age, analog_labels, hic, hybrid_weights
 from hic_jax.weights import (
@@ -29,9 +30,11 @@ __all__ = [
     "HICSpec",
     "HICState",
     "HybridWeight",
+    "KernelAxes",
     "accounting",
     "age",
     "analog_labels",
+    "compensation",
     "crossbar",
     "deploy",
     "drift",

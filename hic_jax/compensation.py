@@ -1,42 +1,26 @@
-"""Compensations of drift: what a chip may do without writing a device.
+"""Compensations of drift for any model: what it may do without writing a device.
 
-Each is a function (key, model, network, reference, train) that returns the network as
-it then infers. To add one, write it and enter it in `COMPENSATIONS`.
+Digital gains on the outputs of analog layers (`gains`), and running statistics of
+BatchNorm that are estimated anew (`adabs`). `hic_jax.training.compensations` does both,
+by name, to the networks of the launchers.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
+import optax
 
-from hic_jax import checks, data
-from hic_jax.training.arrays import Arrays
-from hic_jax.training.evaluation import Network
-from hic_jax.weights import read
+from hic_jax import checks
+from hic_jax.weights import is_analog, read, read_params
 
-# AdaBS as published: 2,600 training images in 13 batches, running statistics kept at
-# 0.015 of their old value at the end.
-ADABS_BATCHES = 13
-ADABS_BATCH_SIZE = 200
+# AdaBS as published keeps 0.015 of the old running statistics.
 ADABS_KEPT = 0.015
 
-
-@struct.dataclass
-class Reference:
-    """The chip when it was new, and the one read of it that was stored.
-
-    Attributes:
-      weights: the devices at that time.
-      key: draws the noise of that read. None is an ideal reference: exact, and
-        compared with exact reads later.
-    """
-
-    weights: Any
-    key: jax.Array | None
+# Which columns share a gain: all of a layer, or none.
+PER = ("layer", "column")
 
 
 def column_currents(weights: Any, *, key: jax.Array | None = None) -> Any:
@@ -46,208 +30,259 @@ def column_currents(weights: Any, *, key: jax.Array | None = None) -> Any:
     is the sum of what a read of the weights finds.
 
     Args:
-      weights: pytree of weights on devices; the last axis of a kernel is the columns.
+      weights: pytree of weights on devices, which know their rows and columns
+        (`hic_jax.KernelAxes`).
       key: draws the read noise; without one the read is exact.
 
     Returns:
-      The same tree with (columns,) float32, in units of weight.
+      The same tree with float32 in units of weight: the shape of the weights, but for
+      their rows, of which 1 is left.
     """
-    return jax.tree.map(
-        lambda w: jnp.sum(jnp.abs(w), axis=tuple(range(w.ndim - 1))),
-        read(weights, key=key),
-    )
+
+    def currents(weight, held):
+        rows = weight.axes.rows(held.ndim)
+        return jnp.sum(jnp.abs(held), axis=rows, keepdims=True)
+
+    return jax.tree.map(currents, weights, read(weights, key=key), is_leaf=is_analog)
 
 
-def none(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    reference: Reference,
-    train: Arrays | None,
-) -> Network:
-    """The network as its devices are."""
-    del key, model, reference, train
-    return network
+def gains(
+    weights: Any, reference: Any, *, per: str = "layer", key: jax.Array | None = None
+) -> Any:
+    r"""Drift compensation by digital gains on the outputs of analog layers.
 
-
-def gdc(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    reference: Reference,
-    train: Arrays | None = None,
-) -> Network:
-    r"""Global drift compensation: one digital gain for each layer.
+    With one for each layer, or each part of a stack of layers, it is global drift
+    compensation (GDC); with one for each column the sums go over the rows i alone:
 
     .. math::
       \alpha = \sum_{ij} |W_{ij}(t_{ref})| / \sum_{ij} |W_{ij}(t)|
 
     Args:
-      key: draws the read noise now; unused with an ideal reference.
-      model: not used.
-      network: as it is now.
-      reference: the same chip when it was new.
-      train: not used.
+      weights: pytree of weights on devices, as they are now.
+      reference: `column_currents` of the same devices when they were new.
+      per: "layer" or "column".
+      key: draws the read noise now; without one the read is exact.
 
     Returns:
-      The network with these gains in the place of others.
+      The same tree with float32, broadcastable to the weights: rows are of size 1, and
+      so are columns with one gain for each layer. It is 1 where there is no current.
+      `with_gains` puts them into parameters.
+
+    Raises:
+      ValueError: if ``per`` is another word.
 
     References:
       Joshi et al., Accurate deep neural network inference using computational
       phase-change memory, Nat. Commun. 11:2473 (2020).
+
+    Examples:
+      >>> import jax, jax.numpy as jnp, hic_jax
+      >>> from hic_jax import compensation
+      >>> params = {"kernel": jnp.linspace(-1, 1, 64).reshape(8, 8)}
+      >>> state = hic_jax.hic(hic_jax.HICSpec(), key=0).init(params)
+      >>> weights = hic_jax.hybrid_weights(state)
+      >>> new, later, now = jax.random.split(jax.random.key(1), 3)
+      >>> reference = compensation.column_currents(weights, key=new)
+      >>> aged = hic_jax.drift(weights, hic_jax.YEAR)
+      >>> gains = compensation.gains(aged, reference, key=later)
+      >>> print(f"{gains['kernel'].item():.1f}")  # (1 year / 38.6 s) ** 0.04
+      1.7
+      >>> params = hic_jax.read_params(params, aged, key=now)
+      >>> params = compensation.with_gains(params, gains)
     """
-    del model, train
-    return network.replace(gains=_gains(key, network.weights, reference, jnp.sum))
+    checks.one_of("per", per, PER)
 
-
-def column(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    reference: Reference,
-    train: Arrays | None = None,
-) -> Network:
-    """Drift compensation with a digital gain for each column; otherwise as `gdc`."""
-    del model, train
-    return network.replace(gains=_gains(key, network.weights, reference, _each))
-
-
-def _each(currents: jax.Array) -> jax.Array:
-    return currents
-
-
-@functools.partial(jax.jit, static_argnames="total")
-def _gains(key: jax.Array, weights: Any, reference: Reference, total: Callable) -> Any:
-    """Reference over present currents, added up by ``total``; 1 without a current."""
-    before = column_currents(reference.weights, key=reference.key)
-    now = column_currents(weights, key=None if reference.key is None else key)
-
-    def gain(before, now):
-        before, now = total(before), total(now)
+    def gain(weight, before, now):
+        if per == "layer":
+            before, now = (
+                jnp.sum(x, axis=weight.axes.columns, keepdims=True)
+                for x in (before, now)
+            )
         return jnp.where(now > 0, before / jnp.where(now > 0, now, 1.0), 1.0)
 
-    return jax.tree.map(gain, before, now)
+    now = column_currents(weights, key=key)
+    return jax.tree.map(gain, weights, reference, now, is_leaf=is_analog)
+
+
+def with_gains(params: Any, gains: Any) -> Any:
+    """Parameters whose analog leaves have digital gains on their outputs.
+
+    Args:
+      params: the model's parameters, as read.
+      gains: of `gains`, of the structure of its weights: digital leaves are
+        `optax.MaskedNode`s. None for no gains.
+
+    Returns:
+      ``params``, dtypes kept.
+    """
+    if gains is None:
+        return params
+    # A factor on an output is one on the column of weights that makes it (but for where
+    # between two codes an ADC then finds it).
+    return jax.tree.map(
+        lambda gain, p: (
+            p if isinstance(gain, optax.MaskedNode) else p * gain.astype(p.dtype)
+        ),
+        gains,
+        params,
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )
+
+
+Update = Callable[[Any, Any, Any], Any]
 
 
 def adabs(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    train: Arrays | None,
+    update: Update,
+    params: Any,
+    stats: Any,
+    weights: Any,
+    batches: Sequence[Any],
     *,
-    batches: int = ADABS_BATCHES,
-) -> Network:
+    key: jax.Array | None = None,
+    gains: Any = None,
+    axis_name: str | None = None,
+) -> Any:
     r"""Adaptive BatchNorm statistics update, for weights that have drifted.
 
-    Running statistics are updated on a few training images, without labels and
-    without augmentation: ``new = p old + (1 - p) batch`` with :math:`p = 0.015^{1/n}`
-    over n batches. Only BatchNorm changes; no device is written. Every batch reads the
-    devices anew, so the statistics are not those of one noisy read.
+    Running statistics are updated on a few batches of training images, without labels
+    and without augmentation: ``new = p old + (1 - p) batch`` with
+    :math:`p = 0.015^{1/n}` over n batches, whatever the momentum of a layer is. Only
+    statistics change; no device is written. Every batch reads the devices anew, so the
+    statistics are not those of one noisy read.
 
     Args:
-      key: chooses the images and draws the read noise.
-      model: called with ``(images, train=)``, BatchNorm in "batch_stats". Its own
-        momentum does not matter.
-      network: as it is now, after drift.
-      train: training images.
-      batches: n; of 200 images, fewer where the set is small.
+      update: ``update(params, stats, batch)`` runs the model in training mode and
+        returns what becomes of the statistics. A pure function. Calls with the same
+        function and with batches of one shape are compiled once.
+      params: the model's parameters; analog leaves only stand for their shape and
+        dtype.
+      stats: running statistics, a pytree of which every leaf becomes ``m leaf + (1 -
+        m) batch`` with some momentum m, 0 included. What the model leaves as it is
+        (a frozen layer) stays.
+      weights: the devices now, such as `hic_jax.drift` makes them; of the structure
+        of `hic_jax.hybrid_weights`. None if nothing is analog.
+      batches: what ``update`` takes, n of them. 13 of 200 images were published.
+      key: draws the read noise; without one every read is exact.
+      gains: of `gains`, if the chip has any.
+      axis_name: of BatchNorms that average over an axis of `jax.vmap` or
+        `jax.shard_map`; each batch then is all that there is on that axis. Not needed
+        inside of that axis.
 
     Returns:
-      The network with new running statistics.
+      The new statistics.
 
     Raises:
-      ValueError: if the network has no BatchNorm, or there are too few images.
+      ValueError: if there is no batch, no statistic or one that is no mean, or if
+        ``update`` returns others or leaves them all as they are.
 
     References:
       Joshi et al., Accurate deep neural network inference using computational
       phase-change memory, Nat. Commun. 11:2473 (2020).
+
+    Examples:
+      >>> import flax.linen as nn, jax, optax, hic_jax
+      >>> from hic_jax import compensation
+      >>> model = nn.Sequential([nn.Dense(4), nn.BatchNorm(use_running_average=False)])
+      >>> images = jax.random.normal(jax.random.key(0), (13, 200, 16))
+      >>> params, stats = model.init(jax.random.key(1), images[0]).values()
+      >>> parts = {"analog": hic_jax.hic(hic_jax.HICSpec(), 2), "digital": optax.sgd(1)}
+      >>> state = optax.partition(parts, hic_jax.analog_labels).init(params)
+      >>> weights = hic_jax.hybrid_weights(state)
+      >>> def update(params, stats, images):
+      ...     variables = {"params": params, "batch_stats": stats}
+      ...     _, new = model.apply(variables, images, mutable=["batch_stats"])
+      ...     return new["batch_stats"]
+      >>> new, old = (
+      ...     compensation.adabs(update, params, stats, devices, images)["layers_1"]
+      ...     for devices in (weights, hic_jax.drift(weights, hic_jax.YEAR))
+      ... )
+      >>> print(f"{(old['var'] / new['var']).mean():.2f}")  # (year / 38.6 s) ** -0.08
+      0.35
+
+      In nnx ``graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)``, and
+
+      >>> def update(params, stats, images):
+      ...     model = nnx.merge(graph, params, stats)
+      ...     model.train()
+      ...     model(images)
+      ...     return nnx.state(model, nnx.BatchStat)
     """
-    check_possible("adabs", network, train)
-    size = train.labels.shape[0]
-    checks.integer("batches", batches, 1, size)
-    batch_size = min(ADABS_BATCH_SIZE, size // batches)
-    order_key, read_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, size)[: batches * batch_size]
-    kept = ADABS_KEPT ** (1 / batches)
-    for i, indices in enumerate(order.reshape(batches, batch_size)):
-        variables = network.variables(jax.random.fold_in(read_key, i))
-        batch = _batch_statistics(model, variables, train, indices)
-        network = network.replace(
-            batch_stats=jax.tree.map(
-                lambda old, new: kept * old + (1 - kept) * new,
-                network.batch_stats,
-                batch,
+    _check_stats(stats)
+    if not len(batches):
+        raise ValueError("batches=[]: must hold at least one")
+    kept = ADABS_KEPT ** (1 / len(batches))
+    running = stats
+    for i, batch in enumerate(batches):
+        read_key = None if key is None else jax.random.fold_in(key, i)
+        held = _held(params, weights, gains, read_key)
+        estimate, moved = _batch_statistics(update, held, running, batch, axis_name)
+        if i == 0 and not isinstance(moved, jax.core.Tracer) and not moved:
+            raise ValueError(
+                "update: leaves all statistics as they are; must run the model in "
+                "training mode and return what becomes of them"
             )
+        running = jax.tree.map(
+            lambda old, new: kept * old + (1 - kept) * new, running, estimate
         )
-    return network
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), running, stats)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _batch_statistics(model, variables, train, indices):
-    """BatchNorm statistics of one batch of images alone."""
-    images, _ = train.batch(indices)
-    images = data.normalise(images, train.mean, train.std)
+def _check_stats(stats: Any) -> None:
+    leaves = jax.tree.leaves_with_path(stats)
+    if not leaves:
+        raise ValueError(
+            f"stats={stats}: adabs recalibrates BatchNorm, and the network has none"
+        )
+    for path, leaf in leaves:
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(
+                f"stats{jax.tree_util.keystr(path)}: holds {jnp.result_type(leaf)}; "
+                "must hold running means alone"
+            )
+
+
+@jax.jit
+def _held(params, weights, gains, key):
+    """Parameters as one read of the devices gives them, and with gains."""
+    if weights is not None:
+        params = read_params(params, weights, key=key)
+    return with_gains(params, gains)
+
+
+@functools.partial(jax.jit, static_argnames=("update", "axis_name"))
+def _batch_statistics(update, params, stats, batch, axis_name):
+    """Statistics of one batch alone, and whether the batch changes any."""
+    if axis_name is not None:
+        update = jax.vmap(
+            update, in_axes=None, out_axes=None, axis_size=1, axis_name=axis_name
+        )
 
     def updated(old):
-        _, new = model.apply(
-            {**variables, "batch_stats": old},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        return new["batch_stats"]
+        new = update(params, old, batch)
+        given, returned = map(jax.tree.structure, (old, new))
+        if returned != given:
+            raise ValueError(
+                f"update: returns {returned}; must return statistics as they are "
+                f"given, {given}"
+            )
+        return new
 
-    # A layer turns old statistics into m old + (1 - m) batch: zeros and ones in the
-    # place of the old ones tell its momentum m and the batch's statistics apart.
-    zeros = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    # A layer turns old statistics into m old + (1 - m) batch. Zeros in their place give
+    # (1 - m) batch; numbers that are not small beside that then give m.
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), stats
+    )
     from_zeros = updated(zeros)
-    from_ones = updated(jax.tree.map(jnp.ones_like, zeros))
-    return jax.tree.map(lambda z, o: z / (1 - (o - z)), from_zeros, from_ones)
-
-
-def gdc_and_adabs(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    reference: Reference,
-    train: Arrays | None,
-) -> Network:
-    """`adabs` on top of `gdc`.
-
-    BatchNorm can undo only what happens before it: the logits of a classifier, which
-    none follows, would shrink beside a digital bias that does not (on CIFAR-10 that
-    costs 5 points in a year). There the gain of the layer acts; everywhere else
-    BatchNorm takes it out again.
-    """
-    gain_key, key = jax.random.split(key)
-    return adabs(key, model, gdc(gain_key, model, network, reference), train)
-
-
-Compensation = Callable[
-    [jax.Array, nn.Module, Network, Reference, Arrays | None], Network
-]
-COMPENSATIONS: dict[str, Compensation] = {
-    "none": none,
-    "gdc": gdc,
-    "column": column,
-    "adabs": gdc_and_adabs,
-}
-
-
-def check_possible(name: str, network: Network, train: Arrays | None) -> None:
-    """Raises `ValueError` unless a network can be compensated like that.
-
-    Args:
-      name: of `COMPENSATIONS`.
-      network: what is to be compensated.
-      train: images to calibrate with, if there are any.
-    """
-    checks.one_of("compensation", name, COMPENSATIONS)
-    if name != "adabs":
-        return
-    if not jax.tree.leaves(network.batch_stats):
-        raise ValueError(
-            "batch_stats={}: adabs recalibrates BatchNorm, and the network has none"
-        )
-    if train is None or not train.labels.shape[0]:
-        raise ValueError("train: adabs needs training images, and there are none")
+    probes = jax.tree.map(lambda z: jnp.maximum(1.0, jnp.abs(z)), from_zeros)
+    shares = jax.tree.map(
+        lambda z, probe, new: 1 - (new - z) / probe, from_zeros, probes, updated(probes)
+    )
+    estimate = jax.tree.map(
+        lambda old, z, share: jnp.where(share > 0, z / share, old),
+        stats,
+        from_zeros,
+        shares,
+    )
+    moved = jnp.stack([jnp.any(share > 0) for share in jax.tree.leaves(shares)])
+    return estimate, jnp.any(moved)

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import packing
+from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
-from hic_jax.weights import AnalogWeight, is_analog, read
+from hic_jax.weights import AnalogWeight, HybridWeight, is_analog, read
 
 
 @struct.dataclass
@@ -32,9 +33,11 @@ class DeployedWeight(AnalogWeight):
     Attributes:
       g: (2, *S) float32, uS, (G+, G-) when programming ended.
       nu: (2, *S) float32 drift exponents; None if nothing drifts.
-      scale: () float32, uS per unit of weight.
+      scale: float32, uS per unit of weight, broadcastable to S: (), or one for each
+        part of a tensor that is a stack.
       time: () float32, s, since programming ended.
       spec: the devices, static.
+      axes: which axes of S are rows of an array, and which columns, static.
     """
 
     g: jax.Array
@@ -42,6 +45,7 @@ class DeployedWeight(AnalogWeight):
     scale: jax.Array
     time: jax.Array
     spec: ProgrammedSpec = struct.field(pytree_node=False)
+    axes: KernelAxes = struct.field(pytree_node=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,8 +84,9 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     r"""Programs trained weights onto a fresh chip of another kind of device.
 
     The weights are read once, at their time and with their read noise, as a controller
-    would; each tensor is scaled so that its largest weight is ``g_max``, and of a pair
-    one device gets the magnitude, the other zero:
+    would; each tensor, or each part that had a scale of its own in training, is scaled
+    so that its largest weight is ``g_max``, and of a pair one device gets the
+    magnitude, the other zero:
 
     .. math::
       G^\pm_T = g_{max} \max(\pm W, 0) / \max|W|
@@ -137,8 +142,10 @@ def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     held = read(weights, key=read_key)
     layout = packing.Layout.of(held)
     tensors = jax.tree.leaves(held)
-    peaks = [jnp.max(jnp.abs(w), initial=0.0) for w in tensors]
-    scales = [spec.g_max / jnp.where(peak > 0, peak, 1.0) for peak in peaks]
+    trained = jax.tree.leaves(weights, is_leaf=is_analog)
+    scales = [
+        _chip_scale(w, t, spec.g_max) for w, t in zip(tensors, trained, strict=True)
+    ]
     wanted = layout.pack([w * s for w, s in zip(tensors, scales, strict=True)])
     target = jnp.stack([jnp.maximum(wanted, 0.0), jnp.maximum(-wanted, 0.0)])
 
@@ -154,10 +161,31 @@ def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     exponents = [None] * len(tensors) if nu is None else layout.unpack(nu)
     return layout.treedef.unflatten(
         [
-            DeployedWeight(g=g, nu=nu, scale=s, time=jnp.float32(0.0), spec=spec)
-            for g, nu, s in zip(layout.unpack(g), exponents, scales, strict=True)
+            DeployedWeight(
+                g=g, nu=nu, scale=s, time=jnp.float32(0.0), spec=spec, axes=t.axes
+            )
+            for g, nu, s, t in zip(
+                layout.unpack(g), exponents, scales, trained, strict=True
+            )
         ]
     )
+
+
+def _chip_scale(weight: jax.Array, trained: HybridWeight, g_max: float) -> jax.Array:
+    """Scale on a chip, one for whatever had one in training, uS per unit of weight."""
+
+    def scale_of(peak):
+        return g_max / jnp.where(peak > 0, peak, 1.0)
+
+    size, before = jnp.abs(weight), trained.scale
+    common = scale_of(jnp.max(size, initial=0.0))
+    if not before.ndim:
+        return common
+    shared = tuple(a for a, n in enumerate(before.shape) if n == 1)
+    own = scale_of(jnp.max(size, axis=shared, keepdims=True, initial=0.0))
+    if trained.axes.stack:
+        return own
+    return jnp.where(jnp.all(before == before.reshape(-1)[:1]), common, own)
 
 
 def _normal(key: jax.Array, like: jax.Array) -> jax.Array:

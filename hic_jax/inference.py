@@ -13,7 +13,6 @@ import scipy.special
 from absl import logging
 
 from hic_jax import checks
-from hic_jax.compensation import COMPENSATIONS, Reference, check_possible
 from hic_jax.deployment import deploy
 from hic_jax.pcm import ProgrammedSpec
 from hic_jax.training.arrays import Arrays
@@ -25,6 +24,7 @@ from hic_jax.training.chips import (
     make_mesh,
     spread,
 )
+from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
 from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.weights import drift, is_analog
 
@@ -89,7 +89,7 @@ def accuracy_over_time(
       train: images that AdaBS calibrates with; None if there are none.
       times: seconds after the end of training, or of programming.
       chips: how many.
-      compensations: of `hic_jax.compensation.COMPENSATIONS`.
+      compensations: of `hic_jax.training.compensations.COMPENSATIONS`.
       deploy_spec: devices of the inference chips; None reads as trained.
       without: of `OF_READING`, what is switched off, to see what it costs.
       ideal_reference: whether the compensations that compare column currents read

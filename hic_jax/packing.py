@@ -7,8 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import serialization
 
 
+def path_name(path: tuple) -> str:
+    """The name of a leaf, as ``stage1_block1/conv1/kernel``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where each tensor of a pytree lies in the flat array; static and hashable.
@@ -58,6 +65,12 @@ class Layout:
                 self.offsets, self.sizes, self.shapes, strict=True
             )
         ]
+
+
+# It has no arrays to store.
+serialization.register_serialization_state(
+    Layout, lambda layout: {}, lambda layout, state: layout
+)
 
 
 def normals(key: jax.Array, shapes: Sequence[tuple[int, ...]]) -> list[jax.Array]:

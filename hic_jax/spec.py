@@ -1,6 +1,10 @@
 """`HICSpec`: everything that defines the hybrid hardware, in one frozen object."""
 
 import dataclasses
+import math
+import re
+import zlib
+from typing import Any
 
 from hic_jax import checks
 from hic_jax.pcm.binary import BinarySpec
@@ -17,8 +21,9 @@ class HICSpec:
     A weight is :math:`W = (G^+ - G^-) / s`, with :math:`s = 2^{b_M - 1} \epsilon /
     w_{max}` uS per unit of weight (``w_max`` not above what ``refresh_pulses`` reach
     in the mean), epsilon the mean conductance of one SET pulse and :math:`w_{max} =
-    \alpha\,\mathrm{std}(W)` at initialisation. One LSB of the accumulator stands for
-    :math:`n \epsilon / 2^{b_L - 1}`, where n is ``word_steps``.
+    \alpha\,\mathrm{rms}(W)` at initialisation; smaller where single weights are too
+    large for that (`hic_jax.weights.weight_scale`). One LSB of the accumulator stands
+    for :math:`n \epsilon / 2^{b_L - 1}`, where n is ``word_steps``.
 
     The abstract of the paper gives no bit widths and no rules; the defaults below are
     choices of this project, each with its reason.
@@ -40,7 +45,8 @@ class HICSpec:
         carry back: updates that only fluctuate fire a third of the noisy pulses.
       update_bits: width of the bus that brings updates to the accumulator, 2 to 16;
         an update beyond it is clipped, and counted.
-      w_max_sigmas: alpha, the weight of full nominal range in standard deviations.
+      w_max_sigmas: alpha, the weight of full nominal range over the root mean square of
+        the initial weights.
         A pulse's noise does not shrink with the weights, so they had better be large
         in uS. Beyond w_max there is room as far as SET pulses reach: with
         `nandakumar_2018`, 9.3 uS after the 20 of a refresh, where w_max is 6.2.
@@ -110,14 +116,67 @@ class HICSpec:
         return self.word_steps * self.multilevel.mean_step / 2 ** (self.lsb_bits - 1)
 
     @property
+    def reach(self) -> float:
+        """Difference that ``refresh_pulses`` SET pulses write in the mean, uS.
+
+        9.3 uS for the 20 pulses of the default on `nandakumar_2018`, whose pulses add
+        nothing in the mean at 10.5 uS.
+        """
+        trajectory = mean_trajectory(self.multilevel, self.refresh_pulses)
+        return float(trajectory[-1] - trajectory[0])
+
+    @property
     def full_scale(self) -> float:
         """Conductance of a weight of w_max, uS.
 
-        That of 2^(b_M - 1) steps, or of as many as a device has: pulses of
-        `nandakumar_2018` add nothing in the mean at 10.5 uS. There a fifth bit finds
-        9.3 instead of 12.3 uS, and more bits the same.
+        That of 2^(b_M - 1) steps, or of as many as a device has: a fifth bit finds 9.3
+        instead of 12.3 uS on `nandakumar_2018`, and more bits the same.
         """
-        steps = 2 ** (self.multilevel_bits - 1)
-        trajectory = mean_trajectory(self.multilevel, self.refresh_pulses)
-        reach = float(trajectory[-1] - trajectory[0])
-        return min(steps * self.multilevel.mean_step, reach)
+        return min(
+            2 ** (self.multilevel_bits - 1) * self.multilevel.mean_step, self.reach
+        )
+
+    @property
+    def write_error(self) -> float:
+        """About what a write leaves between a difference and its target, uS.
+
+        A step, below which nothing is written, and the noise of a pulse halfway up:
+        1.0 uS on `nandakumar_2018`, where 1.1 is found of weights that are normally
+        distributed.
+        """
+        device = self.multilevel
+        noise = device.noise_offset + device.noise_slope * self.reach / 2
+        return math.hypot(device.mean_step, noise)
+
+    def differences(self, other: "HICSpec") -> list[str]:
+        """Fields in which another spec differs, as ``name: mine != its`` each."""
+        mine, others = _flat(self), _flat(other)
+        return [
+            f"{name}: {mine.get(name)!r} != {others.get(name)!r}"
+            for name in mine | others
+            if mine.get(name) != others.get(name)
+        ]
+
+    def made_with(self) -> tuple[str, ...]:
+        """A line for every field, ``name=value``; for devices a name and a checksum.
+
+        A state that has these among its names cannot be restored with another spec:
+        whatever stores a pytree refuses one of other names, and says which.
+        """
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if dataclasses.is_dataclass(value):
+                told = re.sub(r"\W", "_", getattr(value, "name", field.name))
+                value = f"{told}-{zlib.crc32(repr(value).encode()):08x}"
+            lines.append(f"{field.name}={value}")
+        return tuple(lines)
+
+
+def _flat(spec: HICSpec) -> dict[str, Any]:
+    """Every constant by its name, those of devices as ``multilevel.g_max``."""
+    flat = {}
+    for name, value in dataclasses.asdict(spec).items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
+    return flat

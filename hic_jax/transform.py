@@ -1,17 +1,20 @@
 """`hic`: the optax transformation that turns weight updates into device writes."""
 
+import dataclasses
 import functools
-import numbers
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx, struct
 
-from hic_jax import accumulator, checks
-from hic_jax.packing import Layout
+from hic_jax import accumulator, checks, fingerprint
+from hic_jax.kernel_axes import KernelAxes
+from hic_jax.packing import Layout, path_name
 from hic_jax.pcm import binary, pair
 from hic_jax.spec import HICSpec
 from hic_jax.weights import HybridWeight, program, unpack_weights, weight_scale
@@ -19,11 +22,16 @@ from hic_jax.weights import HybridWeight, program, unpack_weights, weight_scale
 
 @struct.dataclass
 class Events:
-    """What happened to all devices in the last update; () float32 each.
+    """What happened to all devices in the last update, or at first; () float32 each.
 
-    Nothing is dropped on the way from an update to the devices without a count here.
+    Nothing is dropped on the way to the devices without a count here.
 
     Attributes:
+      undefined_weights: initial weights that were no finite numbers, written as zero.
+      saturated_weights: initial weights that lie a SET step or more beyond what pulses
+        reach, and are written as less.
+      parted_tensors: tensors of parameters that were not what the devices had answered
+        with: something after or around this transformation had changed them.
       accepted_lsbs: absolute LSBs that reached the accumulators.
       clipped_lsbs: absolute LSBs that the update bus cut off; 2^30 for a NaN.
       faulty_lsbs: absolute LSBs by which stuck binary cells changed words.
@@ -35,6 +43,9 @@ class Events:
         noisy rewriting made of them.
     """
 
+    undefined_weights: jax.Array
+    saturated_weights: jax.Array
+    parted_tensors: jax.Array
     accepted_lsbs: jax.Array
     clipped_lsbs: jax.Array
     faulty_lsbs: jax.Array
@@ -44,37 +55,53 @@ class Events:
     refresh_error: jax.Array
 
     @classmethod
-    def none(cls) -> "Events":
-        """No event yet."""
-        zero = jnp.zeros((), jnp.float32)
-        return cls(zero, zero, zero, zero, jnp.zeros((2,), jnp.float32), zero, zero)
+    def of(cls, **counts: jax.Array) -> "Events":
+        """These counts, and zero for all others."""
+        zeros = dict.fromkeys((f.name for f in dataclasses.fields(cls)), 0.0)
+        zeros["futile_pulses"] = jnp.zeros((2,), jnp.float32)
+        return cls(
+            **{k: jnp.asarray(v, jnp.float32) for k, v in (zeros | counts).items()}
+        )
 
 
-@struct.dataclass
-class HICState:
+class HICState(NamedTuple):
     """State of `hic`: the devices, a step count and a key.
 
     Attributes:
       weights: all tensors in one `HybridWeight` of flat arrays, (n,) and (2, n);
         ``scale`` has one entry per tensor. `hybrid_weights` gives them one by one.
       count: () int32, updates so far.
-      key: random key, the same throughout; each step folds in its count.
+      clock_error: () float32, s, what rounding has added to the devices' time so far.
+      key: uint32, the data of a random key, the same throughout; each step folds in
+        its count.
       events: what the last update did.
+      answered: (tensors, 2) float32, fingerprint of the parameters that the devices
+        answered with; NaN where they are not known.
+      made_with: () int8 zeros, named by the fields of the specification: a stored state
+        cannot be restored with another one (`HICSpec.made_with`).
       layout: where each tensor lies, static.
 
-    It is a pytree for jit, vmap, Orbax and pickle. `flax.serialization` and
-    `optax.tree_map_params` do not take it: the one knows no typed keys, the other no
-    static fields. An update inside `jax.shard_map` needs ``check_vma=False``.
+    It is a pytree for jit, vmap, Orbax, pickle, `flax.serialization` and optax's tools.
+    No part of it has the structure of the parameters, so `optax.tree.map_params` hands
+    it over as a whole. An update inside `jax.shard_map` needs ``check_vma=False``.
     """
 
     weights: HybridWeight
     count: jax.Array
+    clock_error: jax.Array
     key: jax.Array
     events: Events
-    layout: Layout = struct.field(pytree_node=False)
+    answered: jax.Array
+    made_with: dict[str, jax.Array]
+    layout: Layout
 
 
-def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtraArgs:
+def hic(
+    spec: HICSpec,
+    key: jax.Array | int,
+    *,
+    axes: Mapping[str, KernelAxes] | None = None,
+) -> optax.GradientTransformationExtraArgs:
     """Holds the parameters it is given in hybrid PCM and updates the devices.
 
     Put it last in a chain, after the rule that makes the update, and over the leaves
@@ -89,14 +116,18 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
     Args:
       spec: the hardware.
       key: a random key or an integer seed. Two transformations need two keys.
+      axes: which axes of a parameter are rows, columns and parts of a stack, by its
+        path, as `hic_jax.kernel_axes` finds them. Without it the last axis is taken
+        for the columns.
 
     Returns:
       An optax transformation, whose ``update`` needs ``params``.
 
     Raises:
       ValueError: for a spec that is none; of its ``init``, for leaves that are not real
-        floating-point numbers; of its ``update``, without params, or for params or
-        updates of other shapes.
+        finite floating-point numbers, or axes that they do not have; of its ``update``,
+        without params, for params or updates of other shapes, or a state that was made
+        with another spec.
 
     Examples:
       >>> import jax, jax.numpy as jnp, optax, hic_jax
@@ -113,16 +144,25 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
     """
     if not isinstance(spec, HICSpec):
         raise ValueError(f"spec={spec!r}: must be a HICSpec")
-    key = jax.random.key(key) if isinstance(key, numbers.Integral) else key
+    key = _typed_key(key)
+    names = spec.made_with()
 
     def init_fn(params):
+        if type(params).__name__ == "_ParamsPlaceholder":
+            # From optax.tree.map_params, which asks where in the state parameters are:
+            # a leaf in the place of all of it says that they are not in it.
+            return jnp.zeros(())
         check_weights(params)
         layout = Layout.of(params)
-        leaves = jax.tree.leaves(params)
-        scales = [weight_scale(jnp.asarray(leaf), spec) for leaf in leaves]
-        target = layout.pack(
-            [jnp.asarray(x) * s for x, s in zip(leaves, scales, strict=True)]
+        known = _axes_of(params, axes or {})
+        tensors = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
+        scales = tuple(
+            weight_scale(x, spec, axes) for x, axes in zip(tensors, known, strict=True)
         )
+        target = layout.pack([x * s for x, s in zip(tensors, scales, strict=True)])
+        undefined = ~jnp.isfinite(target)
+        target = jnp.where(undefined, 0.0, target)
+        saturated = jnp.abs(target) > spec.reach + spec.multilevel.mean_step
         program_key, step_key = jax.random.split(key)
         pairs, cells, word = program(program_key, target, spec)
         return HICState(
@@ -130,13 +170,22 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
                 multilevel=pairs,
                 binary=cells,
                 accumulator=word,
-                scale=jnp.stack(scales) if scales else jnp.zeros((0,), jnp.float32),
+                scale=scales,
                 time=jnp.zeros((), jnp.float32),
                 spec=spec,
+                axes=tuple(
+                    axes or KernelAxes.plain(x.ndim)
+                    for x, axes in zip(tensors, known, strict=True)
+                ),
             ),
             count=jnp.zeros((), jnp.int32),
-            key=step_key,
-            events=Events.none(),
+            clock_error=jnp.zeros((), jnp.float32),
+            key=jax.random.key_data(step_key),
+            events=Events.of(
+                undefined_weights=_total(undefined), saturated_weights=_total(saturated)
+            ),
+            answered=fingerprint.unknown(len(tensors)),
+            made_with={name: jnp.zeros((), jnp.int8) for name in names},
             layout=layout,
         )
 
@@ -144,7 +193,12 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
         del extra_args
         if params is None:
             raise ValueError("params=None: hic needs the params that it updates")
-        layout, scale = state.layout, state.weights.scale
+        layout, weights = state.layout, state.weights
+        if different := weights.spec.differences(spec):
+            raise ValueError(
+                "opt_state was made with another HICSpec (made with != now): "
+                f"{'; '.join(different)}"
+            )
         given, wanted = Layout.of(params), Layout.of(updates)
         if given.shapes != layout.shapes:
             raise ValueError(f"params={given.tree}: must be as at init, {layout.tree}")
@@ -153,27 +207,94 @@ def hic(spec: HICSpec, key: jax.Array | int) -> optax.GradientTransformationExtr
                 f"updates={wanted.tree}: must be like params, {given.tree}"
             )
         leaves, treedef = jax.tree.flatten(updates)
-        step_key = jax.random.fold_in(state.key, state.count)
+        held = jax.tree.leaves(params)
+        parted = fingerprint.parted(state.answered, held)
+        _warn_of_parted(parted, layout)
+        step_key = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(key))
+        step_key = jax.random.fold_in(step_key, state.count)
         write_key, read_key = jax.random.split(step_key)
 
-        lsbs = layout.pack([u * (scale[i] / spec.lsb) for i, u in enumerate(leaves)])
+        lsbs = layout.pack(
+            [u * (s / spec.lsb) for u, s in zip(leaves, weights.scale, strict=True)]
+        )
         count = state.count + 1
-        weights, events = _write(write_key, state.weights, lsbs, count)
-        weights = weights.replace(time=count * jnp.float32(spec.seconds_per_step))
+        weights, events = _write(write_key, weights, lsbs, count)
+        time, clock_error = _later(weights.time, state.clock_error, spec)
+        weights = weights.replace(time=time)
         normal = jax.random.normal(read_key, lsbs.shape, jnp.float32)
-        conductance = pair.read(
-            normal, weights.multilevel, weights.time, spec.multilevel
+        conductance = layout.unpack(
+            pair.read(normal, weights.multilevel, time, spec.multilevel)
         )
         change = [
-            (g / scale[i] - p).astype(p.dtype)
-            for i, (g, p) in enumerate(
-                zip(layout.unpack(conductance), jax.tree.leaves(params), strict=True)
-            )
+            (g / s - p).astype(p.dtype)
+            for g, s, p in zip(conductance, weights.scale, held, strict=True)
         ]
-        state = state.replace(weights=weights, count=count, events=events)
+        state = state._replace(
+            weights=weights,
+            count=count,
+            clock_error=clock_error,
+            events=events.replace(parted_tensors=_total(parted)),
+            answered=fingerprint.of([p + u for p, u in zip(held, change, strict=True)]),
+        )
         return treedef.unflatten(change), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _typed_key(key: jax.Array | int) -> jax.Array:
+    """A typed random key, from one, from a seed, or from the data of an old one."""
+    if jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+        return key
+    if jnp.ndim(key) == 0 and jnp.issubdtype(jnp.result_type(key), jnp.integer):
+        return jax.random.key(key)
+    return jax.random.wrap_key_data(key)
+
+
+def _axes_of(params: Any, axes: Mapping[str, KernelAxes]) -> list[KernelAxes | None]:
+    """The axes of every leaf, None where they are not known."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+    )
+    shapes = {path_name(path): jnp.shape(x) for path, x in leaves if _is_array(x)}
+    unknown = axes.keys() - {path_name(path) for path, _ in leaves}
+    if unknown:
+        raise ValueError(
+            f"axes[{min(unknown)!r}]: there is no such parameter; must be among "
+            f"{', '.join(shapes)}"
+        )
+    for name in axes.keys() & shapes.keys():
+        highest = max((*axes[name].stack, *axes[name].columns), default=-1)
+        if highest >= len(shapes[name]):
+            raise ValueError(
+                f"axes[{name!r}]={axes[name]}: the parameter is {list(shapes[name])}"
+            )
+    return [axes.get(name) for name in shapes]
+
+
+def _is_array(x: Any) -> bool:
+    return not isinstance(x, optax.MaskedNode)
+
+
+def _warn_of_parted(parted: jax.Array, layout: Layout) -> None:
+    """Says which parameters are no longer what devices hold; nothing inside jit."""
+    if isinstance(parted, jax.core.Tracer) or not parted.any():
+        return
+    paths = jax.tree_util.tree_leaves_with_path(layout.tree)
+    names = [path_name(p) for (p, _), is_so in zip(paths, parted, strict=True) if is_so]
+    warnings.warn(
+        f"params {', '.join(names)}: are not what the devices answered with; hic must "
+        "be last in its chain, and nothing around it may change its updates",
+        stacklevel=3,
+    )
+
+
+def _later(
+    time: jax.Array, error: jax.Array, spec: HICSpec
+) -> tuple[jax.Array, jax.Array]:
+    """Adds a step to a clock, and up what rounding does to it (Kahan's sum)."""
+    step = jnp.float32(spec.seconds_per_step) - error
+    later = time + step
+    return later, (later - time) - step
 
 
 # Compiled by itself, so that an eager `update` compiles its loops once and not each
@@ -227,7 +348,7 @@ def _write(
         pairs, refreshed, error = jax.lax.cond(
             count % spec.refresh_every == 0, refresh, leave, pairs
         )
-    events = Events(
+    events = Events.of(
         accepted_lsbs=_total(passed),
         clipped_lsbs=_total(clipped),
         faulty_lsbs=_total(held.astype(jnp.int32) - word),
@@ -325,22 +446,34 @@ def age(opt_state: Any, seconds: jax.Array | float) -> Any:
         # The clock is a float32 that counts steps: after a year on it, a step of 0.1 s
         # would be lost. So the writes move into the past instead.
         pairs = state.weights.multilevel
-        # A map, because an nnx.Optimizer holds variables instead of arrays.
+        # Maps, because an nnx.Optimizer holds variables instead of arrays.
         written_at = jax.tree.map(lambda x: x - seconds, pairs.written_at)
         pairs = pairs.replace(written_at=written_at)
-        return state.replace(weights=state.weights.replace(multilevel=pairs))
+        return state._replace(
+            weights=state.weights.replace(multilevel=pairs),
+            answered=jax.tree.map(lambda x: x * jnp.nan, state.answered),
+        )
 
     return jax.tree.map(older, opt_state, is_leaf=lambda x: isinstance(x, HICState))
 
 
 def check_weights(params: Any) -> None:
-    """Raises `ValueError` unless all leaves are real floating-point arrays."""
+    """Raises `ValueError` unless all leaves are real, finite floating-point arrays."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"params{jax.tree_util.keystr(path)}={dtype}{list(jnp.shape(leaf))}: "
                 "devices hold real floating-point weights"
+            )
+        if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
+            continue
+        # In NumPy, as inside jit JAX would only note what to do with a constant.
+        undefined = int(np.sum(~np.isfinite(np.asarray(leaf))))
+        if undefined:
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)}: {undefined} of {np.size(leaf)} "
+                "are not finite; devices hold finite weights"
             )
 
 

@@ -7,6 +7,7 @@ A weight tensor is programmed once and then only changed by the transformation
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import optax
 from flax import struct
 
 from hic_jax import checks, packing
+from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import binary, multilevel, pair
 from hic_jax.spec import HICSpec
 
@@ -58,18 +60,22 @@ class HybridWeight(AnalogWeight):
       multilevel: pairs of multi-level devices, shape S.
       binary: wear and faults of the binary cells, shape S.
       accumulator: S int8, the word that the binary cells hold, LSBs.
-      scale: () float32, uS per unit of weight. (One per tensor: packed weights hold
-        as many as there are tensors.)
+      scale: float32, uS per unit of weight, broadcastable to S: (), or one for each
+        part of a tensor that is a stack. (Packed weights hold a tuple, one of these for
+        each tensor.)
       time: () float32, s, hardware time now; devices were made at 0.
       spec: the hardware, static.
+      axes: which axes of S are rows of an array, and which columns, static. (A tuple of
+        these in packed weights.)
     """
 
     multilevel: pair.PairState
     binary: binary.BinaryState
     accumulator: jax.Array
-    scale: jax.Array
+    scale: Any
     time: jax.Array
     spec: HICSpec = struct.field(pytree_node=False)
+    axes: Any = struct.field(pytree_node=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,24 +125,77 @@ class HybridWeight(AnalogWeight):
         )
 
 
-def weight_scale(weight: jax.Array, spec: HICSpec) -> jax.Array:
-    """Conductance per unit of weight for a tensor, from its initial values.
+# Parts of a tensor that differ more than this in size cannot share a scale: the smaller
+# ones would lie below a SET step.
+LARGEST_SPREAD = 4.0
+# Streams of their own: one key may be given to a read and to a drift.
+_READ, _CHIP = 0, 1
+
+TINY = 1e-30  # Weights below count as zero: their scale would overflow float32.
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "axes"))
+def weight_scale(
+    weight: jax.Array, spec: HICSpec, axes: KernelAxes | None = None
+) -> jax.Array:
+    r"""Conductance per unit of weight for a tensor, from its initial values.
+
+    ``w_max`` is alpha times the root mean square, which suits weights without large
+    outliers. Larger weights than pulses reach would be cut off there: the scale is
+    lowered, in steps of 2^(1/4), as long as the squared error of all weights falls,
+    which is what is cut off of the large ones and what writing leaves of the others.
+
+    Each part of a stack has a scale of its own, which costs one digital factor: where
+    the axes are known, along ``axes.stack``; where they are not, along the first axis
+    of three and more, if its parts differ more than `LARGEST_SPREAD` in scale.
 
     Args:
-      weight: initial weights. Where they do not vary (a zero kernel, a scalar), the
-        standard deviation of an untrained layer, 1/sqrt(fan-in), stands in.
+      weight: initial weights. Where all are zero, the standard deviation of an
+        untrained layer, 1/sqrt(fan-in), stands in for the root mean square. What is
+        not finite is taken for zero.
       spec: the hardware.
+      axes: of the tensor, if they are known.
 
     Returns:
-      () float32, uS per unit of weight.
+      Float32, uS per unit of weight, broadcastable to ``weight``: () for a matrix.
     """
-    weight = weight.astype(jnp.float32)
-    fan_in = max(1, weight.size // max(1, weight.shape[-1])) if weight.ndim else 1
-    std = jnp.std(weight) if weight.size else jnp.float32(0.0)
-    # Rounding alone gives equal weights a spread of 1e-7 of them.
-    rounding = 1e-5 * jnp.max(jnp.abs(weight), initial=0.0)
-    std = jnp.where(std > rounding, std, fan_in**-0.5)
-    return spec.full_scale / (spec.w_max_sigmas * std)
+    weight = jnp.where(jnp.isfinite(weight), weight, 0).astype(jnp.float32)
+    known = axes or KernelAxes.plain(weight.ndim)
+    stack = axes.stack if axes else (0,) if weight.ndim > 2 else ()
+    rows = [a for a in known.rows(weight.ndim) if a not in stack]
+    fan_in = max(1, math.prod(weight.shape[a] for a in rows))
+    if not stack:
+        return _matrix_scale(weight, fan_in, spec)
+    kept = [weight.shape[a] if a in stack else 1 for a in range(weight.ndim)]
+    parts = jnp.moveaxis(weight, stack, range(len(stack)))
+    parts = parts.reshape(math.prod(kept), -1)
+    scales = jax.vmap(lambda part: _matrix_scale(part, fan_in, spec))(parts)
+    if axes is None:
+        alike = jnp.max(scales, initial=0.0) <= LARGEST_SPREAD * jnp.min(
+            scales, initial=jnp.inf
+        )
+        scales = jnp.where(alike, _matrix_scale(weight, fan_in, spec), scales)
+    return scales.reshape(kept)
+
+
+def _matrix_scale(weight: jax.Array, fan_in: int, spec: HICSpec) -> jax.Array:
+    """The scale of what shares one, () float32."""
+    size = jnp.abs(weight).reshape(-1)
+    largest = jnp.max(size, initial=0.0)
+    some = largest > TINY
+    largest = jnp.where(some, largest, 1.0)
+    size = size / largest  # Whose square neither overflows nor vanishes.
+    rms = largest * jnp.sqrt(jnp.sum(size**2) / max(1, size.size))
+    rms = jnp.where(some, rms, fan_in**-0.5)
+    scale = spec.full_scale / (spec.w_max_sigmas * rms)
+
+    def error(lower):
+        per_unit = scale * lower * largest
+        cut_off = jnp.maximum(size - spec.reach / per_unit, 0.0)
+        return jnp.sum(cut_off**2 + jnp.minimum(size, spec.write_error / per_unit) ** 2)
+
+    lower = 2.0 ** -(jnp.arange(41, dtype=jnp.float32) / 4)  # Down to a thousandth.
+    return scale * lower[jnp.argmin(jax.lax.map(error, lower))]
 
 
 @functools.partial(jax.jit, static_argnames="spec")
@@ -206,7 +265,8 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
     leaves, treedef = _flatten(weights)
     normal = [None] * len(leaves)
     if key is not None:
-        normal = packing.normals(key, [w.read_shape for w in leaves])
+        read_key = jax.random.fold_in(key, _READ)
+        normal = packing.normals(read_key, [w.read_shape for w in leaves])
     return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
 
 
@@ -258,8 +318,10 @@ def drift(
     checks.seconds(seconds)
     leaves, treedef = _flatten(weights)
     if key is not None:
-        normal = packing.normals(key, [w.chip_shape for w in leaves])
+        chip_key = jax.random.fold_in(key, _CHIP)
+        normal = packing.normals(chip_key, [w.chip_shape for w in leaves])
         leaves = [w.on_another_chip(z) for z, w in zip(normal, leaves, strict=True)]
+    seconds = jnp.asarray(seconds, jnp.float32)
     return treedef.unflatten([w.replace(time=w.time + seconds) for w in leaves])
 
 
@@ -278,6 +340,7 @@ def unpack_weights(packed: HybridWeight, layout: packing.Layout) -> Any:
                 binary=cells,
                 accumulator=word,
                 scale=packed.scale[i],
+                axes=packed.axes[i],
             )
         )
     return layout.treedef.unflatten(tensors)
@@ -294,9 +357,23 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
 
     Returns:
       ``params`` with its analog leaves replaced, dtypes kept.
+
+    Raises:
+      ValueError: if a weight has another shape than the parameter in its place.
     """
-    return jax.tree.map(
-        lambda w, p: p if isinstance(w, optax.MaskedNode) else w.astype(p.dtype),
+
+    def replaced(path, weight, param):
+        if isinstance(weight, optax.MaskedNode):
+            return param
+        if weight.shape != jnp.shape(param):
+            raise ValueError(
+                f"weights{jax.tree_util.keystr(path)}={list(weight.shape)}: must have "
+                f"the shape of the parameter, {list(jnp.shape(param))}"
+            )
+        return weight.astype(jnp.result_type(param))
+
+    return jax.tree_util.tree_map_with_path(
+        replaced,
         read(weights, key=key),
         params,
         is_leaf=lambda x: isinstance(x, optax.MaskedNode),

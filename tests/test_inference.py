@@ -10,7 +10,7 @@ import pytest
 
 import hic_jax
 from hic_jax import inference
-from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.compensations import COMPENSATIONS
 from hic_jax.training.evaluation import correct_answers
 from tests.small_network import CLASSES, IMAGES, Net, network_of, random_images
 
@@ -246,8 +246,8 @@ def test_each_compensation_does_its_own(deployed, ageing):
     _, counted = deployed
     for none, gdc, column, adabs in counted.reshape(-1, 4):
         assert none.gains is None
-        assert gdc.gains["head"]["kernel"].shape == ()
-        assert column.gains["head"]["kernel"].shape == (CLASSES,)
+        assert gdc.gains["head"]["kernel"].shape == (1, 1)
+        assert column.gains["head"]["kernel"].shape == (1, CLASSES)
         for network in (none, gdc, column):
             chex.assert_trees_all_equal(network.batch_stats, ageing.network.batch_stats)
         assert jnp.all(

@@ -18,7 +18,10 @@ from hic_jax import pcm, transform
 from hic_jax.pcm import pair
 
 IDEAL = hic_jax.HICSpec(
-    multilevel=pcm.ideal(), stochastic_rounding=False, refresh_every=0
+    multilevel=pcm.ideal(),
+    initial_words="zero",
+    stochastic_rounding=False,
+    refresh_every=0,
 )
 REAL = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
 STEP = 0.625  # uS, of ideal devices
@@ -488,7 +491,10 @@ def test_nominal_bits_set_the_range_of_initial_weights(multilevel_bits):
     spec = dataclasses.replace(IDEAL, multilevel_bits=multilevel_bits)
     weight = hic_jax.hic(spec, 0).init([normal(0, (2000,))]).weights
     w_max = spec.full_scale / float(weight.scale[0])
-    assert w_max == pytest.approx(spec.w_max_sigmas, rel=0.05)
+    if multilevel_bits < 5:
+        assert w_max == pytest.approx(spec.w_max_sigmas, rel=0.05)
+    else:  # 1.5 sigma at the end of what pulses reach would cut off 13 % of a Gaussian.
+        assert 2 < w_max < 4
     exact = pair.read(None, weight.multilevel, weight.time, spec.multilevel)
     assert np.unique(np.abs(exact)).max() <= 20 * STEP
 

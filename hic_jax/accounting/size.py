@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from hic_jax.accounting.tensors import hybrid_tensors, path_name
+from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.packing import path_name
 from hic_jax.transform import HICState
 
 DIGITAL_BITS = 32

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import optax
 
+from hic_jax.packing import path_name
 from hic_jax.weights import HybridWeight, is_analog, is_hybrid
 
 
@@ -35,8 +36,3 @@ def hybrid_tensors(weights: Any) -> dict[str, HybridWeight]:
                 "must be as hic_jax.hybrid_weights(opt_state) returns it"
             )
     return tensors
-
-
-def path_name(path: tuple) -> str:
-    """The name of a leaf, as ``stage1_block1/conv1/kernel``."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from hic_jax.accounting.tensors import path_name
 from hic_jax.crossbar.geometry import Geometry, Tag, read_tag
+from hic_jax.packing import path_name
 
 # What a value is made of: names of parameters, and this for the inputs.
 _INPUT = None

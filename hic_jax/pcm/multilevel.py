@@ -241,8 +241,13 @@ def read_std(g: jax.Array, spec: MultilevelSpec) -> jax.Array:
 
 
 def drift_exponents(normal: jax.Array, spec: MultilevelSpec) -> jax.Array:
-    """Drift exponents of new devices from standard normal draws, one per device."""
-    return spec.drift_nu + spec.drift_nu_std * normal
+    r"""Drift exponents of new devices, :math:`|\nu + s z|`; no device drifts upwards.
+
+    Args:
+      normal: standard normal draws z, one per device.
+      spec: the device.
+    """
+    return jnp.abs(spec.drift_nu + spec.drift_nu_std * normal)
 
 
 @functools.lru_cache(maxsize=64)

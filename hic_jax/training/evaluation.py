@@ -6,10 +6,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from hic_jax import crossbar, data
+from hic_jax.compensation import with_gains
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState, find_hic
 from hic_jax.transform import hybrid_weights
@@ -27,7 +27,7 @@ class Network:
       weights: `hybrid_weights` of the analog leaves, or what `hic_jax.deploy` made of
         them; None if all are digital.
       gains: digital factors on the outputs of analog layers, before the bias: a tree
-        like ``weights``, () or (columns,) float32 each; None if there are none.
+        like ``weights``, float32, broadcastable to them; None if there are none.
     """
 
     params: Any
@@ -59,18 +59,7 @@ class Network:
 @jax.jit
 def _read(key: jax.Array, network: Network) -> Any:
     params = read_params(network.params, network.weights, key=key)
-    if network.gains is None:
-        return params
-    # A factor on an output is one on the column of weights that makes it (but for where
-    # between two codes an ADC then finds it).
-    return jax.tree.map(
-        lambda gain, p: (
-            p if isinstance(gain, optax.MaskedNode) else p * gain.astype(p.dtype)
-        ),
-        network.gains,
-        params,
-        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
-    )
+    return with_gains(params, network.gains)
 
 
 @functools.partial(jax.jit, static_argnames="model")

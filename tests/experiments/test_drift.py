@@ -18,7 +18,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.run_folder import read_config
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.compensations import COMPENSATIONS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 

@@ -7,7 +7,7 @@ import pytest
 import hic_jax
 from experiments import plots
 from hic_jax import pcm
-from hic_jax.compensation import COMPENSATIONS
+from hic_jax.training.compensations import COMPENSATIONS
 
 ENDURANCE = 1e9
 

@@ -197,3 +197,41 @@ def test_expected_trajectory_is_what_blind_writes_reach_in_the_mean():
     np.testing.assert_array_equal(state.pulses[0], np.full(20_000, 6))
     # Standard error 0.017 uS; the trajectory itself errs by up to 0.1 uS.
     assert difference(state).mean() == pytest.approx(target, abs=0.15)
+
+
+def refreshed(state, time, spec, *, verify=False):
+    due = jnp.ones(state.g.shape[1], bool)
+    return refresh(
+        jax.random.key(7), state, due, jnp.float32(time), spec,
+        max_pulses=20, verify=verify,
+    )  # fmt: skip
+
+
+def test_a_refresh_reads_with_noise():
+    # Blind and otherwise ideal: only the read errs, by 1 uS on each of two devices, and
+    # what it finds is rounded to steps of 0.625 uS.
+    spec = dataclasses.replace(IDEAL, read_offset=1.0)
+    before = written(np.full(4000, 5.0), IDEAL)
+    error = difference(refreshed(before, 0.0, spec)) - difference(before)
+    expected = np.sqrt(2 * 1.0**2 + 0.625**2 / 12)
+    # Five standard errors of each.
+    assert error.std() == pytest.approx(expected, abs=5 * expected / np.sqrt(8000))
+    assert error.mean() == pytest.approx(0, abs=5 * expected / np.sqrt(4000))
+
+
+def test_a_refresh_finds_what_has_drifted():
+    spec = dataclasses.replace(IDEAL, drift_nu=0.1)  # From an age of 1 s on.
+    before = written(np.full(300, 10.0), IDEAL)
+    for time, factor in ((0.0, 1.0), (1024.0, 0.5), (2.0**20, 0.25)):
+        after = refreshed(before, time, spec)
+        np.testing.assert_allclose(difference(after), 10 * factor, atol=0.625 / 2)
+        np.testing.assert_array_equal(after.written_at, np.full((2, 300), time))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_chunks_of_a_refresh_draw_noise_of_their_own(verify):
+    before = written(np.full(3 * pair.MIN_REFRESH_CHUNK, 5.0), verify=True, key=2)
+    before = before.replace(g=jnp.full_like(before.g, 0.1).at[0].set(5.1))
+    after = difference(refreshed(before, 0.0, DEVICE, verify=verify)).reshape(3, -1)
+    correlation = np.corrcoef(after) - np.eye(3)
+    assert np.abs(correlation).max() < 5 / np.sqrt(pair.MIN_REFRESH_CHUNK)

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax import compensation, crossbar
-from hic_jax.training import mesh, steps
+from hic_jax import crossbar
+from hic_jax.training import compensations, mesh, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
@@ -89,7 +89,7 @@ def _exact(devices):
         losses.append(float(metrics["loss"][0]))
         words.append(_word(state))
     network, key = Network.of(state), jax.random.key(1)
-    adabs = compensation.adabs(key, model, network, images, batches=3)
+    adabs = compensations.adabs(key, model, network, images, batches=3)
     parts = {
         "state": jax.tree.leaves(state.params)[0],
         "word": find_hic(state.opt_state).weights.accumulator,

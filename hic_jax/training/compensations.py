@@ -1,0 +1,200 @@
+"""Compensations of drift by name, for the networks that the launchers train.
+
+Each is a function (key, model, network, reference, train) that returns the network as
+it then infers. To add one, write it and enter it in `COMPENSATIONS`. What they compute
+is in `hic_jax.compensation`, for any model.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax import struct
+
+from hic_jax import checks, compensation, crossbar, data
+from hic_jax.training.arrays import Arrays
+from hic_jax.training.evaluation import Network
+
+# AdaBS as published: 2,600 training images in 13 batches.
+ADABS_BATCHES = 13
+ADABS_BATCH_SIZE = 200
+
+
+@struct.dataclass
+class Reference:
+    """The chip when it was new, and the one read of it that was stored.
+
+    Attributes:
+      weights: the devices at that time.
+      key: draws the noise of that read. None is an ideal reference: exact, and
+        compared with exact reads later.
+    """
+
+    weights: Any
+    key: jax.Array | None
+
+
+def none(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    reference: Reference,
+    train: Arrays | None,
+) -> Network:
+    """The network as its devices are."""
+    del key, model, reference, train
+    return network
+
+
+def gdc(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    reference: Reference,
+    train: Arrays | None = None,
+) -> Network:
+    """Global drift compensation: one digital gain for each layer.
+
+    Args:
+      key: draws the read noise now; unused with an ideal reference.
+      model: not used.
+      network: as it is now.
+      reference: the same chip when it was new.
+      train: not used.
+
+    Returns:
+      The network with these gains in the place of others.
+    """
+    del model, train
+    return network.replace(gains=_gains(key, network.weights, reference, "layer"))
+
+
+def column(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    reference: Reference,
+    train: Arrays | None = None,
+) -> Network:
+    """Drift compensation with a digital gain for each column; otherwise as `gdc`."""
+    del model, train
+    return network.replace(gains=_gains(key, network.weights, reference, "column"))
+
+
+@functools.partial(jax.jit, static_argnames="per")
+def _gains(key: jax.Array, weights: Any, reference: Reference, per: str) -> Any:
+    before = compensation.column_currents(reference.weights, key=reference.key)
+    now_key = None if reference.key is None else key
+    return compensation.gains(weights, before, per=per, key=now_key)
+
+
+def adabs(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    train: Arrays | None,
+    *,
+    batches: int = ADABS_BATCHES,
+) -> Network:
+    """`hic_jax.compensation.adabs` on training images, without augmentation.
+
+    Args:
+      key: chooses the images and draws the read noise.
+      model: called with ``(images, train=)``, BatchNorm in "batch_stats".
+      network: as it is now, after drift.
+      train: training images.
+      batches: how many; of 200 images, fewer where the set is small.
+
+    Returns:
+      The network with new running statistics.
+
+    Raises:
+      ValueError: if the network has no BatchNorm, or there are too few images.
+    """
+    check_possible("adabs", network, train)
+    size = train.labels.shape[0]
+    checks.integer("batches", batches, 1, size)
+    batch_size = min(ADABS_BATCH_SIZE, size // batches)
+    order_key, read_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, size)[: batches * batch_size]
+    batch_stats = compensation.adabs(
+        _update_of(model),
+        network.params,
+        network.batch_stats,
+        network.weights,
+        [(network.ranges, train, i) for i in order.reshape(batches, batch_size)],
+        key=read_key,
+        gains=network.gains,
+    )
+    return network.replace(batch_stats=batch_stats)
+
+
+@functools.cache  # One function for each model, so that it is compiled once.
+def _update_of(model: nn.Module) -> compensation.Update:
+    def update(params, stats, batch):
+        ranges, train, indices = batch
+        images, _ = train.batch(indices)
+        variables = {
+            "params": params,
+            "batch_stats": stats,
+            crossbar.COLLECTION: ranges,
+        }
+        _, new = model.apply(
+            variables,
+            data.normalise(images, train.mean, train.std),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return new["batch_stats"]
+
+    return update
+
+
+def gdc_and_adabs(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    reference: Reference,
+    train: Arrays | None,
+) -> Network:
+    """`adabs` on top of `gdc`.
+
+    BatchNorm can undo only what happens before it: the logits of a classifier, which
+    none follows, would shrink beside a digital bias that does not (on CIFAR-10 that
+    costs 5 points in a year). There the gain of the layer acts; everywhere else
+    BatchNorm takes it out again.
+    """
+    gain_key, key = jax.random.split(key)
+    return adabs(key, model, gdc(gain_key, model, network, reference), train)
+
+
+Compensation = Callable[
+    [jax.Array, nn.Module, Network, Reference, Arrays | None], Network
+]
+COMPENSATIONS: dict[str, Compensation] = {
+    "none": none,
+    "gdc": gdc,
+    "column": column,
+    "adabs": gdc_and_adabs,
+}
+
+
+def check_possible(name: str, network: Network, train: Arrays | None) -> None:
+    """Raises `ValueError` unless a network can be compensated like that.
+
+    Args:
+      name: of `COMPENSATIONS`.
+      network: what is to be compensated.
+      train: images to calibrate with, if there are any.
+    """
+    checks.one_of("compensation", name, COMPENSATIONS)
+    if name != "adabs":
+        return
+    if not jax.tree.leaves(network.batch_stats):
+        raise ValueError(
+            "batch_stats={}: adabs recalibrates BatchNorm, and the network has none"
+        )
+    if train is None or not train.labels.shape[0]:
+        raise ValueError("train: adabs needs training images, and there are none")
