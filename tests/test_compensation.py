@@ -363,7 +363,7 @@ def test_currents_are_those_of_rows_driven_one_at_a_time():
         one_by_one = np.zeros(kernel.shape[1])
         for row in np.eye(len(kernel)):
             one_by_one += abs(row @ kernel)
-        np.testing.assert_allclose(current, one_by_one, rtol=1e-5)  # float32 sums.
+        np.testing.assert_allclose(current[0], one_by_one, rtol=1e-5)  # float32 sums.
 
 
 @pytest.mark.parametrize("make", [residual, in_nnx])
@@ -399,8 +399,10 @@ def test_without_a_current_the_gain_is_1(per):
     weights = hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init(params))
     reference = jax.tree.map(lambda c: 2 * c, compensation.column_currents(weights))
     gains = compensation.gains(weights, reference, per=per)
-    np.testing.assert_array_equal(gains["kernel"], np.ones(() if per == "layer" else 3))
-    expected = 2.0 if per == "layer" else [2.0, 1.0, 2.0]
+    np.testing.assert_array_equal(
+        gains["kernel"], [[1.0] * (1 if per == "layer" else 3)]
+    )
+    expected = [[2.0]] if per == "layer" else [[2.0, 1.0, 2.0]]
     np.testing.assert_array_equal(gains["other"], expected)
 
 
