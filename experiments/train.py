@@ -253,8 +253,8 @@ def main(argv: list[str]) -> None:
         config = from_flags()
         option_values = options_from_flags()
         check_unused_or_same(options.workdir, config)
-        terminal.note(f"{described(config)} (all of it: {options.workdir}/config.json)")
         experiment = Experiment.of(config, options.mesh)
+    terminal.note(f"{described(config)} (all of it: {options.workdir}/config.json)")
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
         summary = train(experiment, options.workdir, **option_values)
     terminal.show(table(config, summary), f"Run folder: {options.workdir}")
