@@ -8,10 +8,11 @@ Two minutes on two cores; nothing is downloaded but packages.
 from pathlib import Path
 
 import numpy as np
+import rich.table
 from absl import app, flags
 
 import hic_jax
-from experiments import drift, launch, plots
+from experiments import drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder, check_unused_or_same
@@ -25,7 +26,7 @@ ALGORITHMS = ("fp32", "hic")
 
 def run(
     workdir: Path, *, epochs: int, seeds: int, chips: int, mesh: int | None = None
-) -> str:
+) -> rich.table.Table:
     """Trains and reads every run that is not there yet.
 
     Returns:
@@ -81,56 +82,27 @@ def as_trained(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["devices"] == inference.TRAINED]
 
 
-def table(summaries: dict[str, list[dict]]) -> str:
-    """Accuracy, size, drift and wear of both algorithms, as text."""
-    fp32, hic = summaries["fp32"], summaries["hic"]
+def table(summaries: dict[str, list[dict]]) -> rich.table.Table:
+    """Accuracy, size, drift and wear of both algorithms."""
+    fp32, hic = (train_lib.outcome(summaries[name]) for name in ALGORITHMS)
 
-    def year(compensation: str) -> list[float]:
-        return [
-            row["mean"]
-            for summary in hic
-            for row in summary["drift"]
-            if row["time"] == hic_jax.YEAR and row["compensation"] == compensation
-        ]
-
-    def percent(values: list[float]) -> str:
-        return f"{100 * np.mean(values):.1f} %"
-
-    def kilobytes(summary: dict, name: str) -> str:
-        return f"{summary[name] / 8000:.0f} kB"
-
-    wear = [summary["write_erase_cycles"] for summary in hic]
-    rows = [
-        ("", "FP32", "HIC"),
-        (
-            "test accuracy, after training",
-            percent([s["test_accuracy"] for s in fp32]),
-            percent([s["test_accuracy"] for s in hic]),
-        ),
-        ("  a year later, no compensation", "-", percent(year("none"))),
-        ("  a year later, AdaBS", "-", percent(year("adabs"))),
-        (
-            "inference model size",
-            kilobytes(fp32[0], "inference_bits"),
-            kilobytes(hic[0], "inference_bits"),
-        ),
-        (
-            "memory of the weights in training",
-            kilobytes(fp32[0], "training_bits"),
-            kilobytes(hic[0], "training_bits"),
-        ),
-    ]
-    for kind in ("multilevel", "binary"):
-        cycles = max(w[kind]["max"] for w in wear)
-        share = max(w[kind]["fraction_of_endurance"] for w in wear)
-        rows.append(
-            (f"most write-erase cycles, {kind}", "-", f"{cycles} ({share:.0e})")
+    def year(compensation: str) -> str:
+        return words.percent(
+            [
+                row["mean"]
+                for summary in summaries["hic"]
+                for row in summary["drift"]
+                if row["time"] == hic_jax.YEAR and row["compensation"] == compensation
+            ]
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}"
-        for row in rows
-    )
+
+    rows = []
+    for name in hic:
+        rows.append((name, fp32.get(name, "-"), hic[name]))
+        if name == "test accuracy":
+            rows.append(("  a year later, no compensation", "-", year("none")))
+            rows.append(("  a year later, AdaBS", "-", year("adabs")))
+    return terminal.table(("", "FP32", "HIC"), rows)
 
 
 def main(argv: list[str]) -> None:
@@ -139,14 +111,14 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     workdir = Path(options.workdir)
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        text = run(
+        outcome = run(
             workdir,
             epochs=options.epochs,
             seeds=options.seeds,
             chips=options.chips,
             mesh=options.mesh,
         )
-    launch.show(f"\n{text}\n\nRun folders and pictures: {workdir}")
+    terminal.show(outcome, f"Run folders and pictures: {workdir}")
 
 
 def define_flags() -> None:

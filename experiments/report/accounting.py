@@ -11,7 +11,7 @@ from experiments.report.estimates import Run
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
 from experiments.report.wear import Wear, wear, wear_by_layer, wear_by_plane
-from experiments.report.words import counted, kilobytes, scientific, si
+from experiments.words import counted, kilobytes, scientific, si
 from hic_jax.accounting import EnergyTable
 
 

@@ -13,7 +13,7 @@ from experiments.report.accounting_tables import OPERATIONS
 from experiments.report.costs import TOTAL, Cost, Memory, kinds
 from experiments.report.figures import LIMIT, MARKS, legend_above, saved
 from experiments.report.wear import Wear
-from experiments.report.words import scientific
+from experiments.words import scientific
 
 # Where the logarithmic axis of cycles begins: left of one.
 _NONE = 0.5

@@ -25,7 +25,7 @@ from experiments.report.estimates import (
 )
 from experiments.report.tables import Table
 from experiments.report.wear import wear
-from experiments.report.words import (
+from experiments.words import (
     counted,
     duration,
     kilobytes,

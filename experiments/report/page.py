@@ -22,7 +22,7 @@ from experiments.report import (
 from experiments.report.claims import CLAIMS, Finding, Verdict
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
-from experiments.report.words import counted, minus
+from experiments.words import counted, minus
 from hic_jax.accounting import EnergyTable
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.

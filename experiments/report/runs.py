@@ -10,7 +10,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import flag_of, usual_fields
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
@@ -37,16 +37,6 @@ DEVICES = (
     "crossbar.",
 )
 
-# Flags of the configuration by the beginning of a field's name, the longest first.
-FLAGS = {
-    "spec.multilevel.": "pcm_",
-    "spec.binary.": "binary_",
-    "spec.": "",
-    "crossbar.": "crossbar_",
-    "train.": "",
-}
-
-
 # Ends the name of a compensation that compared exact currents.
 IDEAL_REFERENCE = ", ideal reference"
 
@@ -71,18 +61,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise ValueError(f"runs={path}: is not a folder")
-        levels = [[path]]
-        while levels[-1] and len(levels) < 3:
-            levels.append(
-                sorted(
-                    folder
-                    for parent in levels[-1]
-                    if not _is_run(parent)
-                    for folder in parent.iterdir()
-                    if folder.is_dir()
-                )
-            )
-        mine = [folder for level in levels for folder in level if _is_run(folder)]
+        mine = folders_in(path)
         if not mine:
             raise ValueError(
                 f"runs={path}: holds no run (no config.json, up to two levels deep)"
@@ -90,6 +69,22 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
         for folder in mine:
             found.setdefault(folder.resolve(), folder)
     return list(found.values())
+
+
+def folders_in(path: Path) -> list[Path]:
+    """Run folders: the path itself, or up to two levels below it."""
+    levels = [[path] if path.is_dir() else []]
+    while levels[-1] and len(levels) < 3:
+        levels.append(
+            sorted(
+                folder
+                for parent in levels[-1]
+                if not _is_run(parent)
+                for folder in parent.iterdir()
+                if folder.is_dir()
+            )
+        )
+    return [folder for level in levels for folder in level if _is_run(folder)]
 
 
 def _is_run(folder: Path) -> bool:
@@ -331,15 +326,6 @@ def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field, or the field itself if it has none."""
-    return next(
-        flag + name.removeprefix(prefix)
-        for prefix, flag in (FLAGS | {"": ""}).items()
-        if name.startswith(prefix)
-    )
-
-
 def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Fields in which runs differ: by flag, each value and how many runs have it.
 
@@ -361,11 +347,5 @@ def defaults(run: Run) -> dict[str, Any]:
     Raises:
       ValueError: if there is no such algorithm, or preset.
     """
-    config = run["config"]
-    chosen = {
-        name: config[f"train.{name}"] for name in ("algorithm", "dataset", "preset")
-    }
-    fields = dataclasses.asdict(resolve(TrainConfig(**chosen)))
-    start = dataclasses.asdict(TrainConfig())
-    fields["train"] |= {name: start[name] for name in chosen}
-    return flatten_dict(fields, sep=".")
+    names = ("algorithm", "dataset", "preset")
+    return usual_fields(*(run["config"][f"train.{name}"] for name in names))

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.plots import NAMES
 from experiments.report.estimates import Estimate
-from experiments.report.words import ABSENT, minus
+from experiments.words import ABSENT, minus
 
 Row = dict[str, Any]
 
