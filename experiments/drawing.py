@@ -72,7 +72,7 @@ _APART = 0.12
 # Where the logarithmic axis of cycles begins: left of one.
 NO_CYCLE = 0.5
 # Of a line of words over or under a picture; more would be wider than it.
-_LETTERS = 68
+_LETTERS = 74
 
 
 @contextmanager
@@ -232,7 +232,7 @@ def devices_by_cycles(
             label=NAMES[kind], **look,
         )  # fmt: skip
     limit_line(axes, limit)
-    high = 3 * max(limit, edges[-1])
+    high = 3 * max(limit, edges[-1], 10)
     cycle_axis(axes, high, "write-erase cycles of a device")
     axes.set(yscale="log", ylabel="devices")
     axes.set_ylim(bottom=0.5)

@@ -13,10 +13,11 @@ def recorded(monkeypatch):
     saved = []
 
     class Figure(drawing.Figure):
-        def savefig(self, path, **keywords):
-            super().savefig(path, **keywords)
-            saved.append((path, self))
-            check_readable(self)
+        def savefig(self, *arguments, **keywords):
+            super().savefig(*arguments, **keywords)
+            if self not in saved:
+                saved.append(self)
+                check_readable(self)
 
     monkeypatch.setattr(drawing, "Figure", Figure)
     return saved
