@@ -15,10 +15,14 @@ import hic_jax
 from experiments import drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.run_folder import (
+    RunFolder,
+    check_unused_or_same,
+    read_config,
+    read_summary,
+)
 from experiments.setup import Experiment
-from hic_jax import inference
-from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
+from hic_jax import data, inference
 
 TIMES = (25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR)
 ALGORITHMS = ("fp32", "hic")
@@ -49,32 +53,32 @@ def run(
                     compensations=["none", "adabs"],
                 )
             summaries[name].append(summary)
-    draw(workdir, mesh)
+    draw(workdir)
     return table(summaries)
 
 
-def draw(workdir: Path, mesh: int | None = None) -> None:
-    """Pictures of the first seed's runs."""
-    folders = {
-        name: RunFolder.read(str(workdir / f"{name}-seed0")) for name in ALGORITHMS
-    }
-    hic = folders["hic"]
+def draw(workdir: Path) -> None:
+    """Pictures of the first seed's runs, of what their folders say in text."""
+    runs = {name: workdir / f"{name}-seed0" for name in ALGORITHMS}
+    summaries = {name: read_summary(path) for name, path in runs.items()}
+    config, hic = read_config(runs["hic"]), summaries["hic"]
     plots.learning_curves(
-        workdir / "learning_curves.png", {n: f.metrics() for n, f in folders.items()}
+        workdir / "learning_curves.png",
+        {name: RunFolder.read(str(path)).metrics() for name, path in runs.items()},
     )
     plots.accuracy_over_time(
-        workdir / "accuracy_over_time.png", as_trained(hic.summary()["drift"])
+        workdir / "accuracy_over_time.png",
+        as_trained(hic["drift"]),
+        classes=data.load(config.train.dataset).num_classes,
+        fp32=summaries["fp32"]["test_accuracy"],
     )
-    state = hic.restore(Experiment.of(hic.config, mesh).init_state())
-    pulses = device_pulses(hic_jax.hybrid_weights(state.opt_state))
+    wear = hic["write_erase_cycles"]
     plots.wear_histogram(
         workdir / "wear.png",
-        {kind: np.maximum(sets, resets) for kind, (sets, resets) in pulses.items()},
-        ENDURANCE_CYCLES,
+        wear["histogram"],
+        wear["multilevel"]["endurance_cycles"],
     )
-    plots.set_pulse_curve(workdir / "set_pulses.png", hic.config.spec.multilevel)
-    for folder in folders.values():
-        folder.close()
+    plots.set_pulse_curve(workdir / "set_pulses.png", config.spec.multilevel)
 
 
 def as_trained(rows: list[dict]) -> list[dict]:

@@ -87,7 +87,9 @@ def read_over_time(
     others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
     folder.update_summary(drift=others + rows)
     name = "_".join(["accuracy_over_time", *filter(None, [deploy]), *_words(without)])
-    plots.accuracy_over_time(folder.path / f"{name}.png", rows)
+    plots.accuracy_over_time(
+        folder.path / f"{name}.png", rows, classes=experiment.dataset.num_classes
+    )
     folder.close()
     return rows
 

@@ -1,6 +1,7 @@
 """A run on disk: configuration, metrics, events for TensorBoard, checkpoints, summary.
 
 config.json      the configuration that runs
+provenance.json  what made it: versions, commit, device, host, date
 metrics.jsonl    a line per logged interval
 tensorboard/     the same for TensorBoard, written without TensorFlow
 checkpoints/     Orbax: everything that training changes
@@ -27,6 +28,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from experiments import provenance
 from experiments.config import Config, differences
 
 PART = ".part"  # Ends the names of files that are being written.
@@ -76,6 +78,7 @@ class RunFolder:
         wait_for_all()
         check_unused_or_same(workdir, config)  # Another process may have other flags.
         with writing(path):
+            _record_start(path)
             return cls(path, config, keep=keep_checkpoints)
 
     @classmethod
@@ -301,6 +304,14 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + PART)
     part.write_text(text)
     part.replace(path)
+
+
+def _record_start(path: Path) -> None:
+    try:
+        if text := provenance.with_this_start(path):
+            write_whole(path / provenance.FILE, text)
+    except ValueError as error:
+        raise RunFolderError(f"workdir={path}: {provenance.FILE}: {error}") from error
 
 
 def wait_for_all() -> None:

@@ -179,6 +179,7 @@ def _train(
     summary = {
         "algorithm": config.train.algorithm,
         "dataset": config.train.dataset,
+        "num_classes": experiment.dataset.num_classes,
         "test_accuracy": end["test_accuracy"],
         "train_loss": end["loss"],
         "steps": step,

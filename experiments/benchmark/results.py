@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ import jax
 import rich.table
 
 from experiments import terminal
+
+from experiments import provenance
 
 FORMAT = 1
 PACKAGES = ("hic-jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -29,7 +30,7 @@ def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": shlex.join(["python", "-m", "experiments.benchmark", *words]),
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "hardware": {
@@ -42,18 +43,6 @@ def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
         },
         "repeats": repeats,
     }
-
-
-def _commit() -> str | None:
-    """Of the repository that this file lies in, "-dirty" if it has changed since."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        process = subprocess.run(
-            words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return process.stdout.strip()
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.plots import NAMES
+from experiments.drawing import NAMES
 from experiments.report import accounting_figures, accounting_tables, costs
 from experiments.report.costs import Cost
 from experiments.report.estimates import Run

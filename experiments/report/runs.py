@@ -10,6 +10,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from experiments import provenance
 from experiments.config import flag_of, usual_fields
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
@@ -94,8 +95,8 @@ def _is_run(folder: Path) -> bool:
 def read(folder: Path) -> Run:
     """A run as `experiments.report.estimates` describes it, and more.
 
-    Beside that: ``folder``, ``config`` (fields by dotted names, as stored) and
-    ``summary``.
+    Beside that: ``folder``, ``config`` (fields by dotted names, as stored), ``summary``
+    and ``provenance``, the entries of `experiments.provenance`.
 
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.
@@ -111,6 +112,7 @@ def read(folder: Path) -> Run:
             "folder": str(folder),
             "config": config,
             "summary": summary,
+            "provenance": _provenance(folder),
             "algorithm": config["train.algorithm"],
             "width": float(config["train.width"]),
             "seed": config["train.seed"],
@@ -131,6 +133,16 @@ def read(folder: Path) -> Run:
     except (TypeError, ValueError) as error:
         raise UnreadableRun(str(error)) from error
     return run
+
+
+def _provenance(folder: Path) -> list[dict[str, Any]]:
+    try:
+        entries = provenance.read(folder)
+    except ValueError as error:
+        raise UnreadableRun(f"{provenance.FILE}: {error}") from error
+    if any("date" not in entry for entry in entries):
+        raise UnreadableRun(f"{provenance.FILE}: an entry lacks its date")
+    return entries
 
 
 def _reading(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.plots import NAMES
+from experiments.drawing import NAMES
 from experiments.report.estimates import Estimate
 from experiments.words import ABSENT, minus
 

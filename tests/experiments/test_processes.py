@@ -169,7 +169,7 @@ def test_every_file_is_written_once(two):
     assert run_files.summary(path)["steps"] == LAST
     assert {p.name for p in path.iterdir()} == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
-        "learning_curves.png", "accuracy_over_time.png",
+        "learning_curves.png", "accuracy_over_time.png", "provenance.json",
     }  # fmt: skip
     checkpoints = {p.name for p in (path / "checkpoints").iterdir()}
     assert checkpoints == {str(FIRST), str(LAST)}
