@@ -7,7 +7,6 @@ Two minutes on two cores; nothing is downloaded but packages.
 
 from pathlib import Path
 
-import numpy as np
 import rich.table
 from absl import app, flags
 

@@ -11,9 +11,7 @@ from typing import Any
 import jax
 import rich.table
 
-from experiments import terminal
-
-from experiments import provenance
+from experiments import provenance, terminal
 
 FORMAT = 1
 PACKAGES = ("hic-jax", "jax", "jaxlib", "flax", "optax", "numpy")
