@@ -17,10 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+import rich.table
+from absl import app, flags
 
 import hic_jax
-from experiments import launch, plots
+from experiments import launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
@@ -214,7 +215,7 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         checks.at_least("seconds", options.seconds, 0.0)
-        trained = read_config_of_devices(options.trained)
+        trained = read_config_of_devices(options.trained, "trained")
         given = {name: options[name].value for name in CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}
         config = config_in_the_field(
@@ -223,6 +224,10 @@ def main(argv: list[str]) -> None:
         option_values = train_lib.options_from_flags()
         check_apart(options.trained, options.workdir)
         check_unused_or_same(options.workdir, config)
+    terminal.note(
+        f"on from {options.trained}, {words.duration(options.seconds)} later: "
+        f"{train_lib.described(config)}"
+    )
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         summary = learn(
             options.trained,
@@ -232,13 +237,24 @@ def main(argv: list[str]) -> None:
             mesh=options.mesh,
             **option_values,
         )
-    field = summary["field"]
-    logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
-    for name, before in field["accuracy_before"].items():
-        logging.info("%12.0f s later, %-6s       %.4f", options.seconds, name, before)
-    logging.info("after learning in the field      %.4f", field["accuracy_after"])
+    terminal.show(table(summary["field"]), f"Run folder: {options.workdir}")
+
+
+def table(field: dict[str, Any]) -> rich.table.Table:
+    """What drift took, what came back, and what that cost.
+
+    Args:
+      field: of the summary of `learn`.
+    """
+    later = f"{words.duration(field['seconds'])} later"
+    rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
+    for name, share in field["accuracy_before"].items():
+        rows[f"  {later}, {plots.NAMES[name]}"] = words.percent([share])
+    rows["  after learning in the field"] = words.percent([field["accuracy_after"]])
     for kind, cycles in (field["extra_cycles"] or {}).items():
-        logging.info("extra write-erase cycles, %-10s  %d", kind, cycles["max"])
+        name = f"most extra write-erase cycles, {plots.NAMES[kind]}"
+        rows[name] = f"{cycles['max']:,}"
+    return terminal.table(("", ""), rows.items(), title="learning in the field")
 
 
 def define_flags() -> None:

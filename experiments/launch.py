@@ -5,6 +5,7 @@ machine. All do the same; the first alone writes and talks.
 """
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -19,6 +20,7 @@ import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
+from experiments import terminal
 from hic_jax import checks
 
 # How many processes there are, by what started them: Slurm and Open MPI give a number,
@@ -84,6 +86,7 @@ def start(argv: list[str]) -> None:
     """
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    quiet_log()
     names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
     asked = {name: flags.FLAGS[name].value for name in names}
     with clear_errors(ValueError):
@@ -180,10 +183,19 @@ def _are_several(environment: Mapping[str, str]) -> bool:
     return max(*counts, *hosts) > 1
 
 
-def show(text: str) -> None:
-    """Prints, once however many processes there are."""
-    if jax.process_index() == 0:
-        print(text)
+def quiet_log() -> None:
+    """Leaves warnings and errors of the log, as plain lines.
+
+    With ``--verbosity`` all is logged that it asks for, with times and places.
+    """
+    handler = absl_logging.get_absl_handler()
+    if flags.FLAGS["verbosity"].present or handler not in logging.root.handlers:
+        return
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    lines = terminal.LogLines()
+    lines.addFilter(_ours_or_grave)
+    logging.root.removeHandler(handler)
+    logging.root.addHandler(lines)
 
 
 def quiet_libraries() -> None:
@@ -191,14 +203,19 @@ def quiet_libraries() -> None:
 
     What they log of an exception that reaches us anyhow is left out: it is told once.
     """
+    absl_logging.get_absl_handler().addFilter(_ours_or_grave)
+
+
+def _ours_or_grave(record: logging.LogRecord) -> bool:
+    grave = record.levelno >= logging.WARNING and not record.exc_info
+    return grave or not record.pathname.startswith(_others())
+
+
+@functools.cache
+def _others() -> tuple[str, ...]:
+    """Folders of libraries that log much."""
     found = (importlib.util.find_spec(name) for name in ("jax", "orbax"))
-    others = tuple(path for spec in found for path in spec.submodule_search_locations)
-
-    def ours_or_grave(record) -> bool:
-        grave = record.levelno >= logging.WARNING and not record.exc_info
-        return grave or not record.pathname.startswith(others)
-
-    absl_logging.get_absl_handler().addFilter(ours_or_grave)
+    return tuple(path for spec in found for path in spec.submodule_search_locations)
 
 
 def use_compilation_cache() -> None:

@@ -1,6 +1,7 @@
 """A run on disk: configuration, metrics, events for TensorBoard, checkpoints, summary.
 
 config.json      the configuration that runs
+provenance.json  what made it: versions, commit, device, host, date
 metrics.jsonl    a line per logged interval
 tensorboard/     the same for TensorBoard, written without TensorFlow
 checkpoints/     Orbax: everything that training changes, and sums over what was logged
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from experiments import files, locks
+from experiments import files, locks, provenance
 from experiments.config import Config, differences
 from experiments.metrics import Logged, Metrics
 from experiments.stored import (
@@ -101,6 +102,7 @@ class RunFolder:
                         left.unlink()
                 if not (path / "config.json").exists():
                     write_whole(path / "config.json", config.to_json())
+                _record_start(path)
             return lock
 
         lock = by_first(path, begin)
@@ -326,6 +328,16 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
         )
     elif path.exists() and not path.is_dir():
         raise RunFolderError(f"workdir={workdir}: is a file; must be a folder")
+
+
+def _record_start(path: Path) -> None:
+    try:
+        if text := provenance.with_this_start(path):
+            write_whole(path / provenance.FILE, text)
+    except ValueError as error:
+        raise RunFolderError(
+            f"workdir={path}: {provenance.FILE}: {short(error)}"
+        ) from error
 
 
 def _is_key(x: Any) -> bool:

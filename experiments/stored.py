@@ -74,7 +74,7 @@ def read_rows(workdir: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     faults = []
     for number, line in enumerate([*lines, rest] if rest else lines, 1):
         try:
-            row = _parsed(line)
+            row = parsed(line)
             _check_row(row, after=rows[-1]["step"] if rows else 0)
         except ValueError as error:
             if number <= len(lines):
@@ -109,7 +109,7 @@ def read_object(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
     """
     import jsonschema  # Not before: most starts have nothing to read.
 
-    content = _parsed(path.read_bytes())
+    content = parsed(path.read_bytes())
     error = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(schema).iter_errors(content)
     )
@@ -140,7 +140,7 @@ def short(text: object) -> str:
     return line if len(line) <= 400 else f"{line[:300]} ... {line[-60:]}"
 
 
-def _parsed(text: bytes) -> Any:
+def parsed(text: bytes) -> Any:
     """A JSON value whose numbers and texts can be used, or `ValueError`."""
     try:
         hooks = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _number)

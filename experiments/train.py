@@ -12,18 +12,18 @@ Ctrl-C make it save at the next row of metrics, and exit with the status 143 and
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.table
 from absl import app, flags, logging
-from tqdm import tqdm
 
-from experiments import launch
-from experiments.config import define_flags, from_flags
+from experiments import launch, terminal, words
+from experiments.config import Config, changed_flags, define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
 from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
@@ -133,8 +133,11 @@ def _train(
     """`train_in`; ``summarise`` says what it took."""
     # ---- set up
     config = experiment.config
-    logging.info("configuration:\n%s", config.to_json())
+    algorithm, epochs = config.train.algorithm, config.train.epochs
     last = last_step(experiment, max_steps)
+    bar = terminal.bar(
+        last, desc=f"{algorithm}, preparing", unit="steps", disable=not progress
+    )
     train_set = experiment.arrays("train")
     test_set = experiment.arrays("test")
     run = experiment.runner()
@@ -147,31 +150,28 @@ def _train(
     state = folder.resume(start.result())
     step = int(state.step)
     folder.begin_metrics(step)
+    bar.initial = bar.n = step
+    bar.unpause()  # What was done before is no measure of the time that is left.
 
     # ---- train
     seconds = []
-    bar = tqdm(
-        total=last,
-        initial=step,
-        unit="step",
-        desc=config.train.algorithm,
-        disable=not progress or jax.process_index() > 0,
-    )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
+        bar.set_description_str(f"{algorithm}, epoch {epoch + 1}/{epochs}")
         # Rows end at the same steps wherever the run was interrupted.
         interval = min(log_every - done % log_every, last - step)
         batches = experiment.epoch_order(epoch)[done : done + interval]
         started = time.perf_counter()
-        state, metrics = run(state, train_set, batches)
+        state, metrics = run(state, train_set, batches, bar.update)
         metrics = jax.device_get(metrics)
         seconds.append((time.perf_counter() - started) / len(batches))
         check_losses(metrics["loss"], step)
 
         step += len(batches)
         row = interval_row(experiment, step, metrics)
-        bar.update(len(batches))
-        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
+        bar.set_postfix_str(
+            f"loss {row['loss']:.3f}, training accuracy {100 * row['accuracy']:.1f} %"
+        )
         due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
         if step % experiment.steps_per_epoch == 0 or step == last:
             row["test_accuracy"] = experiment.test_accuracy(state, test_set)
@@ -197,6 +197,7 @@ def _train(
     summary = {
         "algorithm": config.train.algorithm,
         "dataset": config.train.dataset,
+        "num_classes": experiment.dataset.num_classes,
         "test_accuracy": end["test_accuracy"],
         "train_loss": end["loss"],
         "steps": step,
@@ -276,9 +277,45 @@ def main(argv: list[str]) -> None:
         option_values = options_from_flags()
         check_unused_or_same(options.workdir, config)
         experiment = Experiment.of(config, options.mesh)
+    terminal.note(f"{described(config)} (all of it: {options.workdir}/config.json)")
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
         summary = train(experiment, options.workdir, **option_values)
-    logging.info("test accuracy %.4f", summary["test_accuracy"])
+    terminal.show(table(config, summary), f"Run folder: {options.workdir}")
+
+
+def described(config: Config) -> str:
+    """A training in a line: what is trained on what, and flags that were given."""
+    flags_given = ", ".join(changed_flags(config)) or "all flags at their defaults"
+    return f"{config.train.algorithm} on {config.train.dataset}: {flags_given}"
+
+
+def table(config: Config, summary: dict[str, Any]) -> rich.table.Table:
+    """What came out of a training."""
+    rows = outcome([summary]) | {
+        "training loss": f"{summary['train_loss']:.3f}",
+        "steps": f"{summary['steps']:,}",
+    }
+    if "seconds_per_step" in summary:
+        rows["time of a step"] = f"{1000 * summary['seconds_per_step']:,.0f} ms"
+    return terminal.table(("", ""), rows.items(), title=described(config))
+
+
+def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What trainings of one configuration, but for their seeds, ended with."""
+    accuracies = [summary["test_accuracy"] for summary in summaries]
+    first = summaries[0]
+    rows = {
+        "test accuracy": words.percent(accuracies),
+        "inference model": words.kilobytes(first["inference_bits"] / 8000),
+        "memory of the weights in training": words.kilobytes(
+            first["training_bits"] / 8000
+        ),
+    }
+    if first["write_erase_cycles"]:
+        for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
+            kinds = [summary["write_erase_cycles"][kind] for summary in summaries]
+            rows[f"most write-erase cycles, {name}"] = words.most_cycles(kinds)
+    return rows
 
 
 def define_launch_flags() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments import stored
-from experiments.config import TrainConfig, resolve
+from experiments import provenance, stored
+from experiments.config import flag_of, usual_fields
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
@@ -38,16 +38,6 @@ DEVICES = (
     "crossbar.",
 )
 
-# Flags of the configuration by the beginning of a field's name, the longest first.
-FLAGS = {
-    "spec.multilevel.": "pcm_",
-    "spec.binary.": "binary_",
-    "spec.": "",
-    "crossbar.": "crossbar_",
-    "train.": "",
-}
-
-
 # Ends the name of a compensation that compared exact currents.
 IDEAL_REFERENCE = ", ideal reference"
 
@@ -72,18 +62,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise ValueError(f"runs={path}: is not a folder")
-        levels = [[path]]
-        while levels[-1] and len(levels) < 3:
-            levels.append(
-                sorted(
-                    folder
-                    for parent in levels[-1]
-                    if not _is_run(parent)
-                    for folder in parent.iterdir()
-                    if folder.is_dir()
-                )
-            )
-        mine = [folder for level in levels for folder in level if _is_run(folder)]
+        mine = folders_in(path)
         if not mine:
             raise ValueError(
                 f"runs={path}: holds no run (no config.json, up to two levels deep)"
@@ -93,6 +72,22 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+def folders_in(path: Path) -> list[Path]:
+    """Run folders: the path itself, or up to two levels below it."""
+    levels = [[path] if path.is_dir() else []]
+    while levels[-1] and len(levels) < 3:
+        levels.append(
+            sorted(
+                folder
+                for parent in levels[-1]
+                if not _is_run(parent)
+                for folder in parent.iterdir()
+                if folder.is_dir()
+            )
+        )
+    return [folder for level in levels for folder in level if _is_run(folder)]
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
@@ -100,8 +95,8 @@ def _is_run(folder: Path) -> bool:
 def read(folder: Path) -> Run:
     """A run as `experiments.report.estimates` describes it, and more.
 
-    Beside that: ``folder``, ``config`` (fields by dotted names, as stored) and
-    ``summary``.
+    Beside that: ``folder``, ``config`` (fields by dotted names, as stored), ``summary``
+    and ``provenance``, the entries of `experiments.provenance`.
 
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.
@@ -120,6 +115,7 @@ def read(folder: Path) -> Run:
             "folder": str(folder),
             "config": config,
             "summary": summary,
+            "provenance": _provenance(folder),
             "algorithm": config["train.algorithm"],
             "width": float(config["train.width"]),
             "seed": config["train.seed"],
@@ -140,6 +136,16 @@ def read(folder: Path) -> Run:
     except (TypeError, ValueError) as error:
         raise UnreadableRun(stored.short(error)) from error
     return run
+
+
+def _provenance(folder: Path) -> list[dict[str, Any]]:
+    try:
+        entries = provenance.read(folder)
+    except ValueError as error:
+        raise UnreadableRun(f"{provenance.FILE}: {error}") from error
+    if any("date" not in entry for entry in entries):
+        raise UnreadableRun(f"{provenance.FILE}: an entry lacks its date")
+    return entries
 
 
 def _reading(row: dict[str, Any]) -> dict[str, Any]:
@@ -326,15 +332,6 @@ def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field, or the field itself if it has none."""
-    return next(
-        flag + name.removeprefix(prefix)
-        for prefix, flag in (FLAGS | {"": ""}).items()
-        if name.startswith(prefix)
-    )
-
-
 def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Fields in which runs differ: by flag, each value and how many runs have it.
 
@@ -356,11 +353,5 @@ def defaults(run: Run) -> dict[str, Any]:
     Raises:
       ValueError: if there is no such algorithm, or preset.
     """
-    config = run["config"]
-    chosen = {
-        name: config[f"train.{name}"] for name in ("algorithm", "dataset", "preset")
-    }
-    fields = dataclasses.asdict(resolve(TrainConfig(**chosen)))
-    start = dataclasses.asdict(TrainConfig())
-    fields["train"] |= {name: start[name] for name in chosen}
-    return flatten_dict(fields, sep=".")
+    names = ("algorithm", "dataset", "preset")
+    return usual_fields(*(run["config"][f"train.{name}"] for name in names))

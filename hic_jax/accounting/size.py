@@ -5,8 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.packing import path_name
 from hic_jax.transform import HICState
 
 DIGITAL_BITS = 32
@@ -33,16 +35,28 @@ def model_size(weights: Any, params: Any) -> dict[str, int]:
         fp32_bits: all parameters at 32 bits;
         multilevel_devices, binary_devices: PCM cells.
 
+    Raises:
+      ValueError: if weights are not those of some of the parameters.
+
     References:
       The floating-point accumulator: Nandakumar et al., Mixed-precision deep learning
       based on computational memory, Front. Neurosci. 14:406 (2020).
     """
-    tensors = hybrid_tensors(weights).values()
-    total = sum(int(np.size(p)) for p in jax.tree.leaves(params))
-    analog = sum(w.size for w in tensors)
+    tensors = hybrid_tensors(nnx.as_pure(weights))
+    sizes = _sizes(params)
+    for name, weight in tensors.items():
+        if sizes.get(name) != weight.size:
+            found = f"has {sizes[name]}" if name in sizes else "is not"
+            raise ValueError(
+                f"weights: {name} holds {weight.size} weights, but {found} in params; "
+                "must be of the same model"
+            )
+    held = tensors.values()
+    total = sum(sizes.values())
+    analog = sum(w.size for w in held)
     digital = total - analog
-    multilevel_bits = sum(w.size * w.spec.multilevel_bits for w in tensors)
-    lsb_bits = sum(w.size * w.spec.lsb_bits for w in tensors)
+    multilevel_bits = sum(w.size * w.spec.multilevel_bits for w in held)
+    lsb_bits = sum(w.size * w.spec.lsb_bits for w in held)
     inference_bits = multilevel_bits + DIGITAL_BITS * digital
     return {
         "analog_weights": analog,
@@ -54,6 +68,12 @@ def model_size(weights: Any, params: Any) -> dict[str, int]:
         "multilevel_devices": 2 * analog,
         "binary_devices": lsb_bits,
     }
+
+
+def _sizes(params: Any) -> dict[str, int]:
+    """Number of values of each parameter, by its path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.as_pure(params))
+    return {path_name(path): int(np.size(leaf)) for path, leaf in leaves}
 
 
 def optimizer_bits(opt_state: Any) -> int:

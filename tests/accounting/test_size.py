@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import optax
 import pytest
+from flax import nnx
 
 import hic_jax
 from hic_jax import accounting, pcm
@@ -10,13 +11,20 @@ from hic_jax import accounting, pcm
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 
 
+PARAMS = {"kernel": jnp.zeros((10, 3)), "bias": jnp.zeros(3)}
+TX = optax.partition(
+    {"analog": hic_jax.hic(SPEC, 0), "digital": optax.identity()},
+    hic_jax.analog_labels,
+)
+
+
+def _hybrid(params):
+    return hic_jax.hybrid_weights(TX.init(params))
+
+
 def test_model_size_counts_nominal_bits_and_devices():
-    params = {"kernel": jnp.zeros((10, 3)), "bias": jnp.zeros(3)}
-    tx = optax.partition(
-        {"analog": hic_jax.hic(SPEC, 0), "digital": optax.identity()},
-        hic_jax.analog_labels,
-    )
-    hybrid = hic_jax.hybrid_weights(tx.init(params))
+    params = PARAMS
+    hybrid = _hybrid(params)
     assert hic_jax.model_size(hybrid, params) == {
         "analog_weights": 30,
         "digital_weights": 3,
@@ -33,6 +41,46 @@ def test_a_digital_model_has_its_size_and_no_devices():
     size = hic_jax.model_size({}, {"w": jnp.zeros((5, 5))})
     assert size["inference_bits"] == size["fp32_bits"] == 25 * 32
     assert size["multilevel_devices"] == 0
+
+
+def test_a_model_of_nnx_has_the_size_of_its_arrays():
+    model = nnx.Linear(10, 3, rngs=nnx.Rngs(0))
+    weights = hic_jax.hybrid_weights(nnx.Optimizer(model, TX, wrt=nnx.Param).opt_state)
+    expected = hic_jax.model_size(_hybrid(PARAMS), PARAMS)
+    for params in (nnx.state(model, nnx.Param), nnx.to_pure_dict(nnx.state(model))):
+        assert hic_jax.model_size(weights, params) == expected
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "kernel holds 30 weights, but is not in params"),
+        ({"bias": jnp.zeros(3)}, "kernel holds 30 weights, but is not in params"),
+        ({"other": PARAMS}, "kernel holds 30 weights, but is not in params"),
+        ({"kernel": jnp.zeros((10, 4))}, "kernel holds 30 weights, but has 40 in par"),
+    ],
+    ids=["none", "without it", "deeper", "another size"],
+)
+def test_weights_of_another_model_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        hic_jax.model_size(_hybrid(PARAMS), params)
+
+
+def test_what_holds_no_devices_is_refused_for_weights():
+    """By all that counts devices: of none it would say that they are not worn."""
+    for count in (
+        lambda weights: hic_jax.model_size(weights, PARAMS),
+        hic_jax.endurance,
+        lambda weights: accounting.writes(weights, steps=1, carried_pulses=0),
+    ):
+        with pytest.raises(
+            ValueError, match=r"weights: bias is .*Array.*; must be as "
+        ):
+            count(PARAMS)
+        with pytest.raises(ValueError, match=r"weights: the whole is .*Array"):
+            count(jnp.zeros(3))
+        with pytest.raises(ValueError, match=r"weights: bias is .*Array"):
+            count(_hybrid(PARAMS) | {"bias": jnp.zeros(3)})
 
 
 @pytest.mark.parametrize(

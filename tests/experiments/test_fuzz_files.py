@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import drift, plots, stored
+from experiments import drawing, drift, stored
 from experiments.config import TrainConfig, resolve
 from experiments.report import accounting, claim_tables, commands, page, runs
 from experiments.run_folder import RunFolder
@@ -21,7 +21,7 @@ from experiments.train import train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
-JSON_FILES = ("config.json", "summary.json", "metrics.jsonl")
+JSON_FILES = ("config.json", "summary.json", "metrics.jsonl", "provenance.json")
 USUAL = settings(
     deadline=None,
     derandomize=True,
@@ -173,7 +173,7 @@ def test_damaged_files_of_a_run(run, by_field, data):
 def unsaved():
     """Figures are drawn, which may fail, but not saved, which takes long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots.Figure, "savefig", lambda *a, **k: None)
+        patch.setattr(drawing.Figure, "savefig", lambda *a, **k: None)
         yield
 
 

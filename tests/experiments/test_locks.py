@@ -30,7 +30,8 @@ sys.stdin.read()
 # Adds fields of its own to what is there, one after the other.
 _UPDATE = """
 import sys
-from experiments.run_folder import RunFolder, RunFolderError
+from experiments.run_folder import RunFolder
+from experiments.stored import RunFolderError
 folder, left = RunFolder.read(sys.argv[1]), [sys.argv[2] + str(i) for i in range(8)]
 while left:
     try:

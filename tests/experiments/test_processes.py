@@ -47,7 +47,7 @@ except SystemExit as end:
     if end.code:
         raise
 from experiments import drift, train
-from experiments.run_folder import read_config
+from experiments.stored import read_config
 from experiments.setup import Experiment
 path = sys.argv[1].partition("=")[2]
 experiment = Experiment.of(read_config(path))
@@ -57,7 +57,7 @@ drift.read_over_time(experiment, path, **{READING!r})
 
 
 def _launch(path):
-    """What two processes print on standard error."""
+    """What two processes print."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -79,7 +79,9 @@ def _launch(path):
             with log.open("w") as file:
                 command = [sys.executable, "-c", _SCRIPT, *flags, f"--process_id={i}"]
                 processes.append(
-                    subprocess.Popen(command, env=environment, stderr=file)
+                    subprocess.Popen(
+                        command, env=environment, stdout=file, stderr=subprocess.STDOUT
+                    )
                 )
         codes = [process.wait() for process in processes]
     finally:
@@ -169,7 +171,7 @@ def test_every_file_is_written_once(two):
     assert run_files.summary(path)["steps"] == LAST
     assert {p.name for p in path.iterdir()} == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
-        "learning_curves.png", "accuracy_over_time.png", "lock",
+        "learning_curves.png", "accuracy_over_time.png", "provenance.json", "lock",
     }  # fmt: skip
     checkpoints = {p.name for p in (path / "checkpoints").iterdir()}
     assert checkpoints == {str(FIRST), str(LAST)}
@@ -178,9 +180,9 @@ def test_every_file_is_written_once(two):
 
 
 def test_one_process_talks(two):
-    _, (first, second) = two
-    for words in (f"going on from step {FIRST}", "step/s", "run folder", "config"):
-        assert words in first
+    path, (first, second) = two
+    for words in ("(all of it: ", "test accuracy", f"Run folder: {path}"):
+        assert first.count(words) == 1
         assert words not in second
 
 

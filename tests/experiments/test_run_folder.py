@@ -59,6 +59,7 @@ def test_everything_is_there(run):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.json",
+        "provenance.json",
         "metrics.jsonl",
         "summary.json",
         "tensorboard",

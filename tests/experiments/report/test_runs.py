@@ -71,9 +71,11 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         write("stopped", epochs=4, epochs_done=1.5),
         write("old", SUMMARY | {"steps": 0}, epochs=1, epochs_done=1),
         write("field", SUMMARY | {"field": {}}),
+        write("maker", seed=2),
         write("first", seed=1),
         write("again", seed=1, data_dir="elsewhere"),
     ]
+    (folders[5] / "provenance.json").write_text("[{}]")
     for name, text in (("broken", "{"), ("list", "[]"), ("empty", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
@@ -88,6 +90,7 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         "stopped": "stopped after 1.5 of 4 epochs",
         "old": "was summarised at step 0, and trained on",
         "field": "learnt in the field",
+        "maker": "provenance.json: an entry lacks its date",
         "again": f"configuration and the seed of {tmp_path / 'first'}",
         "broken": "config.json: ",
         "list": "must be an object",
