@@ -267,6 +267,7 @@ _FIELD = _object(
 SUMMARY = _object(
     algorithm=_TEXT,
     dataset=_TEXT,
+    num_classes=_SOME,
     test_accuracy=_SHARE,
     train_loss=_NUMBER,
     steps=_COUNT,
