@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.report.estimates import Run
 from experiments.report.tables import Column, Row, Table
-from experiments.report.words import ABSENT
+from experiments.words import ABSENT
 
 # What tells one maker from another, of the entries of `experiments.provenance`.
 FIELDS = ("hic_jax", "commit", "jax", "device", "devices", "processes", "host")
