@@ -47,8 +47,8 @@ format: $(STAMP) ## Apply ruff's fixes and formatting.
 	$(BIN)/python -m ruff check --fix-only .
 	$(BIN)/python -m ruff format .
 
-notebooks: $(STAMP) ## Write the .ipynb of every notebook from its .py.
-	$(BIN)/python -m jupytext --quiet --to ipynb --update experiments/notebooks/*.py
+notebooks: $(STAMP) ## Write the .ipynb of every notebook; run those that changed.
+	$(BIN)/python -m experiments.write_notebooks
 
 clean: ## Remove caches and build output, but neither .venv nor runs/.
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -8,18 +8,19 @@ work folder, and goes on where it was stopped.
 
 import dataclasses
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+import rich.table
+from absl import app, flags
 
 import hic_jax
-from experiments import drift, launch, plots
+from experiments import drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config, define_flags, from_flags
-from experiments.run_folder import check_unused_or_same, write_whole
+from experiments.run_folder import check_unused_or_same
 from experiments.setup import Experiment
+from experiments.writing import held, write_whole
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
@@ -114,9 +115,10 @@ def run(
     for key, variant in runs.items():
         check_unused_or_same(folders[key], variant)
     results: dict[str, dict] = {}
+    bar = terminal.bar(len(runs), desc="ablation", unit="runs")
     for (name, seed), variant in runs.items():
         folder = folders[name, seed]
-        logging.info("%s, seed %d", name, seed)
+        bar.set_description_str(f"ablation: {name}, seed {seed}")
         experiment = Experiment.of(variant, mesh)
         summary = train_lib.train(experiment, folder, **options)
         reading = {"times": [hic_jax.YEAR], "chips": chips, "compensations": ["adabs"]}
@@ -127,26 +129,23 @@ def run(
         result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
         result["test_accuracy"].append(summary["test_accuracy"])
         result["after_a_year"].append(after["mean"])
+        bar.update()
+        terminal.note(
+            f"{name}, seed {seed}: test accuracy "
+            f"{words.percent([summary['test_accuracy']])}, a year later "
+            f"{words.percent([after['mean']])}"
+        )
+    bar.close()
     return results
 
 
-def table(results: dict[str, dict]) -> str:
-    """Accuracy (%) of all variants, mean and standard deviation over seeds."""
-    head = ("", "after training", "a year later, AdaBS")
-    rows = [head, *((name, *map(percent, r.values())) for name, r in results.items())]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}"
-        for row in rows
+def table(results: dict[str, dict]) -> rich.table.Table:
+    """Test accuracy of all variants, mean and standard deviation over seeds."""
+    return terminal.table(
+        ("non-idealities", "after training", "a year later, AdaBS"),
+        [(name, *map(words.percent, r.values())) for name, r in results.items()],
+        title="test accuracy",
     )
-
-
-def percent(shares: list[float]) -> str:
-    """Mean, and standard deviation of several, in per cent."""
-    text = f"{100 * statistics.mean(shares):.1f}"
-    if len(shares) > 1:
-        text += f" +- {100 * statistics.stdev(shares):.1f}"
-    return text
 
 
 def main(argv: list[str]) -> None:
@@ -160,18 +159,22 @@ def main(argv: list[str]) -> None:
         checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
+    count = words.counted(options.seeds * len(variants(config)), "training")
+    terminal.note(f"{count} of {train_lib.described(config)}")
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        results = run(
-            config,
-            workdir,
-            seeds=options.seeds,
-            chips=options.chips,
-            mesh=options.mesh,
-            **option_values,
-        )
-        write_whole(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
-        plots.ablation(workdir / "ablation.png", results)
-    launch.show(f"\n{table(results)}\n\nRun folders and picture: {workdir}")
+        with held(workdir):
+            results = run(
+                config,
+                workdir,
+                seeds=options.seeds,
+                chips=options.chips,
+                mesh=options.mesh,
+                **option_values,
+            )
+            text = json.dumps(results, indent=2) + "\n"
+            write_whole(workdir / "ablation.json", text)
+            plots.ablation(workdir / "ablation.png", results)
+    terminal.show(table(results), f"Run folders and picture: {workdir}")
 
 
 def define_launch_flags() -> None:

@@ -2,11 +2,17 @@
 
 Orbax writes a checkpoint under another name and renames it when all of it is there, so
 one that was cut off is none. But neither Orbax nor TensorStore sees a bit of the data
-that has flipped on the disk since: each checkpoint therefore holds ``SHA256SUMS`` of
-its files, renamed into place with them, which ``sha256sum -c`` reads, too.
+that has flipped on the disk since, or a folder that was given another name. So each
+checkpoint holds two files more, renamed into place with the data:
+
+record.json    its step, and what else whoever saves it wants to find again
+SHA256SUMS     of all its files, which ``sha256sum -c`` reads, too
+
+By them this program knows its own: nothing else in the folder is removed or renamed.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +21,14 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
+
+from experiments import files, stored
 
 SUMS = "SHA256SUMS"
+RECORD = "record.json"
 ITEM = "default"  # What Orbax calls the only thing that it is given.
+# What Orbax writes beside it, and needs for nothing.
+OTHERS = {"_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
 class CheckpointError(OSError):
@@ -37,53 +47,76 @@ class Checkpoints:
         path: Path,
         *,
         keep: int | None = None,
-        score_of: Callable[[int], float | None] = lambda step: None,
     ):
         """Opens a folder, which need not exist.
 
         Args:
           path: folder of the checkpoints.
           keep: how many of the newest stay, beside the best; None to read only.
-          score_of: of the checkpoint of a step, the higher the better; None without.
         """
         self.path = path.absolute()
         self._writable = keep is not None
         self._saving = 0
+        self._record: dict[str, Any] = {}  # Of what is being saved.
         self._manager = ocp.CheckpointManager(
             self.path,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [checkpoint_managers.LatestN(keep), _Best(score_of)]
-                ),
+                preservation_policy=_Kept(self._own_record, keep),
                 create=self._writable,
                 cleanup_tmp_directories=self._writable,
                 # It would stumble over metadata that is damaged.
                 lightweight_initialize=True,
                 async_options=ocp.AsyncOptions(
                     # Finalized are the files; the checkpoint is renamed after it.
-                    post_finalization_callback=self._write_sums
+                    post_finalization_callback=self._write_sums,
+                    # Its threads would wait for minutes for a folder that one of them
+                    # cannot make.
+                    create_directories_asynchronously=False,
                 ),
             ),
         )
 
     def steps(self) -> list[int]:
-        """Steps of all checkpoints, in their order."""
-        return sorted(self._manager.all_steps())
+        """Steps of all checkpoints, in their order, when all is written."""
+        self.wait()
+        if not self.path.is_dir():
+            return []
+        folders = [path for path in self.path.iterdir() if _is_checkpoint(path)]
+        return sorted(int(folder.name) for folder in folders)
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(
+        self,
+        step: int,
+        tree: Any,
+        record: dict[str, Any] | None = None,
+        *,
+        score: float | None = None,
+    ) -> None:
         """Begins to write a checkpoint, unless there is one of this step.
 
         The arrays may be donated at once. Waits for the checkpoint before this one.
 
+        Args:
+          step: names it.
+          tree: of arrays.
+          record: what JSON can hold, for `restore`.
+          score: the higher the better; None without.
+
         Raises:
           CheckpointError: if this or that cannot be written; those before stay.
         """
-        self.wait()
-        if step in self._manager.all_steps():
+        if step in self.steps():
             return
         self._saving = step
+        self._record = (record or {}) | {"step": step, "score": score}
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(tree))
+            if (self.path / str(step)).exists():
+                raise FileExistsError(f"{self.path / str(step)} is no checkpoint")
+            # Unless it is forced to, Orbax silently saves none below the highest step.
+            if not self._manager.save(
+                step, args=ocp.args.StandardSave(tree), force=True
+            ):
+                raise RuntimeError("Orbax has skipped it")
         except Exception as error:
             raise self._not_written(error) from error
 
@@ -99,26 +132,49 @@ class Checkpoints:
         except Exception as error:
             raise self._not_written(error) from error
 
-    def restore(self, template: Any) -> Any:
+    def restore(
+        self,
+        template: Any,
+        check: Callable[[dict[str, Any]], None] = lambda record: None,
+    ) -> tuple[Any, dict[str, Any]]:
         """The newest checkpoint that is intact, like a template.
 
         Those that are damaged are reported, and set aside where training goes on.
 
+        Args:
+          template: a tree of arrays, or of their shapes.
+          check: called with the record before the arrays are read; what it raises is
+            passed on.
+
+        Returns:
+          The tree, and its record: empty for one of an earlier version, without any.
+
         Raises:
-          CheckpointError: if there are checkpoints, but none is intact.
+          CheckpointError: if there are checkpoints, but none is intact, or the newest
+            has the name of another step.
         """
-        self.wait()
         faults: dict[int, str] = {}
         for step in reversed(self.steps()):
-            fault = self._fault(step)
+            fault, record = self._fault(step), None
             if fault is None:
+                try:
+                    record = self._record_of(step)
+                except (OSError, ValueError) as error:
+                    fault = f"{RECORD}: {_line(error)}"
+            if fault is None:
+                if record and record["step"] != step:
+                    raise CheckpointError(
+                        f"{self.path / str(step)}: is the checkpoint of step "
+                        f"{record['step']} under another name; must be taken away"
+                    )
+                check(record or {})
                 try:
                     restored = self._read(step, template)
                 except Exception as error:
                     fault = _line(error)
                 else:
                     self._report(faults, step)
-                    return restored
+                    return restored, record or {}
             faults[step] = fault
         reasons = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
         raise CheckpointError(
@@ -153,27 +209,61 @@ class Checkpoints:
         self._manager.reload()
 
     def _write_sums(self) -> None:
-        """Adds its checksums to the checkpoint that is being written."""
+        """Adds its record and its checksums to the checkpoint that is being written."""
         (part,) = self.path.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
-        files = sorted(path for path in (part / ITEM).rglob("*") if path.is_file())
-        lines = [f"{_sha256(path)}  {path.relative_to(part)}\n" for path in files]
-        (part / SUMS).write_text("".join(lines))
+        files.write_text(part / RECORD, json.dumps(self._record, indent=2) + "\n")
+        names = sorted(_names(part) - OTHERS)
+        lines = [f"{_sha256(part / name)}  {name}\n" for name in names]
+        files.write_text(part / SUMS, "".join(lines))
 
     def _fault(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint; None if nothing is."""
         folder = self.path / str(step)
         try:
-            # Checkpoints of earlier versions have no sums.
-            sums = (folder / SUMS).read_text() if (folder / SUMS).exists() else ""
-            for line in sums.splitlines():
-                expected, _, name = line.partition("  ")
+            if not (folder / SUMS).is_file():
+                logging.warning(
+                    "checkpoint of step %d has no %s: nothing says whether it is "
+                    "intact", step, SUMS,
+                )  # fmt: skip
+                return None
+            sums = _listed(folder)
+            for name, expected in sums.items():
                 if not (folder / name).is_file():
                     return f"{name} is missing"
                 if _sha256(folder / name) != expected:
                     return f"{name} is not what was written"
+            for name in sorted(_names(folder)):
+                if name.startswith((ITEM, RECORD)) and name not in sums:
+                    return f"{name} is not in {SUMS}"
         except (OSError, ValueError) as error:
             return _line(error)
         return None
+
+    def _record_of(self, step: int) -> dict[str, Any] | None:
+        path = self.path / str(step) / RECORD
+        return stored.read_object(path, stored.RECORD) if path.exists() else None
+
+    def _own_record(self, step: int) -> dict[str, Any] | None:
+        """The record of a checkpoint that may be removed.
+
+        None of a folder that is none, has another name, or holds other files as well.
+        A removal that was cut off may have begun with the record, or with the sums.
+        """
+        if step == self._saving:
+            return self._record
+        folder = self.path / str(step)
+        try:
+            record = self._record_of(step)
+            names = _names(folder) - OTHERS - {SUMS, RECORD}
+            if (folder / SUMS).is_file():
+                sums = _listed(folder)
+                alone = RECORD in sums and names <= set(sums)
+            else:
+                alone = record is not None and all(n.startswith(ITEM) for n in names)
+            record = record or {"step": step}
+            return record if alone and record["step"] == step else None
+        except (OSError, ValueError):
+            return None
 
     def _not_written(self, error: Exception) -> CheckpointError:
         return CheckpointError(
@@ -182,19 +272,52 @@ class Checkpoints:
         )
 
 
-class _Best:
-    """A policy of Orbax that preserves the checkpoint of the highest score."""
+class _Kept:
+    """A policy of Orbax: the newest stay, the best, and whatever is not ours.
 
-    def __init__(self, score_of: Callable[[int], float | None]):
-        self._score_of = score_of
+    Attributes:
+      record_of: of the checkpoint of a step, if it is ours.
+      newest: how many stay; None for all.
+    """
+
+    def __init__(
+        self, record_of: Callable[[int], dict[str, Any] | None], newest: int | None
+    ):
+        self.record_of = record_of
+        self.newest = newest
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         """Whether to preserve each; the later one of two that are as good."""
         del context
-        scores = {info.step: self._score_of(info.step) for info in checkpoints}
+        records = {info.step: self.record_of(info.step) for info in checkpoints}
+        ours = {step: record for step, record in records.items() if record is not None}
+        scores = {step: record.get("score") for step, record in ours.items()}
         scored = {step: score for step, score in scores.items() if score is not None}
-        best = max(scored, key=lambda step: (scored[step], step), default=None)
-        return [info.step == best for info in checkpoints]
+        kept = {max(scored, key=lambda step: (scored[step], step), default=None)}
+        kept |= set(sorted(ours)[-self.newest :] if self.newest else ours)
+        return [step not in ours or step in kept for step in records]
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder has the name and the files of a checkpoint, damaged or not."""
+    name = folder.name
+    return (
+        name.isdecimal()
+        and name == str(int(name))
+        and (folder / ITEM).is_dir()
+        and any((folder / file).is_file() for file in {SUMS, RECORD, *OTHERS})
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    """All files in a folder, by their paths in it."""
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The checksums that a checkpoint has of its files."""
+    lines = (folder / SUMS).read_text().splitlines()
+    return {name: sha for sha, _, name in (line.partition("  ") for line in lines)}
 
 
 def _sha256(path: Path) -> str:

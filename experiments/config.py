@@ -30,6 +30,15 @@ ANALOG_FIELDS = (
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
+# Flags of the configuration by the beginning of a field's name, the longest first.
+FLAG_PREFIXES = {
+    "spec.multilevel.": "pcm_",
+    "spec.binary.": "binary_",
+    "spec.": "",
+    "crossbar.": "crossbar_",
+    "train.": "",
+}
+
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
 # measured on devices above a third of full conductance. `nandakumar_2018` has none, but
 # a chip whose devices all drift alike would make a year look too easy.
@@ -182,6 +191,46 @@ def differences(stored: dict, asked: Config) -> list[str]:
         for name in mine | others
         if name not in mine or name not in others or mine[name] != others[name]
     ]
+
+
+def changed_flags(config: Config) -> list[str]:
+    """FLAG=VALUE of what is not as the algorithm, the data set and the preset make it.
+
+    These two, without which there is no run, are left out.
+    """
+    train = config.train
+    usual = usual_fields(train.algorithm, train.dataset, train.preset)
+    return [
+        f"{flag_of(name)}={value}"
+        for name, value in _flat(dataclasses.asdict(config)).items()
+        if value != usual[name] and name not in ("train.algorithm", "train.dataset")
+    ]
+
+
+def usual_fields(algorithm: str, dataset: str, preset: str) -> dict[str, Any]:
+    """Fields by dotted names, as they are with no flags but these.
+
+    These themselves have their defaults.
+
+    Raises:
+      ValueError: if there is no such algorithm, or preset.
+    """
+    chosen = TrainConfig(algorithm=algorithm, dataset=dataset, preset=preset)
+    fields = _flat(dataclasses.asdict(resolve(chosen)))
+    start = TrainConfig()
+    return fields | {
+        f"train.{name}": getattr(start, name)
+        for name in ("algorithm", "dataset", "preset")
+    }
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field by its dotted name, or the field itself if it has none."""
+    return next(
+        flag + name.removeprefix(prefix)
+        for prefix, flag in (FLAG_PREFIXES | {"": ""}).items()
+        if name.startswith(prefix)
+    )
 
 
 def resolve(train: TrainConfig, spec_overrides: dict[str, Any] | None = None) -> Config:

@@ -7,17 +7,18 @@ Two minutes on two cores; nothing is downloaded but packages.
 
 from pathlib import Path
 
-import numpy as np
+import rich.table
 from absl import app, flags
 
 import hic_jax
-from experiments import drift, launch, plots
+from experiments import drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
-from hic_jax import inference
-from hic_jax.accounting import ENDURANCE_CYCLES, device_pulses
+from experiments.stored import read_config, read_summary
+from experiments.writing import held
+from hic_jax import data, inference
 
 TIMES = (25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR)
 ALGORITHMS = ("fp32", "hic")
@@ -25,7 +26,7 @@ ALGORITHMS = ("fp32", "hic")
 
 def run(
     workdir: Path, *, epochs: int, seeds: int, chips: int, mesh: int | None = None
-) -> str:
+) -> rich.table.Table:
     """Trains and reads every run that is not there yet.
 
     Returns:
@@ -48,32 +49,32 @@ def run(
                     compensations=["none", "adabs"],
                 )
             summaries[name].append(summary)
-    draw(workdir, mesh)
+    draw(workdir)
     return table(summaries)
 
 
-def draw(workdir: Path, mesh: int | None = None) -> None:
-    """Pictures of the first seed's runs."""
-    folders = {
-        name: RunFolder.read(str(workdir / f"{name}-seed0")) for name in ALGORITHMS
-    }
-    hic = folders["hic"]
+def draw(workdir: Path) -> None:
+    """Pictures of the first seed's runs, of what their folders say in text."""
+    runs = {name: workdir / f"{name}-seed0" for name in ALGORITHMS}
+    summaries = {name: read_summary(path) for name, path in runs.items()}
+    config, hic = read_config(runs["hic"]), summaries["hic"]
     plots.learning_curves(
-        workdir / "learning_curves.png", {n: f.metrics() for n, f in folders.items()}
+        workdir / "learning_curves.png",
+        {name: RunFolder.read(str(path)).metrics() for name, path in runs.items()},
     )
     plots.accuracy_over_time(
-        workdir / "accuracy_over_time.png", as_trained(hic.summary()["drift"])
+        workdir / "accuracy_over_time.png",
+        as_trained(hic["drift"]),
+        classes=data.load(config.train.dataset).num_classes,
+        fp32=summaries["fp32"]["test_accuracy"],
     )
-    state = hic.restore(Experiment.of(hic.config, mesh).init_state())
-    pulses = device_pulses(hic_jax.hybrid_weights(state.opt_state))
+    wear = hic["write_erase_cycles"]
     plots.wear_histogram(
         workdir / "wear.png",
-        {kind: np.maximum(sets, resets) for kind, (sets, resets) in pulses.items()},
-        ENDURANCE_CYCLES,
+        wear["histogram"],
+        wear["multilevel"]["endurance_cycles"],
     )
-    plots.set_pulse_curve(workdir / "set_pulses.png", hic.config.spec.multilevel)
-    for folder in folders.values():
-        folder.close()
+    plots.set_pulse_curve(workdir / "set_pulses.png", config.spec.multilevel)
 
 
 def as_trained(rows: list[dict]) -> list[dict]:
@@ -81,56 +82,27 @@ def as_trained(rows: list[dict]) -> list[dict]:
     return [row for row in rows if row["devices"] == inference.TRAINED]
 
 
-def table(summaries: dict[str, list[dict]]) -> str:
-    """Accuracy, size, drift and wear of both algorithms, as text."""
-    fp32, hic = summaries["fp32"], summaries["hic"]
+def table(summaries: dict[str, list[dict]]) -> rich.table.Table:
+    """Accuracy, size, drift and wear of both algorithms."""
+    fp32, hic = (train_lib.outcome(summaries[name]) for name in ALGORITHMS)
 
-    def year(compensation: str) -> list[float]:
-        return [
-            row["mean"]
-            for summary in hic
-            for row in summary["drift"]
-            if row["time"] == hic_jax.YEAR and row["compensation"] == compensation
-        ]
-
-    def percent(values: list[float]) -> str:
-        return f"{100 * np.mean(values):.1f} %"
-
-    def kilobytes(summary: dict, name: str) -> str:
-        return f"{summary[name] / 8000:.0f} kB"
-
-    wear = [summary["write_erase_cycles"] for summary in hic]
-    rows = [
-        ("", "FP32", "HIC"),
-        (
-            "test accuracy, after training",
-            percent([s["test_accuracy"] for s in fp32]),
-            percent([s["test_accuracy"] for s in hic]),
-        ),
-        ("  a year later, no compensation", "-", percent(year("none"))),
-        ("  a year later, AdaBS", "-", percent(year("adabs"))),
-        (
-            "inference model size",
-            kilobytes(fp32[0], "inference_bits"),
-            kilobytes(hic[0], "inference_bits"),
-        ),
-        (
-            "memory of the weights in training",
-            kilobytes(fp32[0], "training_bits"),
-            kilobytes(hic[0], "training_bits"),
-        ),
-    ]
-    for kind in ("multilevel", "binary"):
-        cycles = max(w[kind]["max"] for w in wear)
-        share = max(w[kind]["fraction_of_endurance"] for w in wear)
-        rows.append(
-            (f"most write-erase cycles, {kind}", "-", f"{cycles} ({share:.0e})")
+    def year(compensation: str) -> str:
+        return words.percent(
+            [
+                row["mean"]
+                for summary in summaries["hic"]
+                for row in summary["drift"]
+                if row["time"] == hic_jax.YEAR and row["compensation"] == compensation
+            ]
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}"
-        for row in rows
-    )
+
+    rows = []
+    for name in hic:
+        rows.append((name, fp32.get(name, "-"), hic[name]))
+        if name == "test accuracy":
+            rows.append(("  a year later, no compensation", "-", year("none")))
+            rows.append(("  a year later, AdaBS", "-", year("adabs")))
+    return terminal.table(("", "FP32", "HIC"), rows)
 
 
 def main(argv: list[str]) -> None:
@@ -139,14 +111,15 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     workdir = Path(options.workdir)
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        text = run(
-            workdir,
-            epochs=options.epochs,
-            seeds=options.seeds,
-            chips=options.chips,
-            mesh=options.mesh,
-        )
-    launch.show(f"\n{text}\n\nRun folders and pictures: {workdir}")
+        with held(workdir):
+            outcome = run(
+                workdir,
+                epochs=options.epochs,
+                seeds=options.seeds,
+                chips=options.chips,
+                mesh=options.mesh,
+            )
+    terminal.show(outcome, f"Run folders and pictures: {workdir}")
 
 
 def define_flags() -> None:

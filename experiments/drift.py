@@ -8,22 +8,25 @@
 
 Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time. The second
 command programs the trained weights onto fresh inference chips and reads those; its
-rows stand beside the ones of the devices that were trained. Of a sweep, every finished
-run that has devices is read, but for those that have been read so before.
+rows stand beside the ones of the devices that were trained. Of a sweep, or another
+folder that holds runs, every finished run that has devices is read, but for those that
+have been read so before.
 """
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
+import rich.table
 from absl import app, flags, logging
 
-from experiments import launch, plots, sweep_folder
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    read_config,
-    read_summary,
-)
+from experiments import launch, plots, sweep_folder, terminal, words
+from experiments.config import Config
+from experiments.report.runs import folders_in
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError, read_config, read_summary
+from experiments.writing import writing
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.compensations import COMPENSATIONS
@@ -48,7 +51,7 @@ def read_over_time(
 
     Args:
       experiment: of the configuration in the folder.
-      workdir: run folder with a checkpoint.
+      workdir: run folder with a checkpoint, of the step that its summary is of.
       times: seconds after training, or after programming.
       chips: how many.
       compensations: of `hic_jax.training.compensations.COMPENSATIONS`.
@@ -56,32 +59,49 @@ def read_over_time(
         reads the devices as trained.
       without: of `inference.OF_READING`.
       ideal_reference: see `inference.accuracy_over_time`.
-      chips_at_once: likewise.
+      chips_at_once: see `inference.accuracy_over_time`.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
+
+    Raises:
+      RunFolderError: if the folder cannot be used, before anything is computed.
+      CheckpointError: if no checkpoint can be read.
     """
-    folder = RunFolder.read(workdir)
-    state = folder.restore(experiment.init_state())
-    rows = inference.accuracy_over_time(
-        experiment.chip_key,
-        experiment.model,
-        Network.of(state),
-        experiment.arrays("test"),
-        experiment.arrays("train"),
-        times=times,
-        chips=chips,
-        compensations=compensations,
-        deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
-        without=without,
-        ideal_reference=ideal_reference,
-        chips_at_once=chips_at_once,
-    )
-    others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
-    folder.update_summary(drift=others + rows)
-    name = "_".join(["accuracy_over_time", *filter(None, [deploy]), *_words(without)])
-    plots.accuracy_over_time(folder.path / f"{name}.png", rows)
-    folder.close()
+    with contextlib.closing(RunFolder.for_results(workdir)) as folder:
+        state = folder.restore(experiment.init_state())
+        steps = folder.summary().get("steps", int(state.step))
+        if steps != int(state.step):
+            raise RunFolderError(
+                f"workdir={workdir}: summary.json is of step {steps}, but the newest "
+                f"intact checkpoint is of step {state.step}; train it to its end first"
+            )
+        desc = f"reading {folder.path.name}"
+        with terminal.bar(chips, desc=desc, unit="chips") as bar:
+            rows = inference.accuracy_over_time(
+                experiment.chip_key,
+                experiment.model,
+                Network.of(state),
+                experiment.arrays("test"),
+                experiment.arrays("train"),
+                times=times,
+                chips=chips,
+                compensations=compensations,
+                deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
+                without=without,
+                ideal_reference=ideal_reference,
+                chips_at_once=chips_at_once,
+                done=bar.update,
+            )
+        others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
+        name = ["accuracy_over_time", *filter(None, [deploy]), *_words(without)]
+        with writing(folder.path):
+            plots.accuracy_over_time(
+                folder.path / f"{'_'.join(name)}.png",
+                rows,
+                classes=experiment.dataset.num_classes,
+            )
+        folder.update_summary(drift=others + rows)
     return rows
 
 
@@ -97,7 +117,7 @@ def main(argv: list[str]) -> None:
         )  # fmt: skip
         if options.deploy:
             checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
-        workdirs = folders_of(options.workdir)
+        folders = folders_of(options.workdir)
     reading = {
         "times": times,
         "chips": options.chips,
@@ -106,46 +126,113 @@ def main(argv: list[str]) -> None:
         "without": options.without,
         "ideal_reference": options.ideal_reference,
     }
-    if sweep_folder.is_sweep(options.workdir) and not options.again:
-        unread = [path for path in workdirs if not has_been_read(path, **reading)]
-        if known := len(workdirs) - len(unread):
-            logging.info("%d of %d runs had been read like that", known, len(workdirs))
-        workdirs = unread
-    for workdir in workdirs:
-        with launch.clear_errors(ValueError):
-            config = read_config_of_devices(workdir)
-            experiment = Experiment.of(config, options.mesh)
-        with launch.clear_errors(RunFolderError, OSError):
-            rows = read_over_time(
-                experiment,
-                workdir,
-                **reading,
-                chips_at_once=options.chips_at_once,
+    several = folders != [options.workdir]
+    unread = [
+        folder
+        for folder in folders
+        if not several or options.again or not has_been_read(folder, **reading)
+    ]
+    if several:
+        known = len(folders) - len(unread)
+        terminal.note(
+            f"{words.counted(len(unread), 'run')} to be read"
+            + (f", {known} have been before (--again reads them, too)" if known else "")
+        )
+    failed: dict[str, Exception] = {}
+    with terminal.bar(
+        len(unread), desc="all runs", unit="runs", disable=not several
+    ) as bar:
+        for folder in unread:
+            try:
+                config = read_config_of_devices(folder)
+                experiment = Experiment.of(config, options.mesh)
+                read_over_time(
+                    experiment, folder, **reading, chips_at_once=options.chips_at_once
+                )
+            except (ValueError, OSError) as error:
+                failed[folder] = error
+            bar.update()
+            if several:
+                terminal.note(f"{folder}: {failed.get(folder, 'read')}")
+    if not several:
+        with launch.clear_errors(ValueError, OSError):
+            for error in failed.values():
+                raise error
+    done = [folder for folder in folders if folder not in failed]
+    if done:
+        terminal.show(table(done, **reading))
+    with launch.clear_errors(ValueError):
+        if failed:
+            raise ValueError(
+                f"{len(failed)} of {words.counted(len(unread), 'run')} not read: "
+                f"{', '.join(failed)}"
             )
-        logging.info("%s", workdir)
-        for row in rows:
-            logging.info(
-                "%12.0f s  %-6s  %.4f +- %.4f",
-                row["time"], row["compensation"], row["mean"], row["std"],
-            )  # fmt: skip
+
+
+def table(
+    folders: Sequence[str], *, deploy: str, without: Sequence[str], **reading
+) -> rich.table.Table:
+    """Test accuracy over time of runs that have been read: mean and spread over chips.
+
+    Args:
+      folders: of the runs.
+      deploy: devices of fresh inference chips; empty for those that were trained.
+      without: what was switched off.
+      **reading: others of `read_over_time`, the same of all runs.
+    """
+    times, names = reading["times"], reading["compensations"]
+    several = len(folders) > 1
+    rows = []
+    for folder in folders:
+        cells = {
+            (row["time"], row["compensation"]): words.percent(row["accuracies"])
+            for row in readings(folder, deploy, without)
+        }
+        for time in times:
+            run = [Path(folder).name if time == times[0] else ""] if several else []
+            mine = (cells[time, name] for name in names)
+            rows.append((*run, words.duration(time), *mine))
+    what = f"fresh chips of {deploy}" if deploy else "the trained devices"
+    if without:
+        what += f" without {' and '.join(without)}"
+    since = "programming" if deploy else "training"
+    heads = (*["run"] * several, f"after {since}", *(plots.NAMES[n] for n in names))
+    title = f"test accuracy of {words.counted(reading['chips'], 'chip')}, {what}"
+    return terminal.table(heads, rows, title=title)
 
 
 def folders_of(workdir: str) -> list[str]:
-    """The run folder itself; of a sweep, all finished ones of runs with devices."""
-    if not sweep_folder.is_sweep(workdir):
+    """The run folder itself, or those of all finished runs with devices in a folder.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    path = Path(workdir)
+    sweep, inside = sweep_folder.is_sweep(path), folders_in(path)
+    if not sweep and inside in ([], [path]):
         read_config_of_devices(workdir)
         return [workdir]
-    folders = []
-    for path in sweep_folder.finished_folders(workdir):
+    finished = (
+        sweep_folder.finished_folders(path)
+        if sweep
+        else [run for run in inside if sweep_folder.RunPaths(run, run).is_finished(1)]
+    )
+    folders, others = [], []
+    for run in dict.fromkeys([*finished, *inside]):
         try:
-            if read_config(path).train.algorithm in ANALOG_ALGORITHMS:
-                folders.append(str(path))
+            algorithm = read_config(run).train.algorithm
         except RunFolderError as error:
             logging.warning("left out: %s", error)
+            continue
+        if run in finished and algorithm in ANALOG_ALGORITHMS:
+            folders.append(str(run))
+        else:
+            why = algorithm if run in finished else f"{algorithm}, not finished"
+            others.append(f"{run.name} ({why})")
     if not folders:
         raise ValueError(
-            f"workdir={workdir}: holds a sweep without a finished run of "
-            f"{', '.join(ANALOG_ALGORITHMS)}"
+            f"workdir={workdir}: holds {words.some_of(others) or 'runs'}, without a "
+            f"finished run of {', '.join(ANALOG_ALGORITHMS)}"
         )
     return folders
 
@@ -161,7 +248,6 @@ def has_been_read(
     ideal_reference: bool = False,
 ) -> bool:
     """Whether the summary has just these rows of these devices."""
-    asked = {"devices": deploy or inference.TRAINED, "without": list(without)}
     rows = {
         (
             row["time"],
@@ -169,12 +255,17 @@ def has_been_read(
             len(row["accuracies"]),
             row["ideal_reference"],
         )
-        for row in rows_of(workdir)
-        if what(row) == what(asked)
+        for row in readings(workdir, deploy, without)
     }
     return rows == {
         (time, name, chips, ideal_reference) for time in times for name in compensations
     }
+
+
+def readings(workdir: str, deploy: str, without: Sequence[str]) -> list[dict]:
+    """What was read of these devices of a run, without the same."""
+    asked = what({"devices": deploy or inference.TRAINED, "without": without})
+    return [row for row in rows_of(workdir) if what(row) == asked]
 
 
 def rows_of(workdir: str) -> list[dict]:
@@ -202,12 +293,26 @@ def parse_times(words: list[str]) -> list[float]:
         ) from error
 
 
-def read_config_of_devices(workdir: str):
-    """The configuration of a run that has devices."""
-    config = read_config(workdir)
+def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
+    """The configuration of a run that has devices.
+
+    Args:
+      folder: of the run.
+      flag: that names it.
+
+    Raises:
+      ValueError: if it is no run, or one without devices.
+    """
+    inside = folders_in(Path(folder))
+    if inside not in ([], [Path(folder)]):
+        raise ValueError(
+            f"{flag}={folder}: is no run, but a folder that holds some; name one of "
+            f"{words.some_of(str(path) for path in inside)}"
+        )
+    config = read_config(folder)
     if config.train.algorithm not in ANALOG_ALGORITHMS:
         raise ValueError(
-            f"workdir={workdir}: was trained with algorithm={config.train.algorithm}, "
+            f"{flag}={folder}: was trained with algorithm={config.train.algorithm}, "
             f"which has no analog weights to drift; must be one of "
             f"{', '.join(ANALOG_ALGORITHMS)}"
         )

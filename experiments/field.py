@@ -10,21 +10,25 @@ anything anew. The new run folder holds what every run does; ``field`` in its
 ``summary.json`` says what was lost, what came back and what that cost in wear.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+import rich.table
+from absl import app, flags
 
 import hic_jax
-from experiments import launch, plots
+from experiments import launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
-from experiments.run_folder import RunFolder, RunFolderError, check_unused_or_same
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError
+from experiments.writing import writing
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
@@ -67,6 +71,7 @@ def learn(
     *,
     seconds: float,
     mesh: int | None = None,
+    keep_checkpoints: int = 2,
     **options: Any,
 ) -> dict:
     """Ages the devices of a run and trains them further.
@@ -77,10 +82,11 @@ def learn(
       config: of the further training, from `config_in_the_field`.
       seconds: between the two.
       mesh: of `Experiment.of`.
-      **options: of `experiments.train.train`.
+      keep_checkpoints: of `experiments.train.train`.
+      **options: of `experiments.train.train_in`.
 
     Returns:
-      The summary; its ``field`` holds ``trained``, ``seconds``, ``shift``,
+      The summary; its ``field`` holds ``trained``, ``step``, ``seconds``, ``shift``,
       ``accuracy_trained`` (on the images trained on), ``accuracy_before`` (of the same
       chip later, by compensation), ``accuracy_after``, and ``extra_cycles``, the
       write-erase cycles of the training in the field: ``max`` and ``mean`` over the
@@ -90,47 +96,57 @@ def learn(
       RunFolderError: if a folder cannot be used.
       TrainingDiverged: at a loss that is not finite.
     """
-    origin = {"trained": trained, "seconds": seconds, "shift": config.train.shift}
-    old = RunFolder.read(trained)
-    before = Experiment.of(old.config, mesh)
-    state = old.restore(before.init_state())
-    old.close()
+    check_apart(trained, workdir)
+    with contextlib.closing(RunFolder.read(trained)) as old:
+        before = Experiment.of(old.config, mesh)
+        state = old.restore(before.init_state())
+    origin = {
+        "trained": trained,
+        "step": int(state.step),
+        "seconds": seconds,
+        "shift": config.train.shift,
+    }
     experiment = Experiment.of(config, mesh)
     started = in_the_field(state, experiment, seconds)
 
-    folder = RunFolder.for_training(workdir, config)
-    known = folder.summary().get("field")
-    if known is None:
-        accuracies = {
-            "accuracy_trained": before.test_accuracy(state, before.arrays("test")),
-            "accuracy_before": accuracy_before(state, started, experiment),
-        }
-        known = folder.update_summary(field=origin | accuracies)["field"]
-    for name, value in origin.items():
-        if _resolved(known)[name] != _resolved(origin)[name]:
-            folder.close()
-            raise RunFolderError(
-                f"workdir={workdir}: went on from {name}={known[name]!r}, not from "
-                f"{value!r}; choose another folder"
-            )
-    if folder.latest_step() is None and "steps" not in folder.summary():
-        folder.save(started)
-    folder.close()
+    with contextlib.closing(
+        RunFolder.for_training(workdir, config, keep_checkpoints=keep_checkpoints)
+    ) as folder:
+        known = folder.summary().get("field")
+        if known is None:
+            accuracies = {
+                "accuracy_trained": before.test_accuracy(state, before.arrays("test")),
+                "accuracy_before": accuracy_before(state, started, experiment),
+            }
+            known = folder.update_summary(field=origin | accuracies)["field"]
+        for name, value in origin.items():
+            if _resolved(known).get(name) != _resolved(origin)[name]:
+                raise RunFolderError(
+                    f"workdir={workdir}: went on from {name}={known.get(name)!r}, not "
+                    f"from {value!r}; choose another folder"
+                )
+        if folder.latest_step() is None and "steps" not in folder.summary():
+            folder.save(started)
+        summary = train_lib.train_in(experiment, folder, **options)
+        after = folder.restore(experiment.init_state())
+        wear = extra_cycles(state, after) if config.spec.track_wear else None
+        known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
+        with writing(folder.path):
+            plots.field_learning(folder.path / "field.png", folder.metrics(), known)
+        return folder.update_summary(
+            field=known,
+            # The counters of the devices hold the training before this one, too.
+            operations=summary["operations"] | {"training": None},
+            energy=summary["energy"] | {"training_j": None},
+        )
 
-    summary = train_lib.train(experiment, workdir, **options)
-    folder = RunFolder.read(workdir)
-    after = folder.restore(experiment.init_state())
-    wear = extra_cycles(state, after) if config.spec.track_wear else None
-    known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
-    summary = folder.update_summary(
-        field=known,
-        # The counters of the devices hold the training before this one, too.
-        operations=summary["operations"] | {"training": None},
-        energy=summary["energy"] | {"training_j": None},
-    )
-    plots.field_learning(folder.path / "field.png", folder.metrics(), known)
-    folder.close()
-    return summary
+
+def check_apart(trained: str, workdir: str) -> None:
+    """Raises `RunFolderError` if a run is to go on in its own folder."""
+    if Path(trained).resolve() == Path(workdir).resolve():
+        raise RunFolderError(
+            f"workdir={workdir}: is the folder of the run to go on from; choose another"
+        )
 
 
 def _resolved(origin: dict[str, Any]) -> dict[str, Any]:
@@ -199,14 +215,19 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
         checks.at_least("seconds", options.seconds, 0.0)
-        trained = read_config_of_devices(options.trained)
+        trained = read_config_of_devices(options.trained, "trained")
         given = {name: options[name].value for name in CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}
         config = config_in_the_field(
             trained, **(usual_rates(trained, **changes) | changes)
         )
         option_values = train_lib.options_from_flags()
+        check_apart(options.trained, options.workdir)
         check_unused_or_same(options.workdir, config)
+    terminal.note(
+        f"on from {options.trained}, {words.duration(options.seconds)} later: "
+        f"{train_lib.described(config)}"
+    )
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         summary = learn(
             options.trained,
@@ -216,13 +237,24 @@ def main(argv: list[str]) -> None:
             mesh=options.mesh,
             **option_values,
         )
-    field = summary["field"]
-    logging.info("accuracy as trained              %.4f", field["accuracy_trained"])
-    for name, before in field["accuracy_before"].items():
-        logging.info("%12.0f s later, %-6s       %.4f", options.seconds, name, before)
-    logging.info("after learning in the field      %.4f", field["accuracy_after"])
+    terminal.show(table(summary["field"]), f"Run folder: {options.workdir}")
+
+
+def table(field: dict[str, Any]) -> rich.table.Table:
+    """What drift took, what came back, and what that cost.
+
+    Args:
+      field: of the summary of `learn`.
+    """
+    later = f"{words.duration(field['seconds'])} later"
+    rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
+    for name, share in field["accuracy_before"].items():
+        rows[f"  {later}, {plots.NAMES[name]}"] = words.percent([share])
+    rows["  after learning in the field"] = words.percent([field["accuracy_after"]])
     for kind, cycles in (field["extra_cycles"] or {}).items():
-        logging.info("extra write-erase cycles, %-10s  %d", kind, cycles["max"])
+        name = f"most extra write-erase cycles, {plots.NAMES[kind]}"
+        rows[name] = f"{cycles['max']:,}"
+    return terminal.table(("", ""), rows.items(), title="learning in the field")
 
 
 def define_flags() -> None:

@@ -19,7 +19,7 @@ ESTIMATE = "an estimate: counted operations times a table of published energies"
 def hardware_summary(
     experiment: Experiment,
     state: TrainState,
-    rows: list[dict[str, Any]],
+    sums: dict[str, float],
     *,
     endurance_cycles: float,
     energy_table: EnergyTable,
@@ -31,7 +31,7 @@ def hardware_summary(
     Args:
       experiment: that was run.
       state: after it.
-      rows: its metrics, from the first step.
+      sums: of its metrics, over all rows from the first step.
       endurance_cycles: of a device.
       energy_table: energy of every operation.
 
@@ -57,9 +57,8 @@ def hardware_summary(
     step = accounting.passes(batch, weights, config.crossbar)
     training = step.total * int(state.step)
     if counted:
-        carried = sum(row["set_pulses"] for row in rows)
         training += accounting.writes(
-            weights, steps=int(state.step), carried_pulses=carried
+            weights, steps=int(state.step), carried_pulses=sums["set_pulses"]
         )
     elif analog:
         training = None

@@ -23,11 +23,11 @@ from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.grid import seedless
-from experiments.run_folder import wait_for_all
 from experiments.setup import Experiment
 from experiments.stopping import USER_SIGNALS, Stopped
 from experiments.sweep_folder import RunPaths
 from experiments.together import train_together
+from experiments.writing import wait_for_all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,23 +5,31 @@ machine. All do the same; the first alone writes and talks.
 """
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
 import re
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
+from experiments import terminal
 from hic_jax import checks
 
 # How many processes there are, by what started them: Slurm and Open MPI give a number,
 # a TPU pod the names of its hosts.
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+
+# Seconds in which process 0 of several has to answer the others.
+ANSWER_S = 20.0
 
 
 class _MeshParser(flags.ArgumentParser):
@@ -78,6 +86,7 @@ def start(argv: list[str]) -> None:
     """
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    quiet_log()
     names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
     asked = {name: flags.FLAGS[name].value for name in names}
     with clear_errors(ValueError):
@@ -127,7 +136,8 @@ def join_processes(
         if not re.fullmatch(r".+:\d+", coordinator):
             raise ValueError(f"coordinator={coordinator!r}: must be HOST:PORT or auto")
         checks.integer("process_id", process_id, 0, num_processes - 1)
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        with _answering(coordinator):
+            jax.distributed.initialize(coordinator, num_processes, process_id)
     elif jax.process_count() > 1:
         raise ValueError(
             f"there are {jax.process_count()} processes: --coordinator must be given, "
@@ -137,6 +147,35 @@ def join_processes(
         absl_logging.set_verbosity(absl_logging.WARNING)
 
 
+@contextlib.contextmanager
+def _answering(coordinator: str) -> Iterator[None]:
+    """Ends the process with one line if nobody answers there for `ANSWER_S`.
+
+    JAX would wait ten times as long and then abort it from C++; and process 0, which is
+    to answer, begins to inside of its call.
+    """
+    joined = threading.Event()
+
+    def watch() -> None:
+        host, _, port = coordinator.rpartition(":")
+        until = time.monotonic() + ANSWER_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                socket.create_connection((host.strip("[]"), int(port)), 2).close()
+                return
+            if joined.wait(0.5):
+                return
+        text = f"error: coordinator={coordinator}: nobody answers there\n"
+        os.write(2, text.encode())
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        joined.set()
+
+
 def _are_several(environment: Mapping[str, str]) -> bool:
     """Whether what started this process started others beside it."""
     counts = (int(environment.get(name, 1)) for name in _COUNTS)
@@ -144,10 +183,19 @@ def _are_several(environment: Mapping[str, str]) -> bool:
     return max(*counts, *hosts) > 1
 
 
-def show(text: str) -> None:
-    """Prints, once however many processes there are."""
-    if jax.process_index() == 0:
-        print(text)
+def quiet_log() -> None:
+    """Leaves warnings and errors of the log, as plain lines.
+
+    With ``--verbosity`` all is logged that it asks for, with times and places.
+    """
+    handler = absl_logging.get_absl_handler()
+    if flags.FLAGS["verbosity"].present or handler not in logging.root.handlers:
+        return
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    lines = terminal.LogLines()
+    lines.addFilter(_ours_or_grave)
+    logging.root.removeHandler(handler)
+    logging.root.addHandler(lines)
 
 
 def quiet_libraries() -> None:
@@ -155,14 +203,19 @@ def quiet_libraries() -> None:
 
     What they log of an exception that reaches us anyhow is left out: it is told once.
     """
+    absl_logging.get_absl_handler().addFilter(_ours_or_grave)
+
+
+def _ours_or_grave(record: logging.LogRecord) -> bool:
+    grave = record.levelno >= logging.WARNING and not record.exc_info
+    return grave or not record.pathname.startswith(_others())
+
+
+@functools.cache
+def _others() -> tuple[str, ...]:
+    """Folders of libraries that log much."""
     found = (importlib.util.find_spec(name) for name in ("jax", "orbax"))
-    others = tuple(path for spec in found for path in spec.submodule_search_locations)
-
-    def ours_or_grave(record) -> bool:
-        grave = record.levelno >= logging.WARNING and not record.exc_info
-        return grave or not record.pathname.startswith(others)
-
-    absl_logging.get_absl_handler().addFilter(ours_or_grave)
+    return tuple(path for spec in found for path in spec.submodule_search_locations)
 
 
 def use_compilation_cache() -> None:

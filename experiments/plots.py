@@ -1,69 +1,33 @@
 """The pictures of a run."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from hic_jax import DAY, HOUR, MONTH, YEAR, inference, pcm
+from experiments.drawing import (
+    COLOURS,
+    NAMES,
+    accuracy_axis,
+    accuracy_line,
+    chance_line,
+    devices_by_cycles,
+    duration,
+    epoch_axis,
+    figure,
+    legend_below,
+    literal,
+    measured,
+    time_axis,
+)
+from hic_jax import inference, pcm
 from hic_jax.pcm import multilevel
 
-STYLE = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
-    "font.size": 10,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
-COLOURS = {
-    "hic": "#0b6e8f",
-    "fp32": "#555555",
-    "none": "#c4552d",
-    "gdc": "#d99a2b",
-    "column": "#6a8f3c",
-    "adabs": "#0b6e8f",
-    "multilevel": "#0b6e8f",
-    "binary": "#d99a2b",
-}
-NAMES = {
-    "hic": "HIC",
-    "fp32": "FP32",
-    "none": "no compensation",
-    "gdc": "one gain per layer (GDC)",
-    "column": "one gain per column",
-    "adabs": "AdaBS",
-    "multilevel": "multi-level devices (MSB)",
-    "binary": "binary cells (LSB)",
-}
-MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
-TIME_MARKS = {
-    "1 min": 60,
-    "1 hour": HOUR,
-    "1 day": DAY,
-    "1 month": MONTH,
-    "1 year": YEAR,
-}
-
-
-@contextmanager
-def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
-    """Axes side by side, saved to all ``paths`` at the end, by one process."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * columns, height))
-        yield list(np.ravel(figure.subplots(1, columns)))
-        for path in paths if jax.process_index() == 0 else ():
-            figure.savefig(path)
+# More rows than this have no marks of their own: these would hide the curve.
+_MARKED = 60
 
 
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
@@ -73,27 +37,38 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
       path: of the picture.
       runs: rows of ``metrics.jsonl`` by the algorithm that made them.
     """
-    with figure(path, columns=2) as (loss, accuracy):
+    with figure(path, columns=2) as both:
+        loss, accuracy = both
         for name, rows in runs.items():
-            style = {
-                "color": COLOURS.get(name),
-                "label": NAMES.get(name, name),
-                "marker": "o",
-                "markersize": 4,
-            }
-            loss.plot([r["epoch"] for r in rows], [r["loss"] for r in rows], **style)
-            tested = [r for r in rows if "test_accuracy" in r]
-            accuracy.plot(
-                [r["epoch"] for r in tested],
-                [100 * r["test_accuracy"] for r in tested],
-                **style,
-            )
-        loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
-        accuracy.set(xlabel="epoch", ylabel="test accuracy (%)")
-        accuracy.legend(loc="lower right")
+            tested = [row for row in rows if "test_accuracy" in row]
+            for axes, mine, key, scale in (
+                (loss, rows, "loss", 1),
+                (accuracy, tested, "test_accuracy", 100),
+            ):
+                axes.plot(
+                    [row["epoch"] for row in mine],
+                    [scale * row[key] for row in mine],
+                    color=COLOURS.get(name),
+                    linestyle="--" if name == "fp32" else "-",
+                    linewidth=1.4,
+                    marker=("s" if name == "fp32" else "o") * (len(mine) <= _MARKED),
+                    markersize=3.5,
+                    label=NAMES.get(name, literal(name)),
+                )
+        loss.set(ylabel="training loss", yscale="log")
+        accuracy_axis(accuracy)
+        for axes in both:
+            epoch_axis(axes)
+        legend_below(both)
 
 
-def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def accuracy_over_time(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    *,
+    classes: int | None = None,
+    fp32: float | None = None,
+) -> None:
     """Accuracy against time after training: mean over chips, and its 95 % interval.
 
     Where an uncompensated network stands beside several compensated ones, these have a
@@ -102,54 +77,51 @@ def accuracy_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     Args:
       path: of the picture.
       rows: of `hic_jax.inference.accuracy_over_time`, all of the same devices.
+      classes: of the images, to show chance beside a network without compensation;
+        None shows none.
+      fp32: accuracy of the same network in floating point; None shows none.
     """
     devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
-    without = rows[0].get("without", [])
     deployed = devices != inference.TRAINED
     compensated = [row for row in rows if row["compensation"] != "none"]
     panels = [rows]
     if len(compensated) < len(rows) and _compensations(compensated)[1:]:
         panels.append(compensated)
-    with figure(path, columns=len(panels)) as all_axes:
+    with figure(path, columns=len(panels), height=4.2) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
+            if fp32 is not None:
+                accuracy_line(axes, 100 * fp32, "FP32, which does not drift")
             for name in _compensations(panel):
                 _draw_ageing(axes, name, panel)
-            axes.set(
-                xscale="log",
-                xlabel=f"time after {'programming' if deployed else 'training'}",
-                ylabel="test accuracy (%)",
-            )
-            what = f"mean of {chips} chips, 95 % interval" if chips > 1 else "one chip"
-            named = [devices] if deployed or without else []
-            named += [f"without {' and '.join(without)}"] if without else []
-            title = f"{' '.join(named)}: {what}" if named else what
-            axes.set_title(title, fontsize=11)
-            axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
-            times = [row["time"] for row in rows]
-            axes.set_xlim(0.5 * min(times), 2 * max(times))
-            axes.minorticks_off()
-        all_axes[0].legend()
+            times = [row["time"] for row in panel]
+            time_axis(axes, times, "programming" if deployed else "training")
+            if classes is not None and len(compensated) < len(panel):
+                chance_line(axes, classes)
+            accuracy_axis(axes)
+        title = f"HIC on chips of {devices}" if deployed else "HIC"
+        without = [name.replace("_", " ") for name in rows[0].get("without", [])]
+        if "drift" not in without:
+            title += " while its devices drift"
+        title += f", without {' and '.join(without)}" if without else ""
+        all_axes[0].figure.suptitle(literal(title))
+        shown = f"Mean of {chips} chips, 95 % interval" if chips > 1 else "One chip"
+        legend_below(all_axes, f"{shown}; lines only join the points.")
 
 
 def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["compensation"] for row in rows))
 
 
-def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """One compensation's accuracy, and a band for the interval of its mean."""
+def _draw_ageing(axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One compensation's accuracy, with the interval of its mean."""
     mine = [row for row in rows if row["compensation"] == name]
-    time = [row["time"] for row in mine]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
-    low, high = np.clip(100 * ends.T, 0, 100)
-    colour = COLOURS.get(name)
-    axes.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(
-        time,
+    measured(
+        axes,
+        name,
+        [row["time"] for row in mine],
         [100 * row["mean"] for row in mine],
-        marker=MARKERS.get(name, "o"),
-        markersize=5,
-        color=colour,
-        label=NAMES.get(name, name),
+        tuple(100 * ends.T),
     )
 
 
@@ -166,45 +138,31 @@ def field_learning(
     tested = [row for row in rows if "test_accuracy" in row]
     epochs = [0, *(row["epoch"] for row in tested)]
     learnt = [field["accuracy_before"]["none"], *(r["test_accuracy"] for r in tested)]
-    with figure(path, height=4.4) as (axes,):
-        axes.axhline(
-            100 * field["accuracy_trained"],
-            color=COLOURS["fp32"],
-            linestyle="--",
-            label="as trained",
-        )
+    with figure(path, height=4.2) as (axes,):
+        accuracy_line(axes, 100 * field["accuracy_trained"], "as trained")
+        styles = iter((":", "-.", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1))))
         for name, accuracy in field["accuracy_before"].items():
             if name != "none":
                 axes.axhline(
                     100 * accuracy,
                     color=COLOURS[name],
-                    linestyle=":",
+                    linestyle=next(styles),
                     label=f"{NAMES[name]} instead",
                 )
         axes.plot(
             epochs,
             100 * np.array(learnt),
             color=COLOURS["hic"],
-            marker="o",
-            markersize=4,
+            linewidth=1.4,
+            marker="o" if len(epochs) <= _MARKED else "",
+            markersize=5,
             label="learning in the field",
         )
+        epoch_axis(axes, "epochs in the field (0: no compensation)")
+        accuracy_axis(axes)
         shift = "" if field["shift"] == "none" else f", images: {field['shift']}"
-        axes.set(
-            xlabel="epochs in the field",
-            ylabel="test accuracy (%)",
-            title=f"after {_duration(field['seconds'])} of drift{shift}",
-        )
-        axes.figure.legend(loc="outside lower center", ncols=2)
-
-
-def _duration(seconds: float) -> str:
-    """As a person says it."""
-    for name, unit in (("years", YEAR), ("days", DAY), ("hours", HOUR)):
-        if seconds >= unit:
-            count = seconds / unit
-            return f"{count:.3g} {name}" if count != 1 else f"one {name[:-1]}"
-    return f"{seconds:g} s"
+        axes.set_title(f"HIC after {duration(field['seconds'])} of drift{shift}")
+        legend_below([axes])
 
 
 def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
@@ -220,92 +178,78 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
     with figure(path, columns=2) as both:
         for axes, (measure, title) in zip(both, titles.items(), strict=True):
             accuracy = {n: 100 * np.array(r[measure]) for n, r in results.items()}
-            for variant, label, colour in (
-                ("none", "all off", COLOURS["fp32"]),
-                ("all", "all on", COLOURS["hic"]),
+            for variant, label, colour, style in (
+                ("none", "all off", COLOURS["fp32"], "--"),
+                ("all", "all on", COLOURS["hic"], "-"),
             ):
-                axes.axvline(accuracy[variant].mean(), color=colour, label=label)
-            for prefix, label, colour, shift in (
-                ("only-", "on alone", COLOURS["none"], 0.12),
-                ("without-", "off alone", COLOURS["hic"], -0.12),
+                axes.axvline(
+                    accuracy[variant].mean(), color=colour, linestyle=style, label=label
+                )
+            for prefix, label, name, marker, shift in (
+                ("only-", "on alone", "none", "o", 0.12),
+                ("without-", "off alone", "hic", "D", -0.12),
             ):
                 values = [accuracy[prefix + name] for name in names]
+                means = np.array([v.mean() for v in values])
+                stds = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
                 axes.errorbar(
-                    [v.mean() for v in values],
+                    means,
                     np.arange(len(names)) + shift,
-                    xerr=[v.std(ddof=1) if len(v) > 1 else 0.0 for v in values],
-                    fmt="o",
-                    color=colour,
+                    # No further than accuracies go.
+                    xerr=[np.minimum(stds, means), np.minimum(stds, 100 - means)],
+                    fmt=marker,
+                    color=COLOURS[name],
                     label=label,
                 )
             axes.set(xlabel="test accuracy (%)", title=title)
             axes.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
             axes.invert_yaxis()
         both[1].tick_params(labelleft=False)
-        handles, labels = both[0].get_legend_handles_labels()
-        both[0].figure.legend(
-            handles, labels, loc="outside lower center", ncols=len(labels)
-        )
+        seeds = len(results["all"]["test_accuracy"])
+        note = f"Mean of {seeds} seeds ± standard deviation of one."
+        legend_below(both, note if seeds > 1 else "", ncols=4)
 
 
 def wear_histogram(
-    path: Path, cycles: dict[str, np.ndarray], endurance_cycles: float
+    path: Path, histogram: dict[str, Sequence[int]], endurance_cycles: float
 ) -> None:
     """How many devices have seen how many write-erase cycles.
 
     Args:
       path: of the picture.
-      cycles: per device, by kind of device.
+      histogram: of `hic_jax.endurance`: ``edges``, and devices by kind.
       endurance_cycles: the limit to show beside them.
     """
-    edges = np.concatenate([[0.5], np.geomspace(1, endurance_cycles * 3, 60)])
+    counts = {kind: n for kind, n in histogram.items() if kind != "edges"}
     with figure(path) as (axes,):
-        for name, counts in cycles.items():
-            axes.hist(
-                np.maximum(counts, 0.6),
-                bins=edges,
-                histtype="stepfilled",
-                alpha=0.55,
-                color=COLOURS[name],
-                label=NAMES[name],
-            )
-        axes.axvline(endurance_cycles, color="#c4552d", linestyle="--")
-        axes.annotate(
-            f"endurance limit {endurance_cycles:.0e}",
-            (endurance_cycles, 0.5),
-            xycoords=("data", "axes fraction"),
-            rotation=90,
-            ha="right",
-            va="center",
-            color="#c4552d",
-        )
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlabel="write-erase cycles (leftmost bin: none)",
-            ylabel="devices",
-        )
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        devices_by_cycles(axes, histogram["edges"], counts, endurance_cycles)
 
 
 def set_pulse_curve(
     path: Path, spec: pcm.MultilevelSpec, *, pulses: int = 25, devices: int = 4000
 ) -> None:
     """Conductance against SET pulses from RESET: mean, spread, a few devices."""
-    with figure(path) as (axes,):
+    with figure(path, height=4.0) as (axes,):
         g = np.asarray(simulate_pulses(spec, pulses, devices))
         count = np.arange(pulses + 1)
         mean, std = g.mean(axis=1), g.std(axis=1)
-        axes.plot(count, g[:, :6], color="#999999", linewidth=0.7)
+        few = axes.plot(count, g[:, :6], color="#999999", linewidth=0.7)
+        few[0].set_label("six of them")
         axes.fill_between(
-            count, mean - std, mean + std, color=COLOURS["hic"], alpha=0.2, linewidth=0
-        )
-        axes.plot(count, mean, color=COLOURS["hic"])
+            count, np.maximum(mean - std, 0), mean + std, color=COLOURS["hic"],
+            alpha=0.2, linewidth=0, label="± standard deviation of a device",
+        )  # fmt: skip
+        axes.plot(
+            count, mean, color=COLOURS["hic"], marker="o", markersize=3,
+            label=f"mean of {devices:,} devices",
+        )  # fmt: skip
         axes.set(
             xlabel="SET pulses after RESET",
             ylabel="conductance (µS)",
-            title=f"{spec.name}: mean ± std, six devices in grey",
+            title=literal(spec.name),
         )
+        axes.set_ylim(bottom=0)
+        legend_below([axes])
 
 
 def simulate_pulses(spec: pcm.MultilevelSpec, pulses: int, devices: int) -> jax.Array:

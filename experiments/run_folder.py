@@ -1,20 +1,23 @@
 """A run on disk: configuration, metrics, events for TensorBoard, checkpoints, summary.
 
 config.json      the configuration that runs
+provenance.json  what made it: versions, commit, device, host, date
 metrics.jsonl    a line per logged interval
 tensorboard/     the same for TensorBoard, written without TensorFlow
-checkpoints/     Orbax: everything that training changes
+checkpoints/     Orbax: everything that training changes, and sums over what was logged
 summary.json     the result
 *.png            pictures
+lock             held while one writes
 
 Of several processes that train together the first writes the files, and all write the
 checkpoints. So all have to call the same functions in the same order.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
-import time
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,40 +25,59 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import logging
-from jax.experimental import multihost_utils
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
+from experiments import files, locks, provenance
 from experiments.config import Config, differences
+from experiments.metrics import Logged, Metrics
+from experiments.stored import (
+    RunFolderError,
+    read_config,
+    read_fields,
+    read_summary,
+    short,
+)
+from experiments.writing import (
+    by_first,
+    released_on_error,
+    wait_for_all,
+    write_whole,
+)
 
-PART = ".part"  # Ends the names of files that are being written.
-
-
-class RunFolderError(ValueError):
-    """The folder cannot be used for what was asked."""
+# Of files that were being written when their process was killed.
+_LEFT = re.compile(r".+\.[0-9a-f]{16}" + re.escape(files.PART))
 
 
 class RunFolder:
-    """A run folder, opened for training or for reading.
+    """A run folder, opened for training, for adding to its summary, or for reading.
 
     Attributes:
       path: the folder.
       config: the configuration stored in it.
     """
 
-    def __init__(self, path: Path, config: Config, *, keep: int | None = None):
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        *,
+        writable: bool = False,
+        lock: locks.Lock | None = None,
+        keep: int | None = None,
+    ):
         self.path = path
         self.config = config
-        self._rows = _read_rows(path)
+        self._metrics = Metrics(path)
+        self._writable = writable
+        self._lock = lock  # Of several processes, the first holds it.
         self._keep = keep
-        self._events: EventsWriter | None = None
 
     @classmethod
     def for_training(
         cls, workdir: str, config: Config, *, keep_checkpoints: int = 2
     ) -> "RunFolder":
         """Opens a folder for a new run, or for going on with the same one.
+
+        No other process can write there until it is closed.
 
         Args:
           workdir: the folder.
@@ -64,19 +86,47 @@ class RunFolder:
             the highest test accuracy.
 
         Raises:
-          RunFolderError: if it holds another configuration, or cannot be written.
+          RunFolderError: if it holds another configuration, or something damaged,
+            cannot be written, or is being written.
         """
         check_unused_or_same(workdir, config)
         path = Path(workdir)
-        wait_for_all()
-        with writing(path):
-            if not (path / "config.json").exists():
-                path.mkdir(parents=True, exist_ok=True)
-                write_whole(path / "config.json", config.to_json())
-        wait_for_all()
-        check_unused_or_same(workdir, config)  # Another process may have other flags.
-        with writing(path):
-            return cls(path, config, keep=keep_checkpoints)
+
+        def begin() -> locks.Lock:
+            path.mkdir(parents=True, exist_ok=True)
+            with released_on_error(locks.Lock(path)) as lock:
+                # Another process may have had it before.
+                check_unused_or_same(workdir, config)
+                for left in path.iterdir():
+                    if _LEFT.fullmatch(left.name):
+                        left.unlink()
+                if not (path / "config.json").exists():
+                    write_whole(path / "config.json", config.to_json())
+                _record_start(path)
+            return lock
+
+        lock = by_first(path, begin)
+        with released_on_error(lock):
+            check_unused_or_same(workdir, config)  # This one may have other flags.
+            read_summary(path)
+            return cls(path, config, writable=True, lock=lock, keep=keep_checkpoints)
+
+    @classmethod
+    def for_results(cls, workdir: str) -> "RunFolder":
+        """Opens the folder of a run that exists, for adding to its summary.
+
+        No other process can write there until it is closed.
+
+        Raises:
+          RunFolderError: if there is none, or it cannot be written, or is being
+            written, or holds something damaged.
+        """
+        path = Path(workdir)
+        config = read_config(path)
+        lock = by_first(path, lambda: locks.Lock(path))
+        with released_on_error(lock):
+            read_summary(path)
+            return cls(path, config, writable=True, lock=lock)
 
     @classmethod
     def read(cls, workdir: str) -> "RunFolder":
@@ -85,16 +135,14 @@ class RunFolder:
         Raises:
           RunFolderError: if there is none.
         """
-        return cls(Path(workdir), read_config(Path(workdir)))
+        return cls(Path(workdir), read_config(workdir))
 
     @functools.cached_property
     def _checkpoints(self):
         # Orbax takes its time to be imported: not before there is one to read or write.
         from experiments.checkpoints import Checkpoints
 
-        return Checkpoints(
-            self.path / "checkpoints", keep=self._keep, score_of=self._accuracy_at
-        )
+        return Checkpoints(self.path / "checkpoints", keep=self._keep)
 
     @property
     def _has_checkpoints(self) -> bool:
@@ -110,12 +158,22 @@ class RunFolder:
 
         It holds all that training changes: parameters, statistics, ranges, devices and
         their wear, the optimizer with its keys, and the step, from which follow the
-        keys of a step and its place in the data.
+        keys of a step and its place in the data. Beside it stand the configuration
+        and sums over what was logged.
 
         Raises:
           CheckpointError: if this one or the one before it cannot be written.
         """
-        self._checkpoints.save(int(state.step), _without_keys(state))
+        step, last = int(state.step), self.logged.last
+        self._checkpoints.save(
+            step,
+            _without_keys(state),
+            {
+                "config": dataclasses.asdict(self.config),
+                "logged": dataclasses.asdict(self.logged),
+            },
+            score=last.get("test_accuracy") if last.get("step") == step else None,
+        )
 
     def check(self) -> None:
         """Raises `CheckpointError` if a checkpoint could not be written."""
@@ -131,12 +189,15 @@ class RunFolder:
         """The newest intact checkpoint, in the structure (and devices) of a template.
 
         Raises:
-          RunFolderError: if there is none.
-          CheckpointError: if all of them are damaged.
+          RunFolderError: if there is none, or it is of another configuration.
+          CheckpointError: if all of them are damaged, or one has another's name.
         """
         if self.latest_step() is None:
             raise RunFolderError(f"workdir={self.path}: holds no checkpoint")
-        saved = self._checkpoints.restore(_without_keys(template))
+        saved, record = self._checkpoints.restore(
+            _without_keys(template), self._check_record
+        )
+        self._metrics.restore(int(saved.step), record.get("logged"))
         return jax.tree.map(
             lambda like, x: (
                 jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
@@ -164,61 +225,56 @@ class RunFolder:
                 f"workdir={self.path}: summary.json is of {steps} steps, but there is "
                 "no checkpoint. Put one back, or choose another folder to start again"
             )
-        if self._rows:
+        if rows := self._metrics.rows:
             logging.warning(
                 "there is no checkpoint yet: starting again, with %d steps lost",
-                self._rows[-1]["step"],
+                rows[-1]["step"],
             )
         return start
 
     def begin_metrics(self, step: int) -> None:
         """Drops what was logged after ``step``, to go on from there."""
-        self._rows = [row for row in self._rows if row["step"] <= step]
-        if jax.process_index():
-            return
-        with writing(self.path):
-            text = "".join(f"{json.dumps(row)}\n" for row in self._rows)
-            write_whole(self.path / "metrics.jsonl", text)
-            (self.path / "tensorboard").mkdir(exist_ok=True)
-            # Not its SummaryWriter: that one writes in a thread, which dies of a full
-            # disk and leaves the others waiting for it.
-            self._events = EventsWriter(str(self.path / "tensorboard" / "events"))
-            start = SessionLog(status=SessionLog.START)
-            self._write_event(step + 1, session_log=start)  # Purges what is later.
+        self._metrics.begin(step)
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, which names its step."""
-        self._rows.append(row)
-        if jax.process_index():
-            return
-        with writing(self.path):
-            with (self.path / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            for name, value in row.items():
-                if name != "step":
-                    self._write_event(row["step"], summary=scalar(name, value))
-            self._events.flush()
+        self._metrics.log(row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All rows that were logged."""
-        return list(self._rows)
+        """All rows that there are."""
+        return list(self._metrics.rows)
 
-    def best_accuracy(self) -> float:
-        """The highest test accuracy that was logged; 0 before there is one."""
-        return max((row.get("test_accuracy", 0.0) for row in self._rows), default=0.0)
+    @property
+    def logged(self) -> Logged:
+        """What was logged up to here, or up to the checkpoint that was restored."""
+        return self._metrics.logged
+
+    def metrics_fault(self) -> str | None:
+        """How the rows differ from what was logged; None if they do not."""
+        return self._metrics.fault()
 
     def update_summary(
         self, *, stale: Collection[str] = (), **values: Any
     ) -> dict[str, Any]:
         """Adds to ``summary.json``, and takes out what is stale; returns the whole."""
-        kept = {k: v for k, v in self.summary().items() if k not in stale}
-        summary = kept | values
-        wait_for_all()
-        with writing(self.path):
-            text = json.dumps(summary, indent=2) + "\n"
-            write_whole(self.path / "summary.json", text)
-        wait_for_all()
-        return summary
+        with self._writing_alone():
+            kept = {k: v for k, v in self.summary().items() if k not in stale}
+            text = json.dumps(kept | values, indent=2) + "\n"
+            wait_for_all()  # All have read it.
+            by_first(self.path, lambda: write_whole(self.path / "summary.json", text))
+        return kept | values
+
+    @contextlib.contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """Holds the lock: that of the folder, or one of its own where it has none."""
+        lock = None
+        if not self._writable:
+            lock = by_first(self.path, lambda: locks.Lock(self.path))
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.close()
 
     def summary(self) -> dict[str, Any]:
         """The result so far; empty before there is one."""
@@ -226,31 +282,29 @@ class RunFolder:
 
     def close(self) -> None:
         """Waits until everything is written, or raises `CheckpointError`."""
-        if self._events is not None:
-            with writing(self.path):
-                self._events.close()
-        if self._has_checkpoints:
-            self._checkpoints.close()
+        try:
+            self._metrics.close()
+            if self._has_checkpoints:
+                self._checkpoints.close()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
         logging.info("run folder: %s", self.path)
 
-    def _accuracy_at(self, step: int) -> float | None:
-        """Test accuracy that was logged at a step; None without."""
-        return next(
-            (row.get("test_accuracy") for row in self._rows if row["step"] == step),
-            None,
-        )
-
-    def _write_event(self, step: int, **content: Any) -> None:
-        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Makes an error of the file system a `RunFolderError` that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(f"workdir={path}: {error}") from error
+    def _check_record(self, record: dict[str, Any]) -> None:
+        """Raises `RunFolderError` if a checkpoint is not of this configuration."""
+        config = record.get("config")
+        try:
+            same = not config or Config.from_json(json.dumps(config)) == self.config
+        except (ValueError, TypeError, KeyError):
+            same = False
+        if not same:
+            raise RunFolderError(
+                f"workdir={self.path}: the checkpoint of step {record['step']} is of "
+                "another configuration (stored != asked): "
+                f"{short('; '.join(differences(config, self.config)))}"
+            )
 
 
 def check_unused_or_same(workdir: str, config: Config) -> None:
@@ -260,14 +314,14 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
     """
     path = Path(workdir)
     if (path / "config.json").exists():
-        different = differences(_read_json(path), config)
+        different = differences(read_fields(path), config)
         if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a run with another configuration "
-                f"(stored != asked): {'; '.join(different)}. Choose another folder, "
-                "or the stored values to go on with it"
+                f"(stored != asked): {short('; '.join(different))}. Choose another "
+                "folder, or the stored values to go on with it"
             )
-    elif path.is_dir() and any(p.suffix != PART for p in path.iterdir()):
+    elif path.is_dir() and any(not _is_passing(p) for p in path.iterdir()):
         raise RunFolderError(
             f"workdir={workdir}: holds files but no config.json; choose an empty or a "
             "new folder"
@@ -276,36 +330,14 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
         raise RunFolderError(f"workdir={workdir}: is a file; must be a folder")
 
 
-def read_config(workdir: str | Path) -> Config:
-    """The configuration stored in a run folder, or `RunFolderError`."""
-    stored = _read_json(Path(workdir))
+def _record_start(path: Path) -> None:
     try:
-        return Config.from_json(json.dumps(stored))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"workdir={workdir}: config.json: {error}") from error
-
-
-def read_summary(workdir: str | Path) -> dict[str, Any]:
-    """The result stored in a run folder; empty before there is one."""
-    path = Path(workdir) / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there as a whole or not at all, whenever one is killed.
-
-    Of several processes, the first does.
-    """
-    if jax.process_index():
-        return
-    part = path.with_name(path.name + PART)
-    part.write_text(text)
-    part.replace(path)
-
-
-def wait_for_all() -> None:
-    """Waits until all processes are here: they have read, or the first has written."""
-    multihost_utils.sync_global_devices("run folder")
+        if text := provenance.with_this_start(path):
+            write_whole(path / provenance.FILE, text)
+    except ValueError as error:
+        raise RunFolderError(
+            f"workdir={path}: {provenance.FILE}: {short(error)}"
+        ) from error
 
 
 def _is_key(x: Any) -> bool:
@@ -317,24 +349,6 @@ def _without_keys(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The configuration in a run folder, as it is stored."""
-    stored = path / "config.json"
-    if not stored.is_file():
-        raise RunFolderError(f"workdir={path}: is not a run (it has no config.json)")
-    try:
-        return dict(json.loads(stored.read_text()))
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"workdir={path}: config.json: {error}") from error
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of metrics, but for one that was cut off when the run was killed."""
-    metrics = path / "metrics.jsonl"
-    rows = []
-    for line in metrics.read_text().splitlines() if metrics.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            row = json.loads(line)
-            if "step" in row:
-                rows.append(row)
-    return rows
+def _is_passing(path: Path) -> bool:
+    """Whether a file is only there while one writes, or until one is killed."""
+    return path.suffix == files.PART or path.name == locks.NAME

@@ -21,20 +21,29 @@ import dataclasses
 import math
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
-import rich.box
 import rich.console
 import rich.live
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
+from tqdm import tqdm
 
-from experiments import config, grid, jobs, launch, pools, sweep_folder
+from experiments import (
+    config,
+    grid,
+    jobs,
+    launch,
+    pools,
+    sweep_folder,
+    terminal,
+    words,
+)
 from experiments import train as train_lib
-from experiments.ablate import percent
-from experiments.run_folder import RunFolderError
+from experiments.stored import RunFolderError
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
 
@@ -84,8 +93,8 @@ def run(
         for run in runs
     ]
     running: set[str] = set()
-    console = console_of()
-    with live_table(console, lambda: table(workdir, runs, running)):
+    console = terminal.console_of(stderr=True)
+    with live_table(console, workdir, runs, running):
         made_by = pool([training.paths.job for training in trainings])
         try:
             pools.follow(
@@ -93,13 +102,12 @@ def run(
                 jobs.together(trainings, together),
                 at_once=at_once,
                 running=running,
-                ended=lambda job: None if console.is_terminal else log_end(job),
+                ended=lambda job: None if console.is_terminal else note_end(job),
             )
         except KeyboardInterrupt:
             made_by.stop()
             sys.exit(128 + signal.SIGINT)  # Started again, the sweep goes on.
-    if not console.is_terminal:
-        console.print(table(workdir, runs))
+    terminal.show(table(workdir, runs))
     return [
         run
         for run, training in zip(runs, trainings, strict=True)
@@ -107,36 +115,65 @@ def run(
     ]
 
 
-def console_of() -> rich.console.Console:
-    """The terminal; what is no terminal gets lines as long as they have to be."""
-    quiet = jax.process_index() > 0
-    console = rich.console.Console(quiet=quiet)
-    if console.is_terminal:
-        return console
-    return rich.console.Console(width=1000, quiet=quiet)
-
-
 @contextlib.contextmanager
 def live_table(
-    console: rich.console.Console, draw: Callable[[], rich.table.Table]
+    console: rich.console.Console,
+    workdir: Path,
+    runs: list[grid.Run],
+    running: set[str],
 ) -> Iterator[None]:
-    """Draws a table again every second, where there is a terminal."""
+    """Draws every second how far the sweep is, where there is a terminal.
+
+    Args:
+      console: the terminal.
+      workdir: folder of the sweep.
+      runs: of the sweep.
+      running: names of those that have a job, as it is at the time.
+    """
     if not console.is_terminal:
         yield
         return
-    with rich.live.Live(get_renderable=draw, console=console, refresh_per_second=1):
+    started, begun_with = time.monotonic(), steps_done(workdir, runs, running)
+
+    def draw() -> rich.console.Group:
+        finished = sum(is_finished(workdir, run) for run in runs)
+        line = tqdm.format_meter(
+            steps_done(workdir, runs, running),
+            sum(run.steps for run in runs),
+            time.monotonic() - started,
+            initial=begun_with,
+            prefix=f"{finished} of {words.counted(len(runs), 'run')}",
+            unit="steps",
+            bar_format=terminal.BAR,
+        )
+        return rich.console.Group(table(workdir, runs, running), line)
+
+    with rich.live.Live(
+        get_renderable=draw, console=console, refresh_per_second=1, transient=True
+    ):
         yield
 
 
-def log_end(job: jobs.Training) -> None:
-    """A line about each run of a job that has come to an end."""
+def steps_done(workdir: Path, runs: list[grid.Run], running: Iterable[str]) -> int:
+    """Steps of the runs that are finished or running."""
+    return sum(
+        run.steps
+        if is_finished(workdir, run)
+        else sweep_folder.RunPaths.of(workdir, run.name).step()
+        for run in runs
+        if is_finished(workdir, run) or run.name in running
+    )
+
+
+def note_end(job: jobs.Training) -> None:
+    """Says of each run of a job that has come to an end what came out."""
     for training in job.members:
         error = training.paths.error()
         if error is not None:
-            logging.error("%s: failed: %s", training.name, last_line(error))
+            terminal.note(f"{training.name}: failed: {last_line(error)}")
         else:
             accuracy = training.paths.result()["test_accuracy"]
-            logging.info("%s: test accuracy %.4f", training.name, accuracy)
+            terminal.note(f"{training.name}: test accuracy {words.percent([accuracy])}")
 
 
 def last_line(text: str) -> str:
@@ -153,22 +190,21 @@ def table(
     rows = collections.defaultdict(list)
     for run in runs:
         rows[tuple(run.swept.get(axis, "") for axis in axes)].append(run)
-    result = rich.table.Table(
-        *axes, "accuracy (%)", "inference (kB)", "runs", box=rich.box.SIMPLE_HEAD
-    )
+    lines = []
     for values, of_seeds in rows.items():
         summaries = [
             sweep_folder.RunPaths.of(workdir, run.name).result()
             for run in of_seeds
             if is_finished(workdir, run)
         ]
-        result.add_row(
-            *map(str, values),
-            percent([s["test_accuracy"] for s in summaries]) if summaries else "",
-            f"{summaries[0]['inference_bits'] / 8000:.1f}" if summaries else "",
-            ", ".join(state(workdir, run, running) for run in of_seeds),
-        )
-    return result
+        accuracy = size = ""
+        if summaries:
+            accuracy = words.percent([s["test_accuracy"] for s in summaries])
+            size = words.kilobytes(summaries[0]["inference_bits"] / 8000)
+        states = ", ".join(state(workdir, run, running) for run in of_seeds)
+        lines.append((*map(str, values), accuracy, size, states))
+    heads = (*axes, "test accuracy", "inference model", "runs")
+    return terminal.table(heads, lines, words={*range(len(axes)), len(heads) - 1})
 
 
 def is_finished(workdir: Path, run: grid.Run) -> bool:
@@ -177,10 +213,10 @@ def is_finished(workdir: Path, run: grid.Run) -> bool:
 
 
 def state(workdir: Path, run: grid.Run, running: Iterable[str]) -> str:
-    """Where a run is: waiting, at a step, failed, or done with its accuracy (%)."""
+    """Where a run is: waiting, at a step, failed, or done with its accuracy."""
     paths = sweep_folder.RunPaths.of(workdir, run.name)
     if paths.is_finished(run.steps):
-        return f"{100 * paths.result()['test_accuracy']:.1f}"
+        return words.percent([paths.result()["test_accuracy"]])
     if run.name in running:
         return f"step {paths.step()}/{run.steps}"
     return "waiting" if paths.error() is None else "failed"
@@ -284,6 +320,7 @@ def main(argv: list[str]) -> None:
         )
         chips.check_at_once("--together", together)
         check_mesh(options.mesh, cluster, runs, together)
+    terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes, base)}")
     with launch.clear_errors(RunFolderError, OSError, RuntimeError):
         failed = run(
             Path(options.workdir),
@@ -297,6 +334,13 @@ def main(argv: list[str]) -> None:
         )
     if failed:
         sys.exit(failures(Path(options.workdir), failed, len(runs)))
+
+
+def described(axes: dict[str, list], base: config.Config) -> str:
+    """A sweep in a line: what it is over, and flags that hold for all runs."""
+    fields = {"dataset": [base.train.dataset]} | axes
+    swept = [f"{name}={','.join(map(str, values))}" for name, values in fields.items()]
+    return ", ".join([*swept, *config.changed_flags(base)])
 
 
 def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:

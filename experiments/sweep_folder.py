@@ -18,12 +18,9 @@ from absl import logging
 from experiments.config import Config, differences
 from experiments.files import PART
 from experiments.grid import Run
-from experiments.run_folder import (
-    RunFolderError,
-    check_unused_or_same,
-    read_summary,
-    write_whole,
-)
+from experiments.run_folder import check_unused_or_same
+from experiments.stored import RunFolderError, read_rows, read_summary
+from experiments.writing import write_whole
 
 _MANIFEST = "manifest.json"
 # Names of runs and their folders, as `grid.name_of` makes them: none leads elsewhere.
@@ -64,21 +61,9 @@ class RunPaths:
         Raises:
           RunFolderError: if it is not what a training writes.
         """
-        where = f"workdir={self.run}: summary.json"
-        try:
-            summary = read_summary(self.run)
-            if not isinstance(summary, dict):
-                raise ValueError("must be an object")
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunFolderError(f"{where}: {error}") from error
-        numeric = ("steps", "test_accuracy", "inference_bits")
-        for name in numeric:
-            value = summary.get(name, 0)
-            if type(value) not in (int, float) or not 0 <= value < 2**63:
-                raise RunFolderError(
-                    f"{where}: {name}={reprlib.repr(value)}: must be a number"
-                )
-        return summary if summary.keys() >= {*numeric} else {}
+        summary = read_summary(self.run)
+        shown = {"steps", "test_accuracy", "inference_bits"}
+        return summary if summary.keys() >= shown else {}
 
     def is_finished(self, steps: int) -> bool:
         """Whether a training of so many steps has come to its end.
@@ -92,14 +77,11 @@ class RunPaths:
 
     def step(self) -> int:
         """The last step that was logged; 0 without one that can be read."""
-        path = self.run / "metrics.jsonl"
-        text = path.read_text(errors="replace") if path.exists() else ""
-        # What follows the last end of a line is being written.
-        lines = text[: text.rfind("\n") + 1].splitlines()
         try:
-            return int(json.loads(lines[-1])["step"])
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+            rows, _ = read_rows(self.run)
+        except RunFolderError:
             return 0
+        return rows[-1]["step"] if rows else 0
 
     def error(self) -> str | None:
         """What the last attempt at it failed with; None if it did not."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import device_warnings
 from experiments import train as train_lib
 from experiments.config import differences
 from experiments.run_folder import RunFolder
@@ -67,8 +68,8 @@ def train_together(
       max_steps: stop after this many steps in all.
       log_every: steps between two rows of metrics.
       keep_checkpoints: as of `experiments.train.train`.
-      checkpoint_every: likewise.
-      **options: others of it.
+      checkpoint_every: as of `experiments.train.train`.
+      **options: others of `experiments.train.train`.
 
     Returns:
       For each what it failed with, or None. A run that fails does not stop the others.
@@ -93,25 +94,22 @@ def train_together(
             )
             for workdir, experiment in zip(workdirs, experiments, strict=True)
         ]
-        stop = stack.enter_context(stop_requests())
-        members = _begin(experiments, folders)
-        last = train_lib.last_step(experiments[0], max_steps)
-        while behind := [m for m in members if m.step < last and not m.error]:
-            step = min(m.step for m in behind)
-            until = min([last, *(m.step for m in behind if m.step > step)])
-            group = [m for m in behind if m.step == step]
-            _advance(group, until, last, log_every, every, stop)
-    for member, workdir in zip(members, workdirs, strict=True):
-        if not member.error:
-            _finish(
-                member,
-                workdir,
-                max_steps=max_steps,
-                log_every=log_every,
-                keep_checkpoints=keep_checkpoints,
-                checkpoint_every=checkpoint_every,
-                **options,
-            )
+        with stop_requests() as stop:
+            members = _begin(experiments, folders)
+            last = train_lib.last_step(experiments[0], max_steps)
+            while behind := [m for m in members if m.step < last and not m.error]:
+                step = min(m.step for m in behind)
+                until = min([last, *(m.step for m in behind if m.step > step)])
+                _advance(members, step, until, last, log_every, every, stop)
+        for member in members:
+            if not member.error:
+                _finish(
+                    member,
+                    max_steps=max_steps,
+                    log_every=log_every,
+                    checkpoint_every=checkpoint_every,
+                    **options,
+                )
     return [member.error for member in members]
 
 
@@ -143,23 +141,30 @@ def _begin(
         experiments, folders, chips.unstack(states, len(folders)), strict=True
     ):
         state = folder.resume(state)
+        device_warnings.of_programming(state)
         folder.begin_metrics(int(state.step))
         members.append(_Member(experiment, folder, state))
     return members
 
 
 def _advance(
-    group: list[_Member],
+    members: list[_Member],
+    step: int,
     until: int,
     last: int,
     log_every: int,
     checkpoint_every: int,
     stop: Requests,
 ) -> None:
-    """Trains runs at once that have done the same number of steps.
+    """Trains those at once that have done the same number of steps.
+
+    Each has the same place among as many as ever: what the others do there changes
+    nothing, but how many there are decides how a computer rounds.
 
     Args:
-      group: the runs.
+      members: all runs; the places of those at other steps, or that failed, are filled
+        with a run that is trained, for nothing.
+      step: what those that are trained have done.
       until: the step to end with.
       last: the last step of the training.
       log_every: steps between two rows of metrics.
@@ -167,9 +172,10 @@ def _advance(
       stop: says when to stop before.
     """
     # ---- set up
-    first = group[0].experiment
-    mesh = chips.make_mesh(len(group))
-    filled = chips.filled(group, mesh)
+    group = {i: m for i, m in enumerate(members) if m.step == step and not m.error}
+    first = members[0].experiment
+    mesh = chips.make_mesh(len(members))
+    filled = chips.filled(members, mesh)
     order_keys, augment_keys, read_keys = (
         jnp.stack([getattr(member.experiment, name) for member in filled])
         for name in ("order_key", "augment_key", "read_key")
@@ -178,7 +184,9 @@ def _advance(
     train_set, test_set = (
         chips.everywhere(first.arrays(split), mesh) for split in ("train", "test")
     )
-    states = chips.spread(chips.stack([member.state for member in filled]), mesh)
+    any_of_them = next(iter(group.values()))
+    starts = [group.get(i, any_of_them).state for i in range(len(filled))]
+    states = chips.spread(chips.stack(starts), mesh)
     run = steps.make_runner(
         chips.make_step(
             first.model,
@@ -189,10 +197,9 @@ def _advance(
             label_smoothing=first.config.train.label_smoothing,
         )
     )
-    step = group[0].step
 
     # ---- train
-    while step < until and not all(member.error for member in group):
+    while step < until and not all(member.error for member in group.values()):
         epoch, done = divmod(step, first.steps_per_epoch)
         orders = chips.epoch_orders(
             fold_in(order_keys, epoch),
@@ -217,8 +224,8 @@ def _advance(
                 fold_in(read_keys, step), first.model, states, test_set
             )
         if tested or due:
-            held = chips.unstack(states, len(group))
-        for i, member in enumerate(group):
+            held = chips.unstack(states, len(members))
+        for i, member in group.items():
             if member.error:
                 continue  # What becomes of it is thrown away.
             own = {name: values[:, i] for name, values in metrics.items()}
@@ -226,7 +233,8 @@ def _advance(
             try:
                 train_lib.check_losses(own["loss"], step - len(batches))
                 row = train_lib.interval_row(member.experiment, step, own)
-                best = tested and accuracies[i] > member.folder.best_accuracy()
+                device_warnings.of_interval(row, member.folder.metrics())
+                best = tested and accuracies[i] > member.folder.logged.best_accuracy
                 if tested:
                     row["test_accuracy"] = accuracies[i]
                 if due or best:
@@ -239,15 +247,14 @@ def _advance(
             except train_lib.TrainingDiverged as error:
                 member.error = error
         if signum:
-            for member in group:
+            for member in group.values():
                 member.folder.wait()
             raise Stopped(signum, step)
 
 
-def _finish(member: _Member, workdir: str, **options) -> None:
+def _finish(member: _Member, **options) -> None:
     """Has the summary of a run made, of which nothing is left to be trained."""
-    train_lib.train(member.experiment, workdir, progress=False, **options)
+    train_lib.train_in(member.experiment, member.folder, progress=False, **options)
     if member.seconds:  # The first interval compiles.
         seconds = float(np.median(member.seconds[1:] or member.seconds))
-        with contextlib.closing(RunFolder.read(workdir)) as folder:
-            folder.update_summary(seconds_per_step=seconds)
+        member.folder.update_summary(seconds_per_step=seconds)

@@ -12,27 +12,24 @@ Ctrl-C make it save at the next row of metrics, and exit with the status 143 and
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rich.table
 from absl import app, flags, logging
-from tqdm import tqdm
 
-from experiments import launch
-from experiments.config import define_flags, from_flags
+from experiments import device_warnings, launch, terminal, words
+from experiments.config import Config, changed_flags, define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    check_unused_or_same,
-    writing,
-)
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
 from experiments.stopping import Requests, Stopped, stop_requests
+from experiments.stored import RunFolderError
+from experiments.writing import writing
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
 from hic_jax.training.state import TrainState
 
@@ -45,28 +42,17 @@ def train(
     experiment: Experiment,
     workdir: str,
     *,
-    max_steps: int | None = None,
-    log_every: int = 50,
     keep_checkpoints: int = 2,
-    checkpoint_every: int | None = None,
-    endurance_cycles: float = ENDURANCE_CYCLES,
-    energy_table: EnergyTable | None = None,
-    progress: bool = True,
+    **options: Any,
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
 
     Args:
       experiment: network, data and transformation.
       workdir: run folder.
-      max_steps: stop after this many steps in all.
-      log_every: steps between two rows of metrics.
       keep_checkpoints: how many of the newest stay, beside that of the highest test
         accuracy.
-      checkpoint_every: steps between two checkpoints, each at the next row of metrics;
-        None for an epoch. The highest test accuracy and the last step have one, too.
-      endurance_cycles: of a device, for the summary.
-      energy_table: energy of every operation, likewise; None for the published one.
-      progress: whether to show a bar.
+      **options: of `train_in`.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -77,9 +63,42 @@ def train(
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
       Stopped: after a signal that asks to stop, when all is saved.
     """
-    folder = RunFolder.for_training(
-        workdir, experiment.config, keep_checkpoints=keep_checkpoints
-    )
+    with contextlib.closing(
+        RunFolder.for_training(
+            workdir, experiment.config, keep_checkpoints=keep_checkpoints
+        )
+    ) as folder:
+        return train_in(experiment, folder, **options)
+
+
+def train_in(
+    experiment: Experiment,
+    folder: RunFolder,
+    *,
+    max_steps: int | None = None,
+    log_every: int = 50,
+    checkpoint_every: int | None = None,
+    endurance_cycles: float = ENDURANCE_CYCLES,
+    energy_table: EnergyTable | None = None,
+    progress: bool = True,
+) -> dict:
+    """`train` in a folder that is open for training, and stays so.
+
+    Args:
+      experiment: network, data and transformation.
+      folder: run folder.
+      max_steps: stop after this many steps in all.
+      log_every: steps between two rows of metrics.
+      checkpoint_every: steps between two checkpoints, each at the next row of metrics;
+        None for an epoch. The highest test accuracy and the last step have one, too.
+      endurance_cycles: of a device, for the summary.
+      energy_table: energy of every operation, for the summary; None for the published
+        one.
+      progress: whether to show a bar.
+
+    Returns:
+      The summary.
+    """
     summarise = functools.partial(
         hardware_summary,
         experiment,
@@ -88,7 +107,7 @@ def train(
     )
     every = checkpoint_every or experiment.steps_per_epoch
     try:
-        with contextlib.closing(folder), stop_requests() as stop:
+        with stop_requests() as stop:
             summary = _train(
                 experiment, folder, max_steps, log_every, every, stop, summarise,
                 progress,
@@ -108,14 +127,17 @@ def _train(
     log_every: int,
     checkpoint_every: int,
     stop: Requests,
-    summarise: Callable[[TrainState, list[dict]], dict],
+    summarise: Callable[..., dict],
     progress: bool,
 ) -> dict:
-    """`train` in a folder that is open; ``summarise`` says what it took."""
+    """`train_in`; ``summarise`` says what it took."""
     # ---- set up
     config = experiment.config
-    logging.info("configuration:\n%s", config.to_json())
+    algorithm, epochs = config.train.algorithm, config.train.epochs
     last = last_step(experiment, max_steps)
+    bar = terminal.bar(
+        last, desc=f"{algorithm}, preparing", unit="steps", disable=not progress
+    )
     train_set = experiment.arrays("train")
     test_set = experiment.arrays("test")
     run = experiment.runner()
@@ -126,37 +148,36 @@ def _train(
             batches = experiment.epoch_order(0)[: min(log_every, last)]
             run.compile(experiment.state_shapes(), train_set, batches)
     state = folder.resume(start.result())
+    device_warnings.of_programming(state)
     step = int(state.step)
     folder.begin_metrics(step)
+    bar.initial = bar.n = step
+    bar.unpause()  # What was done before is no measure of the time that is left.
 
     # ---- train
     seconds = []
-    bar = tqdm(
-        total=last,
-        initial=step,
-        unit="step",
-        desc=config.train.algorithm,
-        disable=not progress or jax.process_index() > 0,
-    )
     while step < last:
         epoch, done = divmod(step, experiment.steps_per_epoch)
+        bar.set_description_str(f"{algorithm}, epoch {epoch + 1}/{epochs}")
         # Rows end at the same steps wherever the run was interrupted.
         interval = min(log_every - done % log_every, last - step)
         batches = experiment.epoch_order(epoch)[done : done + interval]
         started = time.perf_counter()
-        state, metrics = run(state, train_set, batches)
+        state, metrics = run(state, train_set, batches, bar.update)
         metrics = jax.device_get(metrics)
         seconds.append((time.perf_counter() - started) / len(batches))
         check_losses(metrics["loss"], step)
 
         step += len(batches)
         row = interval_row(experiment, step, metrics)
-        bar.update(len(batches))
-        bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['accuracy']:.3f}")
+        device_warnings.of_interval(row, folder.metrics())
+        bar.set_postfix_str(
+            f"loss {row['loss']:.3f}, training accuracy {100 * row['accuracy']:.1f} %"
+        )
         due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
         if step % experiment.steps_per_epoch == 0 or step == last:
             row["test_accuracy"] = experiment.test_accuracy(state, test_set)
-            due |= step == last or row["test_accuracy"] > folder.best_accuracy()
+            due |= step == last or row["test_accuracy"] > folder.logged.best_accuracy
         signum = stop.asked()
         if due or signum:
             check_parameters(state)
@@ -172,18 +193,20 @@ def _train(
     bar.close()
 
     # ---- summarise
-    rows = folder.metrics()
-    end = rows[-1]
+    end = folder.logged.last
     if "test_accuracy" not in end:  # It was stopped there, between two epochs.
         end = end | {"test_accuracy": experiment.test_accuracy(state, test_set)}
     summary = {
         "algorithm": config.train.algorithm,
         "dataset": config.train.dataset,
+        "num_classes": experiment.dataset.num_classes,
         "test_accuracy": end["test_accuracy"],
         "train_loss": end["loss"],
         "steps": step,
-        **summarise(state, rows),
+        **summarise(state, folder.logged.sums),
     }
+    if fault := folder.metrics_fault():
+        summary["metrics_fault"] = fault
     if seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(seconds[1:] or seconds))
     folder.wait()
@@ -191,10 +214,12 @@ def _train(
 
     with writing(folder.path):
         plots.learning_curves(
-            folder.path / "learning_curves.png", {config.train.algorithm: rows}
+            folder.path / "learning_curves.png",
+            {config.train.algorithm: folder.metrics()},
         )
     # What was read of the devices holds until they are trained further.
     stale = ["drift"] if folder.summary().get("steps") != step else []
+    stale.append("metrics_fault")
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(stale=stale, **summary)
 
@@ -254,9 +279,45 @@ def main(argv: list[str]) -> None:
         option_values = options_from_flags()
         check_unused_or_same(options.workdir, config)
         experiment = Experiment.of(config, options.mesh)
+    terminal.note(f"{described(config)} (all of it: {options.workdir}/config.json)")
     with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
         summary = train(experiment, options.workdir, **option_values)
-    logging.info("test accuracy %.4f", summary["test_accuracy"])
+    terminal.show(table(config, summary), f"Run folder: {options.workdir}")
+
+
+def described(config: Config) -> str:
+    """A training in a line: what is trained on what, and flags that were given."""
+    flags_given = ", ".join(changed_flags(config)) or "all flags at their defaults"
+    return f"{config.train.algorithm} on {config.train.dataset}: {flags_given}"
+
+
+def table(config: Config, summary: dict[str, Any]) -> rich.table.Table:
+    """What came out of a training."""
+    rows = outcome([summary]) | {
+        "training loss": f"{summary['train_loss']:.3f}",
+        "steps": f"{summary['steps']:,}",
+    }
+    if "seconds_per_step" in summary:
+        rows["time of a step"] = f"{1000 * summary['seconds_per_step']:,.0f} ms"
+    return terminal.table(("", ""), rows.items(), title=described(config))
+
+
+def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What trainings of one configuration, but for their seeds, ended with."""
+    accuracies = [summary["test_accuracy"] for summary in summaries]
+    first = summaries[0]
+    rows = {
+        "test accuracy": words.percent(accuracies),
+        "inference model": words.kilobytes(first["inference_bits"] / 8000),
+        "memory of the weights in training": words.kilobytes(
+            first["training_bits"] / 8000
+        ),
+    }
+    if first["write_erase_cycles"]:
+        for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
+            kinds = [summary["write_erase_cycles"][kind] for summary in summaries]
+            rows[f"most write-erase cycles, {name}"] = words.most_cycles(kinds)
+    return rows
 
 
 def define_launch_flags() -> None:

@@ -4,8 +4,10 @@ from hic_jax import accounting, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
+from hic_jax.labels import analog_labels
 from hic_jax.spec import HICSpec
-from hic_jax.transform import HICState, age, analog_labels, hic, hybrid_weights
+from hic_jax.tracing import find_kernel_axes
+from hic_jax.transform import HICState, age, hic, hybrid_weights
 from hic_jax.weights import (
     DAY,
     HOUR,
@@ -39,6 +41,7 @@ __all__ = [
     "deploy",
     "drift",
     "endurance",
+    "find_kernel_axes",
     "hic",
     "hybrid_weights",
     "model_size",

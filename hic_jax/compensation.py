@@ -158,8 +158,8 @@ def adabs(
       params: the model's parameters; analog leaves only stand for their shape and
         dtype.
       stats: running statistics, a pytree of which every leaf becomes ``m leaf + (1 -
-        m) batch`` with some momentum m, 0 included. What the model leaves as it is
-        (a frozen layer) stays.
+        m) batch`` with some momentum m, 0 included. Those of frozen layers are no
+        part of it: ``update`` knows them.
       weights: the devices now, such as `hic_jax.drift` makes them; of the structure
         of `hic_jax.hybrid_weights`. None if nothing is analog.
       batches: what ``update`` takes, n of them. 13 of 200 images were published.
@@ -174,7 +174,7 @@ def adabs(
 
     Raises:
       ValueError: if there is no batch, no statistic or one that is no mean, or if
-        ``update`` returns others or leaves them all as they are.
+        ``update`` returns others or leaves one as it is.
 
     References:
       Joshi et al., Accurate deep neural network inference using computational
@@ -185,7 +185,8 @@ def adabs(
       >>> from hic_jax import compensation
       >>> model = nn.Sequential([nn.Dense(4), nn.BatchNorm(use_running_average=False)])
       >>> images = jax.random.normal(jax.random.key(0), (13, 200, 16))
-      >>> params, stats = model.init(jax.random.key(1), images[0]).values()
+      >>> variables = model.init(jax.random.key(1), images[0])
+      >>> params, stats = variables["params"], variables["batch_stats"]
       >>> parts = {"analog": hic_jax.hic(hic_jax.HICSpec(), 2), "digital": optax.sgd(1)}
       >>> state = optax.partition(parts, hic_jax.analog_labels).init(params)
       >>> weights = hic_jax.hybrid_weights(state)
@@ -216,12 +217,9 @@ def adabs(
     for i, batch in enumerate(batches):
         read_key = None if key is None else jax.random.fold_in(key, i)
         held = _held(params, weights, gains, read_key)
-        estimate, moved = _batch_statistics(update, held, running, batch, axis_name)
-        if i == 0 and not isinstance(moved, jax.core.Tracer) and not moved:
-            raise ValueError(
-                "update: leaves all statistics as they are; must run the model in "
-                "training mode and return what becomes of them"
-            )
+        estimate, shares = _batch_statistics(update, held, running, batch, axis_name)
+        if i == 0:
+            _check_moved(shares)
         running = jax.tree.map(
             lambda old, new: kept * old + (1 - kept) * new, running, estimate
         )
@@ -242,6 +240,15 @@ def _check_stats(stats: Any) -> None:
             )
 
 
+def _check_moved(shares: Any) -> None:
+    for path, share in jax.tree.leaves_with_path(shares):
+        if not isinstance(share, jax.core.Tracer) and not jnp.any(share > 0):
+            raise ValueError(
+                f"update: leaves stats{jax.tree_util.keystr(path)} as it is; must run "
+                "the model in training mode, with frozen layers no part of stats"
+            )
+
+
 @jax.jit
 def _held(params, weights, gains, key):
     """Parameters as one read of the devices gives them, and with gains."""
@@ -252,14 +259,15 @@ def _held(params, weights, gains, key):
 
 @functools.partial(jax.jit, static_argnames=("update", "axis_name"))
 def _batch_statistics(update, params, stats, batch, axis_name):
-    """Statistics of one batch alone, and whether the batch changes any."""
+    """Statistics of one batch alone, and its share 1 - m in what becomes of them."""
     if axis_name is not None:
         update = jax.vmap(
             update, in_axes=None, out_axes=None, axis_size=1, axis_name=axis_name
         )
 
     def updated(old):
-        new = update(params, old, batch)
+        # A copy, because nnx updates the variables that it merges.
+        new = update(params, jax.tree.map(jnp.copy, old), batch)
         given, returned = map(jax.tree.structure, (old, new))
         if returned != given:
             raise ValueError(
@@ -278,11 +286,5 @@ def _batch_statistics(update, params, stats, batch, axis_name):
     shares = jax.tree.map(
         lambda z, probe, new: 1 - (new - z) / probe, from_zeros, probes, updated(probes)
     )
-    estimate = jax.tree.map(
-        lambda old, z, share: jnp.where(share > 0, z / share, old),
-        stats,
-        from_zeros,
-        shares,
-    )
-    moved = jnp.stack([jnp.any(share > 0) for share in jax.tree.leaves(shares)])
-    return estimate, jnp.any(moved)
+    # Where the share is 0 there is no estimate, and this is NaN.
+    return jax.tree.map(jnp.divide, from_zeros, shares), shares

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from absl import logging
 
 from hic_jax import checks
 from hic_jax.deployment import deploy
@@ -73,6 +72,7 @@ def accuracy_over_time(
     without: Sequence[str] = (),
     ideal_reference: bool = False,
     chips_at_once: int | None = None,
+    done: Callable[[int], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Test accuracy of a trained network as its devices drift.
 
@@ -98,6 +98,7 @@ def accuracy_over_time(
       chips_at_once: how many are computed at once, spread over the devices of this
         process; None for one on the CPU and, on accelerators, as many as
         `hic_jax.training.chips.default_at_once` says.
+      done: called with the number of chips whenever some have been read.
 
     Returns:
       A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
@@ -141,7 +142,7 @@ def accuracy_over_time(
 
     chip_keys = [jax.random.fold_in(key, chip) for chip in range(chips)]
     shared = network, test, train
-    correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once))
+    correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once, done))
     accuracies = (correct / test.labels.shape[0]).T
     read = ((time, name) for time in times for name in compensations)
     return [
@@ -162,6 +163,7 @@ def over_chips(
     chip_keys: Sequence[jax.Array],
     shared: tuple[Any, ...],
     at_once: int | None = None,
+    done: Callable[[int], Any] | None = None,
 ) -> jax.Array:
     """A function of each chip's key: (chips, ...), one group of chips at a time.
 
@@ -171,6 +173,7 @@ def over_chips(
       shared: what the function computes with of any chip.
       at_once: at most so many in a group, which is spread over the devices of this
         process; None for `hic_jax.training.chips.default_at_once`.
+      done: called with the number of chips of every group that has been computed.
     """
     chips, results = len(chip_keys), []
     # Groups of one size, so that they are compiled once.
@@ -187,7 +190,8 @@ def over_chips(
             keys = spread(jnp.stack(filled(group, mesh, at_least=size)), mesh)
             result = jax.vmap(lambda key: function(key, *shared))(keys)[: len(group)]
         results.append(jax.block_until_ready(result))
-        logging.info("chip %d of %d", start + len(group), chips)
+        if done:
+            done(len(group))
     return jnp.concatenate(results)
 
 

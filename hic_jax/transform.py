@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -117,8 +117,8 @@ def hic(
       spec: the hardware.
       key: a random key or an integer seed. Two transformations need two keys.
       axes: which axes of a parameter are rows, columns and parts of a stack, by its
-        path, as `hic_jax.kernel_axes` finds them. Without it the last axis is taken
-        for the columns.
+        path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is the
+        columns.
 
     Returns:
       An optax transformation, whose ``update`` needs ``params``.
@@ -475,43 +475,3 @@ def check_weights(params: Any) -> None:
                 f"params{jax.tree_util.keystr(path)}: {undefined} of {np.size(leaf)} "
                 "are not finite; devices hold finite weights"
             )
-
-
-def analog_labels(params: Any, *, digital: Sequence[str] = ()) -> Any:
-    """Labels for `optax.partition`: which leaves PCM crossbars hold.
-
-    Kernels are analog: leaves of two or more dimensions, except embedding tables
-    (looked up, not multiplied) and whatever is called a bias or a scale. What else is
-    not multiplied, such as the class token of a transformer, has to be named.
-
-    Args:
-      params: a model's parameters (flax Linen, nnx state, any pytree).
-      digital: paths of layers or leaves that are digital nevertheless, as ``head`` or
-        ``stage1_block1/conv1``.
-
-    Returns:
-      The same tree with "analog" or "digital" for each leaf.
-
-    Raises:
-      ValueError: if there is nothing at one of the paths.
-    """
-    if isinstance(digital, str):
-        raise ValueError(f"digital={digital!r}: must be a sequence of paths")
-    digital = tuple(digital)
-    unseen = set(digital)
-
-    def label(path, leaf):
-        names = jax.tree_util.keystr(path, simple=True, separator="/")
-        # The leaf of an nnx.State is the value of what has a name.
-        own = names.lower().removesuffix("/value").split("/")[-1]
-        kernel = jnp.ndim(leaf) >= 2 and not (
-            "embedding" in own or own in ("bias", "scale")
-        )
-        chosen = {layer for layer in digital if f"{names}/".startswith(f"{layer}/")}
-        unseen.difference_update(chosen)
-        return "analog" if kernel and not chosen else "digital"
-
-    labels = jax.tree_util.tree_map_with_path(label, params)
-    if unseen:
-        raise ValueError(f"digital={min(unseen)!r}: there is no parameter of that path")
-    return labels

@@ -107,7 +107,8 @@ def recorded_keys():
                 record._note(name, key)
             inside.append(name)
             try:
-                return function(key, *args, **kwargs)
+                with jax.disable_jit(False):  # Generators take long without.
+                    return function(key, *args, **kwargs)
             finally:
                 inside.pop()
 

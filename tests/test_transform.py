@@ -3,7 +3,6 @@
 import dataclasses
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -343,47 +342,9 @@ def test_trees_of_their_own_are_not_one_tree():
         hic_jax.hybrid_weights(states)
 
 
-def test_a_kernel_is_analog_whatever_its_layer_is_called():
-    kernel = jnp.ones((2, 2))
-    params = {
-        name: {"kernel": kernel}
-        for name in ("embedding", "patch_embedding", "scale", "head")
-    }
-    params["tokens"] = {"embedding": kernel, "pos_embedding": kernel}
-    labels = hic_jax.analog_labels(params, digital=["head"])
-    assert labels == {
-        "embedding": {"kernel": "analog"},
-        "patch_embedding": {"kernel": "analog"},
-        "scale": {"kernel": "analog"},
-        "head": {"kernel": "digital"},
-        "tokens": {"embedding": "digital", "pos_embedding": "digital"},
-    }
-    embed = nnx.state(nnx.Embed(5, 4, rngs=nnx.Rngs(0)), nnx.Param)
-    assert nnx.to_pure_dict(hic_jax.analog_labels(embed)) == {"embedding": "digital"}
-
-
-def test_digital_layers_that_are_not_there_are_named():
-    params = {"head": {"kernel": jnp.ones((2, 2))}}
-    with pytest.raises(ValueError, match=r"digital='hed': there is no parameter"):
-        hic_jax.analog_labels(params, digital=["head", "hed"])
-    with pytest.raises(ValueError, match=r"digital='head': must be a sequence"):
-        hic_jax.analog_labels(params, digital="head")
-
-
 def test_hic_wants_a_spec():
     with pytest.raises(ValueError, match=r"spec=.*ideal.*must be a HICSpec"):
         hic_jax.hic(pcm.ideal(), 0)
-
-
-def test_linen_and_nnx_kernels_are_analog_and_biases_are_not():
-    linen = nn.Sequential([nn.Embed(5, 4), nn.Dense(3)])
-    params = linen.init(jax.random.key(0), jnp.zeros(2, int))["params"]
-    labels = hic_jax.analog_labels(params)
-    assert labels["layers_0"]["embedding"] == "digital"
-    assert labels["layers_1"] == {"kernel": "analog", "bias": "digital"}
-    model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
-    labels = nnx.to_pure_dict(hic_jax.analog_labels(nnx.state(model, nnx.Param)))
-    assert labels == {"kernel": "analog", "bias": "digital"}
 
 
 def test_an_nnx_optimizer_trains_a_model():

@@ -88,6 +88,12 @@ def test_the_scale_suits_whatever_a_tensor_holds(weight, bits):
     assert events.undefined_weights == 0
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_single_weight_has_a_scale_of_its_own_size(shape):
+    scale = weights.weight_scale(jnp.full(shape, -0.5), SPEC)
+    assert float(scale) == pytest.approx(SPEC.full_scale / (1.5 * 0.5), rel=1e-6)
+
+
 def test_outliers_that_are_cut_off_are_counted():
     # One per cent of them at ten sigma: to hold them, the others would have to lie
     # below the smallest step of the real device.

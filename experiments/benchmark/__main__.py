@@ -14,12 +14,13 @@ import os
 import sys
 from pathlib import Path
 
+import rich.table
 from absl import app, flags
 
-from experiments import launch
+from experiments import launch, terminal
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
-from experiments.run_folder import write_whole
+from experiments.writing import write_whole
 
 
 def main(argv: list[str]) -> None:
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> None:
     options = flags.FLAGS
     with launch.clear_errors(ValueError, OSError):
         if options.compare:
-            print(compared(options.compare))
+            terminal.show(*compared(options.compare))
             return
         wanted = sizes(options)
         if options.json:
@@ -36,11 +37,12 @@ def main(argv: list[str]) -> None:
     result = results.circumstances(sys.argv[1:], options.repeats)
     result |= {"sizes": {}, "device_bytes": measure.device_bytes()}
     for size in wanted:
+        terminal.note(f"measuring {size}")
         result["sizes"][str(size)] = measure.measure(size, options.repeats)
         result["peak_memory"] = measure.peak_memory()
         if options.json:  # What has been measured is not lost if the next size fails.
             write_whole(Path(options.json), json.dumps(result, indent=2) + "\n")
-    print(results.report(result))
+    terminal.show(*results.report(result))
 
 
 def sizes(options: flags.FlagValues) -> list[Size]:
@@ -80,7 +82,7 @@ def numbers(options: flags.FlagValues, name: str, kind: type) -> list:
         ) from None
 
 
-def compared(paths: list[str]) -> str:
+def compared(paths: list[str]) -> list[str | rich.table.Table]:
     """The comparison of two files."""
     if len(paths) != 2:
         raise ValueError(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments.benchmark.programs import (
@@ -36,7 +35,6 @@ def measure(size: Size, repeats: int) -> dict[str, Any]:
       the same turn; None without one), ``compile_cold`` and ``compile_warm`` in
       seconds, ``memory`` in bytes.
     """
-    logging.info("%s", size)
     made = programs(size)
     compiled, figures = {}, {}
     with own_cache():

@@ -5,11 +5,13 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import jax
+import rich.table
+
+from experiments import provenance, terminal
 
 FORMAT = 1
 PACKAGES = ("hic-jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -26,7 +28,7 @@ def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "command": shlex.join(["python", "-m", "experiments.benchmark", *words]),
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "hardware": {
@@ -41,18 +43,6 @@ def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
-    """Of the repository that this file lies in, "-dirty" if it has changed since."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        process = subprocess.run(
-            words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return process.stdout.strip()
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -62,58 +52,61 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def report(result: dict[str, Any]) -> str:
-    """All of it, as text."""
+def report(result: dict[str, Any]) -> list[str | rich.table.Table]:
+    """All of it, as lines and tables."""
     hardware, peak = result["hardware"], result["peak_memory"]
-    lines = [
+    parts = [
         f"{hardware['devices']} x {hardware['device']}, {hardware['processor']}, "
         f"{hardware['cores']} cores, jax {result['versions']['jax']}, "
-        f"{result['repeats']} turns"
+        f"{result['repeats']} turns",
+        *(
+            table(size, measured["programs"])
+            for size, measured in result["sizes"].items()
+        ),
     ]
-    for size, measured in result["sizes"].items():
-        lines += ["", size, table(measured["programs"])]
     if len(result["sizes"]) > 1:
-        lines += ["", growth(result["sizes"])]
-    lines += ["", "bytes of device state per weight"]
-    lines += [f"  {name:<26} {b:>6.1f}" for name, b in result["device_bytes"].items()]
-    lines += ["", f"peak memory {_megabytes(peak['bytes'])} ({peak['source']})"]
-    return "\n".join(lines)
+        parts.append(growth(result["sizes"]))
+    rows = [(name, f"{size:.1f}") for name, size in result["device_bytes"].items()]
+    title = "bytes of device state per weight"
+    parts.append(terminal.table(("", ""), rows, title=title))
+    parts.append(f"peak memory {_megabytes(peak['bytes'])} ({peak['source']})")
+    return parts
 
 
-def table(programs: dict[str, dict]) -> str:
+def table(size: str, programs: dict[str, dict]) -> rich.table.Table:
     """A row for each program of a size."""
-    lines = [
-        f"  {'':<26} {'median':>11} {'quartiles':>21} {'of FP32':>8} "
-        f"{'compile cold, warm':>19} {'memory':>9}"
-    ]
+    rows = []
     for name, row in programs.items():
-        of_fp32 = "" if row["of_fp32"] is None else f"{row['of_fp32']:.3f}"
         low, median, high = (1e3 * row[x] for x in ("low", "median", "high"))
-        lines.append(
-            f"  {name:<26} {median:>8.1f} ms {low:>8.1f} .. {high:>6.1f} ms "
-            f"{of_fp32:>8} {row['compile_cold']:>8.2f} s {row['compile_warm']:>6.2f} s "
-            f"{_megabytes(row['memory']):>9}"
+        rows.append(
+            (
+                name,
+                f"{median:.1f} ms",
+                f"{low:.1f} .. {high:.1f} ms",
+                "" if row["of_fp32"] is None else f"{row['of_fp32']:.3f}",
+                f"{row['compile_cold']:.2f} s",
+                f"{row['compile_warm']:.2f} s",
+                _megabytes(row["memory"]),
+            )
         )
-    return "\n".join(lines)
+    heads = ("", "median", "quartiles", "of FP32", "compile cold", "warm", "memory")
+    return terminal.table(heads, rows, title=size)
 
 
-def growth(sizes: dict[str, dict]) -> str:
+def growth(sizes: dict[str, dict]) -> rich.table.Table:
     """Medians of every program, relative to the first size that has it."""
     names = list(dict.fromkeys(n for size in sizes.values() for n in size["programs"]))
-    lines = ["time, relative to the first size"]
-    lines += [f"  ({i}) {size}" for i, size in enumerate(sizes, start=1)]
-    lines.append(
-        f"  {'':<26}" + "".join(f"{f'({i + 1})':>9}" for i in range(len(sizes)))
-    )
+    rows = []
     for name in names:
-        rows = [size["programs"].get(name) for size in sizes.values()]
-        first = next(row["median"] for row in rows if row)
-        cells = (f"{row['median'] / first:.2f}" if row else "" for row in rows)
-        lines.append(f"  {name:<26}" + "".join(f"{cell:>9}" for cell in cells))
-    return "\n".join(lines)
+        of_sizes = [size["programs"].get(name) for size in sizes.values()]
+        first = next(row["median"] for row in of_sizes if row)
+        cells = (f"{row['median'] / first:.2f}" if row else "" for row in of_sizes)
+        rows.append((name, *cells))
+    title = "time, relative to the first size"
+    return terminal.table(("", *sizes), rows, title=title)
 
 
-def compare(old: dict[str, Any], new: dict[str, Any]) -> str:
+def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str | rich.table.Table]:
     """Every figure of both, and new / old; what makes them hard to compare comes first.
 
     Raises:
@@ -125,18 +118,16 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> str:
             f"{'; '.join(old['sizes'])} against {'; '.join(new['sizes'])}"
         )
     old_figures, new_figures = flat(old), flat(new)
-    lines = differences(old, new)
-    lines.append(f"{'':<60} {'old':>12} {'new':>12} {'new/old':>8}")
-    size = None
+    tables: dict[str, list[tuple[str, ...]]] = {}
     for name in (name for name in old_figures if name in new_figures):
-        if name[0] != size:
-            size = name[0]
-            lines.append(size)
         before, after = old_figures[name], new_figures[name]
-        quotient = f"{after / before:>8.3f}" if before else ""
-        label = "  " + ", ".join(name[1:])
-        lines.append(f"{label:<60} {before:>12.5g} {after:>12.5g} {quotient}")
-    return "\n".join(lines)
+        quotient = f"{after / before:.3f}" if before else ""
+        row = (", ".join(name[1:]), f"{before:.5g}", f"{after:.5g}", quotient)
+        tables.setdefault(name[0], []).append(row)
+    heads = ("", "old", "new", "new/old")
+    return differences(old, new) + [
+        terminal.table(heads, rows, title=size) for size, rows in tables.items()
+    ]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

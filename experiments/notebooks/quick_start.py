@@ -1,4 +1,6 @@
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
+#
 # # Quick start: train on phase-change memory, age it by a year
 #
 # A ResNet-8 learns handwritten digits twice: in floating point (FP32), and with every
@@ -7,25 +9,29 @@
 # and how much of their life the devices have used up. Two minutes on two cores.
 
 # %%
-# On Colab, install first: put the address of the repository between the quotes.
+# Where the project is not installed, this installs it: from the checkout that the
+# notebook is in, or, as on Colab, from the address of the repository.
 import importlib.util
+from pathlib import Path
 
 REPOSITORY = ""
 if importlib.util.find_spec("hic_jax") is None:
-    assert REPOSITORY, "put the address of the repository between the quotes"
-    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
-    get_ipython().run_line_magic("pip", install)
+    here = Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "hic_jax/pcm").is_dir()]
+    assert checkouts or REPOSITORY, "REPOSITORY: must be the address of its repository"
+    source = checkouts[0].as_uri() if checkouts else f"git+{REPOSITORY}"
+    get_ipython().run_line_magic("pip", f"install -q 'hic-jax[experiments] @ {source}'")
 
 # %%
 import os
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image
 
 import hic_jax
+from experiments import plots
 from experiments.config import TrainConfig, resolve
 from experiments.drift import read_over_time
 from experiments.setup import Experiment
@@ -73,7 +79,13 @@ rows = read_over_time(
     chips=CHIPS,
     compensations=["none", "adabs"],
 )
-Image(RUNS / "hic" / "accuracy_over_time.png")
+plots.accuracy_over_time(
+    RUNS / "a_year.png",
+    rows,
+    classes=experiments["hic"].dataset.num_classes,
+    fp32=summaries["fp32"]["test_accuracy"],
+)
+Image(RUNS / "a_year.png")
 
 # %% [markdown]
 # ## Wear
@@ -85,8 +97,8 @@ wear = summaries["hic"]["write_erase_cycles"]
 for kind in ("multilevel", "binary"):
     used = wear[kind]
     print(
-        f"{kind:>10}: the most worn device has seen {used['max']} cycles, "
-        f"{used['fraction_of_endurance']:.0e} of the limit"
+        f"{kind:>10}: the most worn device has seen {used['max']} cycles, one in "
+        f"{used['endurance_cycles'] / used['max']:,.0f} that it endures"
     )
 
 # %% [markdown]

@@ -1,4 +1,6 @@
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
+#
 # # Read a sweep
 #
 # Does HIC beat FP32 at the same inference model size? A sweep trains both at several
@@ -8,20 +10,23 @@
 # (The report below keeps them apart.)
 
 # %%
-# On Colab, install first: put the address of the repository between the quotes.
+# Where the project is not installed, this installs it: from the checkout that the
+# notebook is in, or, as on Colab, from the address of the repository.
 import importlib.util
+from pathlib import Path
 
 REPOSITORY = ""
 if importlib.util.find_spec("hic_jax") is None:
-    assert REPOSITORY, "put the address of the repository between the quotes"
-    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
-    get_ipython().run_line_magic("pip", install)
+    here = Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "hic_jax/pcm").is_dir()]
+    assert checkouts or REPOSITORY, "REPOSITORY: must be the address of its repository"
+    source = checkouts[0].as_uri() if checkouts else f"git+{REPOSITORY}"
+    get_ipython().run_line_magic("pip", f"install -q 'hic-jax[experiments] @ {source}'")
 
 # %%
 import json
 import os
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,6 +113,6 @@ _ = axes.legend()
 
 # %%
 page = report([str(RUNS)], str(RUNS / "report"))
-print(page)
+print(page.relative_to(RUNS))
 figures = sorted(page.parent.rglob("*size*.png"))
 Image(figures[0])

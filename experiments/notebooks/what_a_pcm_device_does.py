@@ -1,21 +1,27 @@
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
+#
 # # What a phase-change device does
 #
 # A multi-level device is SET step by step, non-linearly and with noise; it is RESET at
 # one blow; it drifts, and no two reads of it agree. The model is that of Nandakumar et
 # al., *A phase-change memory model for neuromorphic computing*, J. Appl. Phys. 124,
-# 152135 (2018); every curve below calls the functions that training calls. With a front
-# end the sliders move; without one each curve is drawn once.
+# 152135 (2018); every curve below calls the functions that training calls. Where the
+# notebook runs there are sliders to move; as it is stored, each curve is drawn once.
 
 # %%
-# On Colab, install first: put the address of the repository between the quotes.
+# Where the project is not installed, this installs it: from the checkout that the
+# notebook is in, or, as on Colab, from the address of the repository.
 import importlib.util
+from pathlib import Path
 
 REPOSITORY = ""
 if importlib.util.find_spec("hic_jax") is None:
-    assert REPOSITORY, "put the address of the repository between the quotes"
-    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
-    get_ipython().run_line_magic("pip", install)
+    here = Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "hic_jax/pcm").is_dir()]
+    assert checkouts or REPOSITORY, "REPOSITORY: must be the address of its repository"
+    source = checkouts[0].as_uri() if checkouts else f"git+{REPOSITORY}"
+    get_ipython().run_line_magic("pip", f"install -q 'hic-jax[experiments] @ {source}'")
 
 # %%
 import os
@@ -37,8 +43,8 @@ SPEC = pcm.nandakumar_2018(drift_nu_std=0.008)
 
 # %%
 def sliders(draw, **controls):
-    """Draws again whenever a slider moves; once, in the short version."""
-    if FAST:
+    """Draws again whenever a slider moves; once, where there is nobody to move it."""
+    if FAST or os.environ.get("HIC_JAX_STATIC") == "1":
         draw()
     else:
         interact(draw, **controls)

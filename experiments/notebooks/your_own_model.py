@@ -1,4 +1,6 @@
 # %% [markdown]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/)
+#
 # # Your own flax model on phase-change memory
 #
 # The hardware comes as three things that fit into what you have: an optax
@@ -7,14 +9,18 @@
 # `drift`, `endurance`). The model stays as it is. First in Linen, then in nnx.
 
 # %%
-# On Colab, install first: put the address of the repository between the quotes.
+# Where the project is not installed, this installs it: from the checkout that the
+# notebook is in, or, as on Colab, from the address of the repository.
 import importlib.util
+from pathlib import Path
 
 REPOSITORY = ""
 if importlib.util.find_spec("hic_jax") is None:
-    assert REPOSITORY, "put the address of the repository between the quotes"
-    install = f"install -q 'hic-jax[experiments] @ git+{REPOSITORY}'"
-    get_ipython().run_line_magic("pip", install)
+    here = Path.cwd()
+    checkouts = [p for p in (here, *here.parents) if (p / "hic_jax/pcm").is_dir()]
+    assert checkouts or REPOSITORY, "REPOSITORY: must be the address of its repository"
+    source = checkouts[0].as_uri() if checkouts else f"git+{REPOSITORY}"
+    get_ipython().run_line_magic("pip", f"install -q 'hic-jax[experiments] @ {source}'")
 
 # %%
 import os

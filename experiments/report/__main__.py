@@ -8,18 +8,22 @@ and its tables as CSV. Runs that must not be pooled are judged in groups
 (`experiments.report.runs.group`).
 """
 
+import collections
 import shlex
 from pathlib import Path
 
-from absl import app, flags, logging
+import rich.table
+from absl import app, flags
 
-from experiments import launch
+from experiments import launch, terminal, words
 from experiments.hardware import read_energy_table
+from experiments.plots import NAMES
 from experiments.report import page, runs
+from experiments.report.claims import CLAIMS, statement
 
 
 def report(paths: list[str], out: str, energy_table: str | None = None) -> Path:
-    """Writes the report on all runs in ``paths``.
+    """Writes the report on all runs in ``paths``, and shows its verdicts.
 
     Args:
       paths: run folders, or folders that hold some up to two levels deep.
@@ -39,19 +43,37 @@ def report(paths: list[str], out: str, energy_table: str | None = None) -> Path:
     if not found:
         reasons = "; ".join(f"{folder} {why}" for folder, why in left_out.items())
         raise ValueError(f"runs={','.join(paths)}: none can be reported: {reasons}")
-    words = ["python", "-m", "experiments.report", *paths, f"--out={out}"]
+    command = ["python", "-m", "experiments.report", *paths, f"--out={out}"]
     if energy_table:
-        words.append(f"--energy_table={energy_table}")
+        command.append(f"--energy_table={energy_table}")
     groups = runs.group(found)
-    return page.write(Path(out), groups, left_out, shlex.join(words), table)
+    page_path = page.write(Path(out), groups, left_out, shlex.join(command), table)
+    counts = collections.Counter(NAMES[run["algorithm"]] for run in found)
+    kinds = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    terminal.note(f"{words.counted(len(found), 'run')} found: {kinds}")
+    for folder, why in left_out.items():
+        terminal.note(f"left out: {folder} {why}")
+    terminal.show(*map(verdicts, groups), f"Report: {page_path}")
+    return page_path
+
+
+def verdicts(group: runs.Group) -> rich.table.Table:
+    """What the runs of a group say about each claim."""
+    rows = []
+    for claim in CLAIMS.values():
+        finding = claim(group.runs)
+        rows.append((statement(claim), str(finding.verdict), finding.sentences[0]))
+    title = "; ".join(filter(None, [group.title, group.distinction]))
+    return terminal.table(
+        ("claim", "verdict", "found"), rows, title=title, words=range(3)
+    )
 
 
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
-    launch.quiet_libraries()
+    launch.quiet_log()
     with launch.clear_errors(ValueError, OSError):
-        written = report(argv[1:], flags.FLAGS.out, flags.FLAGS.energy_table)
-    logging.info("report: %s", written)
+        report(argv[1:], flags.FLAGS.out, flags.FLAGS.energy_table)
 
 
 def define_flags() -> None:

@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.plots import NAMES
+from experiments.drawing import NAMES
 from experiments.report import accounting_figures, accounting_tables, costs
 from experiments.report.costs import Cost
 from experiments.report.estimates import Run
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
 from experiments.report.wear import Wear, wear, wear_by_layer, wear_by_plane
-from experiments.report.words import counted, kilobytes, scientific, si
+from experiments.words import counted, kilobytes, scientific, si
 from hic_jax.accounting import EnergyTable
 
 

@@ -4,19 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter
 
-from experiments.plots import COLOURS, NAMES
+from experiments.drawing import (
+    COLOURS,
+    LIMIT,
+    NAMES,
+    NO_CYCLE,
+    cycle_axis,
+    devices_by_cycles,
+    legend_above,
+    limit_line,
+    literal,
+)
 from experiments.report.accounting_tables import OPERATIONS
 from experiments.report.costs import TOTAL, Cost, Memory, kinds
-from experiments.report.figures import LIMIT, MARKS, legend_above, saved
+from experiments.report.figures import MARKS, saved
 from experiments.report.wear import Wear
-from experiments.report.words import scientific
-
-# Where the logarithmic axis of cycles begins: left of one.
-_NONE = 0.5
+from experiments.words import scientific
 
 
 def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
@@ -35,11 +41,11 @@ def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
             row = widths.index(case.width) + shift
             label = NAMES[case.kind] if case.width == widths[0] else None
             axes.barh(
-                row, max(case.worst, _NONE), height=0.36, color=COLOURS[case.kind],
+                row, max(case.worst, NO_CYCLE), height=0.36, color=COLOURS[case.kind],
                 label=label,
             )  # fmt: skip
             axes.plot(
-                [max(case.mean, _NONE), max(case.p99, _NONE)],
+                [max(case.mean, NO_CYCLE), max(case.p99, NO_CYCLE)],
                 [row, row],
                 marker="|",
                 linestyle="none",
@@ -47,24 +53,20 @@ def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
             )
             axes.annotate(
                 f"{case.worst:,}: {scientific(case.fraction)} of the limit",
-                (max(case.worst, _NONE), row),
+                (max(case.worst, NO_CYCLE), row),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=8,
+                fontsize=8.5,
             )
-        _draw_limit(axes, limit)
+        limit_line(axes, limit)
         axes.set_yticks(range(len(widths)), [f"×{width:g}" for width in widths])
         axes.invert_yaxis()
-        axes.set(
-            xscale="log",
-            xlim=(_NONE, 3 * max(limit, *(case.worst for case in cases))),
-            xlabel="write-erase cycles of the most worn device",
-            ylabel="width",
-        )
+        high = 3 * max(limit, *(case.worst for case in cases))
+        cycle_axis(axes, high, "write-erase cycles of the most worn device")
+        axes.set_ylabel("width")
         axes.grid(visible=False, axis="y")
-        axes.set_axisbelow(True)
-        legend_above(axes)
+        legend_above(axes, "White marks: the mean device, and 99 % of the devices.")
 
 
 def cycles_of_devices(path: Path, cases: Sequence[Wear]) -> None:
@@ -75,26 +77,10 @@ def cycles_of_devices(path: Path, cases: Sequence[Wear]) -> None:
       cases: both kinds of device of one width, with histograms.
     """
     limit = min(case.endurance_cycles for case in cases)
+    edges = max((case.edges for case in cases), key=len)
+    counts = {case.kind: case.counts for case in cases}
     with saved(path) as axes:
-        for case in cases:
-            axes.stairs(
-                case.counts,
-                np.maximum(case.edges, _NONE),
-                fill=True,
-                alpha=0.6,
-                color=COLOURS[case.kind],
-                label=NAMES[case.kind],
-            )
-        _draw_limit(axes, limit)
-        axes.set(
-            xscale="log",
-            yscale="log",
-            xlim=(_NONE, 3 * max(limit, *(case.edges[-1] for case in cases))),
-            xlabel="write-erase cycles (leftmost bin: none)",
-            ylabel="devices",
-        )
-        axes.set_ylim(bottom=0.5)
-        legend_above(axes)
+        devices_by_cycles(axes, edges, counts, limit)
 
 
 def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
@@ -105,9 +91,10 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
       cases: parts of one kind of device and one width, with histograms.
     """
     shares = np.array([np.array(c.counts) / max(sum(c.counts), 1) for c in cases])
-    edges = np.maximum(cases[0].edges, _NONE)
-    worst = max(case.worst for case in cases)
+    edges = np.maximum(cases[0].edges, NO_CYCLE)
     rows = np.arange(len(cases))
+    means = [max(case.mean, NO_CYCLE) for case in cases]
+    worsts = [max(case.worst, NO_CYCLE) for case in cases]
     with saved(path, height=_height(len(cases))) as axes:
         mesh = axes.pcolormesh(
             edges,
@@ -121,21 +108,17 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
         percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
         axes.figure.colorbar(mesh, ax=axes, format=percent, pad=0.02, label="devices")
         axes.plot(
-            [max(case.mean, _NONE) for case in cases], rows, marker="|", markersize=9,
+            means, rows, marker="|", markersize=9,
             markeredgewidth=1.8, linestyle="none", color="black", label="mean device",
         )  # fmt: skip
         axes.plot(
-            [max(case.worst, _NONE) for case in cases], rows, marker="D", markersize=5,
+            worsts, rows, marker="D", markersize=5,
             markeredgecolor="white", linestyle="none", color=LIMIT,
             label="most worn device",
         )  # fmt: skip
-        axes.set_yticks(rows, [case.part for case in cases], fontsize=8.5)
+        axes.set_yticks(rows, [literal(case.part) for case in cases], fontsize=8.5)
         axes.invert_yaxis()
-        axes.set(
-            xscale="log",
-            xlim=(_NONE, 1.2 * max(worst, 1)),
-            xlabel="write-erase cycles (leftmost bin: none)",
-        )
+        cycle_axis(axes, 1.2 * max(*worsts, 10), "write-erase cycles of a device")
         axes.grid(visible=False)
         legend_above(axes)
 
@@ -157,13 +140,12 @@ def training_memory(path: Path, memories: Sequence[Memory]) -> None:
             rows = np.arange(len(memories)) + 0.27 * (index - 1)
             sizes = [getattr(memory, name) / 8000 for memory in memories]
             bars = axes.barh(rows, sizes, height=0.25, color=colour, label=label)
-            axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+            axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8.5)
         axes.set_yticks(range(len(memories)), [f"×{m.width:g}" for m in memories])
         axes.invert_yaxis()
         axes.set(xlabel="memory of the weights in training (kB)", ylabel="width")
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
-        axes.set_axisbelow(True)
         legend_above(axes)
 
 
@@ -198,21 +180,6 @@ def energy_by_kind(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
         axes.set(xscale="log", xlabel=xlabel, ylim=(len(names) + 0.5, -0.5))
         axes.margins(x=0.08)
         legend_above(axes)
-
-
-def _draw_limit(axes: Axes, limit: float) -> None:
-    axes.axvline(limit, color=LIMIT, linestyle="--")
-    axes.annotate(
-        f"endurance limit {scientific(limit)}",
-        (limit, 0.5),
-        xycoords=("data", "axes fraction"),
-        xytext=(-3, 0),
-        textcoords="offset points",
-        rotation=90,
-        ha="right",
-        va="center",
-        color=LIMIT,
-    )
 
 
 def _height(rows: float) -> float:

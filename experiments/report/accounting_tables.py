@@ -16,7 +16,7 @@ from experiments.report.tables import (
     statistics_columns,
 )
 from experiments.report.wear import Wear
-from experiments.report.words import ABSENT, scientific, si, trainings
+from experiments.words import ABSENT, scientific, si, trainings
 from hic_jax.accounting import EnergyTable
 
 # Kinds of `hic_jax.accounting.Operations`, as figures and tables call them.

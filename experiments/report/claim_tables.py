@@ -12,7 +12,7 @@ from experiments.report.tables import (
     statistics,
     statistics_columns,
 )
-from experiments.report.words import ABSENT, duration, signed
+from experiments.words import ABSENT, duration, signed
 
 
 def run_row(run: Run) -> Row:

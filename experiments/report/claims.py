@@ -25,7 +25,7 @@ from experiments.report.estimates import (
     smallest_reaching,
 )
 from experiments.report.wear import wear
-from experiments.report.words import (
+from experiments.words import (
     duration,
     kilobytes,
     minus,

@@ -2,6 +2,7 @@
 
 import shlex
 
+from experiments.config import flag_of
 from experiments.report import runs
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
@@ -16,7 +17,7 @@ def training_command(run: Run) -> str:
     words = ["python", "-m", "experiments.train", f"--workdir={run['folder']}"]
     for name, value in run["config"].items():
         if name not in NO_FLAGS and value != usual.get(name, value):
-            words.append(f"--{runs.flag_of(name)}={value}")
+            words.append(f"--{flag_of(name)}={value}")
     return shlex.join(words)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report.estimates import Estimate, Run, estimate
+from experiments.report.estimates import COUNTS, Estimate, Run, estimate
 from hic_jax.accounting import EnergyTable, Operations, energy
 
 TOTAL = "total"
@@ -95,7 +95,7 @@ def costs(runs: Sequence[Run], what: str, table: EnergyTable) -> list[Cost]:
             seeds = [energy(Operations(**counted), table) for counted in counts]
             joules = _mean(seeds)
             del joules[TOTAL]
-            total = estimate([seed[TOTAL] for seed in seeds])
+            total = estimate([seed[TOTAL] for seed in seeds], COUNTS)
             found.append(Cost(algorithm, width, _mean(counts), joules, total))
     return found
 

@@ -32,6 +32,10 @@ Run = dict[str, Any]
 # A loss by drift is counted from a first reading no later than this (s).
 FIRST_READING = HOUR
 
+# What shares in % are within, and what is counted.
+SHARES = (0.0, 100.0)
+COUNTS = (0.0, math.inf)
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -50,12 +54,24 @@ class Estimate:
     interval: tuple[float, float] | None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Statistics of independent values, one a seed."""
+def estimate(
+    values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+) -> Estimate:
+    """Statistics of independent values, one a seed.
+
+    Args:
+      values: of the seeds.
+      within: the least and the greatest value that there can be, beyond which the
+        interval does not go.
+    """
     # Exact sums: equal values have no spread, not one of the last bit.
     mean = statistics.fmean(values)
     std = float(statistics.stdev(values)) if len(values) > 1 else None
-    return combine([1.0], [Estimate(mean, std, len(values), None)])
+    found = combine([1.0], [Estimate(mean, std, len(values), None)])
+    if found.interval is None:
+        return found
+    low, high = np.clip(found.interval, *within).tolist()
+    return dataclasses.replace(found, interval=(low, high))
 
 
 def combine(coefficients: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:
@@ -107,7 +123,7 @@ def curve(runs: Sequence[Run], algorithm: str) -> list[Point]:
     for width, mine in widths.items():
         accuracies = tuple(run["accuracy"] for run in mine)
         points.append(
-            Point(width, mine[0]["size_kb"], estimate(accuracies), accuracies)
+            Point(width, mine[0]["size_kb"], estimate(accuracies, SHARES), accuracies)
         )
     return sorted(points, key=lambda point: point.size_kb)
 
@@ -268,7 +284,7 @@ def ageing(runs: Sequence[Run]) -> list[Ageing]:
                 width,
                 compensation,
                 tuple(times),
-                tuple(map(estimate, zip(*means, strict=True))),
+                tuple(estimate(at, SHARES) for at in zip(*means, strict=True)),
                 tuple(map(statistics.fmean, chips)),
                 tuple(statistics.stdev(x) if len(x) > 1 else 0.0 for x in chips),
                 len(chips[0]),

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.plots import NAMES
+from experiments.drawing import NAMES
 from experiments.report import (
     accounting_figures,
     accounting_tables,
@@ -25,7 +25,7 @@ from experiments.report.estimates import (
 )
 from experiments.report.tables import Table
 from experiments.report.wear import wear
-from experiments.report.words import (
+from experiments.words import (
     counted,
     duration,
     kilobytes,
@@ -65,7 +65,7 @@ def of_claims(runs: Sequence[Run], out: Path, prefix: str) -> dict[str, Evidence
     return {
         "equal-size": _equal_size(fp32, hic, out, prefix),
         "half-size": _half_size(fp32, hic, out, prefix),
-        "drift": _drift(analog, out, prefix),
+        "drift": _drift(analog, fp32, out, prefix),
         "endurance": _endurance(analog, out, prefix),
     }
 
@@ -118,17 +118,26 @@ def _half_size(
     return [picture], []
 
 
-def _drift(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
+def _drift(
+    hic: Sequence[Run], fp32: Sequence[Point], out: Path, prefix: str
+) -> Evidence:
     cases = ageing(hic)
+    accuracies = {point.width: point.accuracy.mean for point in fp32}
+    # Versions that did not store it have no chance to show.
+    classes = {run["summary"].get("num_classes") for run in hic}
     pictures = []
     for devices, width in dict.fromkeys((c.devices, c.width) for c in cases):
         mine = [c for c in cases if (c.devices, c.width) == (devices, width)]
         path = out / f"{prefix}drift_{devices}_width{width:g}"
-        pictures.append(_over_time(path, mine))
+        beside = {
+            "classes": classes.copy().pop() if len(classes) == 1 else None,
+            "fp32": accuracies.get(width),
+        }
+        pictures.append(_over_time(path, mine, **beside))
         compensated = [case for case in mine if case.compensation != "none"]
         if 0 < len(compensated) < len(mine):
             path = path.with_name(path.name + "_compensated")
-            pictures.append(_over_time(path, compensated))
+            pictures.append(_over_time(path, compensated, **beside))
     if not cases:
         return [], []
     return pictures, [
@@ -144,22 +153,26 @@ def _drift(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
     ]
 
 
-def _over_time(path: Path, cases: Sequence[Ageing]) -> Picture:
-    """Compensations of one width on one kind of devices."""
+def _over_time(
+    path: Path, cases: Sequence[Ageing], *, classes: int | None, fp32: float | None
+) -> Picture:
+    """Compensations of one width on one kind of devices, FP32 beside them."""
     seeds, chips = cases[0].loss.seeds, cases[0].chips
     where = f"{on_devices(cases[0].devices)}, width {cases[0].width:g}"
-    figures.accuracy_over_time(path, cases)
+    figures.accuracy_over_time(path, cases, classes=classes, fp32=fp32)
     curves = " ".join(
         f"{NAMES.get(case.compensation, case.compensation)}: "
         f"{case.chip_mean[0]:.1f} % at {duration(case.times[0])}, "
         f"{case.chip_mean[-1]:.1f} % at {duration(case.times[-1])}."
         for case in cases
     )
+    if fp32 is not None:
+        curves += f" FP32: {fp32:.1f} %."
     return Picture(
         path,
         f"Test accuracy over time, {where}. {curves}",
         f"{where[0].upper()}{where[1:]}: mean of {counted(chips, 'chip')} of "
-        f"{counted(seeds, 'seed')}; the band is the standard deviation of one "
+        f"{counted(seeds, 'seed')}; the bars are the standard deviation of one "
         "chip.",
     )
 

@@ -11,18 +11,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from experiments.plots import COLOURS, MARKERS, NAMES, TIME_MARKS, figure
+from experiments.drawing import (
+    COLOURS,
+    LIMIT,
+    accuracy_axis,
+    accuracy_line,
+    chance_line,
+    figure,
+    legend_above,
+    measured,
+    time_axis,
+)
 from experiments.report.claims import COMPARABLE_POINTS, REDUCTION
 from experiments.report.estimates import Ageing, Gain, Point, Reached
 from hic_jax.inference import TRAINED
 
-LIMIT = COLOURS["none"]  # Colour of limits and targets.
 MARKS = {"fp32": "s", "hic": "o"}
 
 
 @contextmanager
 def saved(path: Path, **size: float) -> Iterator[Axes]:
-    """Axes, saved as PNG and as SVG at the end; see `experiments.plots.figure`."""
+    """Axes, saved as PNG and as SVG at the end; see `experiments.drawing.figure`."""
     with figure(Path(f"{path}.png"), Path(f"{path}.svg"), **size) as (axes,):
         yield axes
 
@@ -113,73 +122,59 @@ def _draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
             textcoords="offset points",
             ha="right" if side > 0 else "left",
             va="bottom" if side > 0 else "top",
-            fontsize=7.5,
+            fontsize=9,
             color=COLOURS[name],
         )
-    axes.errorbar(
-        sizes,
-        [point.accuracy.mean for point in points],
-        yerr=[point.accuracy.std or 0.0 for point in points],
-        marker=MARKS[name],
-        markersize=5.5,
-        linewidth=1.6,
-        capsize=3,
-        color=COLOURS[name],
-        label=NAMES[name],
-    )
+    means = np.array([point.accuracy.mean for point in points])
+    stds = np.array([point.accuracy.std or 0.0 for point in points])
+    measured(axes, name, sizes, means, (means - stds, means + stds))
 
 
 def _size_axes(axes: Axes) -> None:
-    axes.set(
-        xscale="log", xlabel="inference model size (kB)", ylabel="test accuracy (%)"
-    )
+    axes.set(xscale="log", xlabel="inference model size (kB)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.1, y=0.14)
-    legend_above(axes)
+    axes.margins(x=0.13, y=0.14)
+    accuracy_axis(axes)
+    legend_above(
+        axes,
+        "Mean of the seeds ± standard deviation of one; lines only join the points. "
+        "×1 is the width of the network.",
+    )
 
 
-def legend_above(axes: Axes) -> None:
-    """Where it hides nothing."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9)
-
-
-def accuracy_over_time(path: Path, cases: Sequence[Ageing]) -> None:
-    """Accuracy against time: compensations as lines, chips as bands.
+def accuracy_over_time(
+    path: Path,
+    cases: Sequence[Ageing],
+    *,
+    classes: int | None = None,
+    fp32: float | None = None,
+) -> None:
+    """Accuracy against time: compensations as lines, the spread of chips as bars.
 
     Args:
       path: of the figure.
       cases: the compensations of one width on one kind of devices.
+      classes: of the images, to show chance beside a network without compensation;
+        None shows none.
+      fp32: accuracy of the same network in floating point, in %; None shows none.
     """
     deployed = cases[0].devices != TRAINED
-    with saved(path) as axes:
+    with saved(path, height=4.0) as axes:
+        if fp32 is not None:
+            accuracy_line(axes, fp32, "FP32, which does not drift")
         for case in cases:
-            colour = COLOURS.get(case.compensation)
             mean, std = np.array(case.chip_mean), np.array(case.chip_std)
-            axes.fill_between(
-                case.times,
-                np.maximum(mean - std, 0),
-                np.minimum(mean + std, 100),
-                color=colour,
-                alpha=0.18,
-                linewidth=0,
+            measured(
+                axes, case.compensation, case.times, mean, (mean - std, mean + std)
             )
-            axes.plot(
-                case.times,
-                mean,
-                marker=MARKERS.get(case.compensation, "o"),
-                markersize=5,
-                color=colour,
-                label=NAMES.get(case.compensation, case.compensation),
-            )
-        axes.set(
-            xscale="log",
-            xlabel=f"time after {'programming' if deployed else 'training'}",
-            ylabel="test accuracy (%)",
-        )
         times = [time for case in cases for time in case.times]
-        axes.set_xticks(list(TIME_MARKS.values()), list(TIME_MARKS))
-        axes.set_xlim(0.5 * min(times), 2 * max(times))
-        axes.minorticks_off()
-        legend_above(axes)
+        time_axis(axes, times, "programming" if deployed else "training")
+        if classes is not None and any(c.compensation == "none" for c in cases):
+            chance_line(axes, classes)
+        accuracy_axis(axes)
+        chips = cases[0].chips
+        many = f"Mean of {chips} chips ± standard deviation of one"
+        shown = many if chips > 1 else "One chip"
+        legend_above(axes, f"{shown}; lines only join the points.")

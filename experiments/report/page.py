@@ -15,6 +15,7 @@ from experiments.report import (
     claims,
     commands,
     evidence,
+    makers,
     output,
     runs,
     tables,
@@ -22,7 +23,7 @@ from experiments.report import (
 from experiments.report.claims import CLAIMS, Finding, Verdict
 from experiments.report.evidence import Picture
 from experiments.report.tables import Table
-from experiments.report.words import counted, minus
+from experiments.words import counted, minus
 from hic_jax.accounting import EnergyTable
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.
@@ -124,8 +125,10 @@ def _make(
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
     rows = [claim_tables.run_row(run) for run in everything]
     table_of_runs = Table("runs", "Each run once", claim_tables.RUNS, rows)
+    table_of_makers = makers.table(everything)
     all_tables = [
         table_of_runs,
+        *filter(None, [table_of_makers]),
         *(
             table.of_group(number)
             for number, _, sections, topics in judged
@@ -140,6 +143,8 @@ def _make(
         judged=judged,
         count=len(everything),
         table_of_runs=table_of_runs,
+        table_of_makers=table_of_makers,
+        unrecorded=makers.unrecorded(everything),
         left_out=left_out,
         differing=runs.differing_fields(everything),
         command=command,

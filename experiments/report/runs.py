@@ -10,7 +10,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments.config import TrainConfig, resolve
+from experiments import provenance, stored
+from experiments.config import flag_of, usual_fields
 from experiments.report.estimates import Run
 from hic_jax.inference import TRAINED
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
@@ -37,16 +38,6 @@ DEVICES = (
     "crossbar.",
 )
 
-# Flags of the configuration by the beginning of a field's name, the longest first.
-FLAGS = {
-    "spec.multilevel.": "pcm_",
-    "spec.binary.": "binary_",
-    "spec.": "",
-    "crossbar.": "crossbar_",
-    "train.": "",
-}
-
-
 # Ends the name of a compensation that compared exact currents.
 IDEAL_REFERENCE = ", ideal reference"
 
@@ -71,18 +62,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise ValueError(f"runs={path}: is not a folder")
-        levels = [[path]]
-        while levels[-1] and len(levels) < 3:
-            levels.append(
-                sorted(
-                    folder
-                    for parent in levels[-1]
-                    if not _is_run(parent)
-                    for folder in parent.iterdir()
-                    if folder.is_dir()
-                )
-            )
-        mine = [folder for level in levels for folder in level if _is_run(folder)]
+        mine = folders_in(path)
         if not mine:
             raise ValueError(
                 f"runs={path}: holds no run (no config.json, up to two levels deep)"
@@ -92,6 +72,22 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+def folders_in(path: Path) -> list[Path]:
+    """Run folders: the path itself, or up to two levels below it."""
+    levels = [[path] if path.is_dir() else []]
+    while levels[-1] and len(levels) < 3:
+        levels.append(
+            sorted(
+                folder
+                for parent in levels[-1]
+                if not _is_run(parent)
+                for folder in parent.iterdir()
+                if folder.is_dir()
+            )
+        )
+    return [folder for level in levels for folder in level if _is_run(folder)]
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
@@ -99,16 +95,19 @@ def _is_run(folder: Path) -> bool:
 def read(folder: Path) -> Run:
     """A run as `experiments.report.estimates` describes it, and more.
 
-    Beside that: ``folder``, ``config`` (fields by dotted names, as stored) and
-    ``summary``.
+    Beside that: ``folder``, ``config`` (fields by dotted names, as stored), ``summary``
+    and ``provenance``, the entries of `experiments.provenance`.
 
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.
     """
-    config = flatten_dict(_json(folder / "config.json"), sep=".")
-    if not (folder / "summary.json").is_file():
+    try:
+        config = flatten_dict(stored.read_fields(folder), sep=".")
+        summary = stored.read_summary(folder)
+    except stored.RunFolderError as error:
+        raise UnreadableRun(str(error)) from error
+    if not summary:
         raise UnreadableRun("has no summary.json: it did not finish")
-    summary = _json(folder / "summary.json")
     if "field" in summary:
         raise UnreadableRun("learnt in the field: it went on from another run")
     try:
@@ -116,6 +115,7 @@ def read(folder: Path) -> Run:
             "folder": str(folder),
             "config": config,
             "summary": summary,
+            "provenance": _provenance(folder),
             "algorithm": config["train.algorithm"],
             "width": float(config["train.width"]),
             "seed": config["train.seed"],
@@ -134,8 +134,18 @@ def read(folder: Path) -> Run:
     except KeyError as error:
         raise UnreadableRun(f"lacks {error.args[0]}") from error
     except (TypeError, ValueError) as error:
-        raise UnreadableRun(str(error)) from error
+        raise UnreadableRun(stored.short(error)) from error
     return run
+
+
+def _provenance(folder: Path) -> list[dict[str, Any]]:
+    try:
+        entries = provenance.read(folder)
+    except ValueError as error:
+        raise UnreadableRun(f"{provenance.FILE}: {error}") from error
+    if any("date" not in entry for entry in entries):
+        raise UnreadableRun(f"{provenance.FILE}: an entry lacks its date")
+    return entries
 
 
 def _reading(row: dict[str, Any]) -> dict[str, Any]:
@@ -146,23 +156,14 @@ def _reading(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UnreadableRun(f"{path.name}: {error}") from error
-    if not isinstance(content, dict):
-        raise UnreadableRun(f"{path.name}: must be an object")
-    return content
-
-
 def _check_ended(folder: Path, epochs: int, summary: dict[str, Any]) -> None:
     """Raises unless what was logged last, if anything, is the end of the training."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    if not lines:
+    rows, faults = stored.read_rows(folder)
+    if faults:
+        raise UnreadableRun(faults[0])
+    if not rows:
         return
-    last = json.loads(lines[-1])
+    last = rows[-1]
     if last["epoch"] < epochs:
         raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
     if last["step"] > summary.get("steps", math.inf):
@@ -331,15 +332,6 @@ def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field, or the field itself if it has none."""
-    return next(
-        flag + name.removeprefix(prefix)
-        for prefix, flag in (FLAGS | {"": ""}).items()
-        if name.startswith(prefix)
-    )
-
-
 def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Fields in which runs differ: by flag, each value and how many runs have it.
 
@@ -361,11 +353,5 @@ def defaults(run: Run) -> dict[str, Any]:
     Raises:
       ValueError: if there is no such algorithm, or preset.
     """
-    config = run["config"]
-    chosen = {
-        name: config[f"train.{name}"] for name in ("algorithm", "dataset", "preset")
-    }
-    fields = dataclasses.asdict(resolve(TrainConfig(**chosen)))
-    start = dataclasses.asdict(TrainConfig())
-    fields["train"] |= {name: start[name] for name in chosen}
-    return flatten_dict(fields, sep=".")
+    names = ("algorithm", "dataset", "preset")
+    return usual_fields(*(run["config"][f"train.{name}"] for name in names))

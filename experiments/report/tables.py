@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.plots import NAMES
+from experiments.drawing import NAMES
 from experiments.report.estimates import Estimate
-from experiments.report.words import ABSENT, minus
+from experiments.words import ABSENT, minus
 
 Row = dict[str, Any]
 

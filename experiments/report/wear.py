@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report.estimates import Estimate, Run, estimate
+from experiments.report.estimates import COUNTS, Estimate, Run, estimate
 
 KINDS = ("multilevel", "binary")
 ALL = "all"
@@ -122,7 +122,7 @@ def _wear(kind: str, width: float, part: str, seeds: Sequence[dict[str, Any]]) -
     return Wear(
         kind,
         width,
-        estimate([seed["max"] for seed in seeds]),
+        estimate([seed["max"] for seed in seeds], COUNTS),
         float(np.mean([seed["mean"] for seed in seeds])),
         float(np.mean([seed["p99"] for seed in seeds])),
         max(seed["max"] for seed in seeds),

@@ -3,8 +3,8 @@
 from hic_jax.accounting.energy import EnergyTable, energy
 from hic_jax.accounting.operations import Operations, Passes, arrays, passes, writes
 from hic_jax.accounting.size import model_size, optimizer_bits
-from hic_jax.accounting.trace import Product, products
 from hic_jax.accounting.wear import ENDURANCE_CYCLES, device_pulses, endurance
+from hic_jax.tracing import Product, products
 
 __all__ = [
     "ENDURANCE_CYCLES",

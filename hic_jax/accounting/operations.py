@@ -7,6 +7,7 @@ arithmetic, the digital sums over tiles, and the movement of data.
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 
 from hic_jax import checks
 from hic_jax.accounting.tensors import hybrid_tensors
-from hic_jax.accounting.trace import Product
 from hic_jax.accounting.wear import device_pulses
 from hic_jax.crossbar import CrossbarSpec
+from hic_jax.tracing import Product
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,16 +100,25 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
       crossbar: arrays of analog products that no crossbars compute in the model.
 
     Returns:
-      The operations of the batch with which the model was traced.
+      The operations of the batch with which the model was traced. An analog weight
+      that takes part in no product costs nothing, and a warning names it.
 
     Raises:
-      ValueError: if an analog weight takes part in no product.
+      ValueError: if no analog weight takes part in any product.
     """
     analog = hybrid_tensors(weights).keys()
-    unseen = analog - {product.parameter for product in products}
-    if unseen:
+    used = {name for p in products for name in (p.parameter, *p.others)}
+    unused = sorted(analog - used)
+    if analog and not analog & used:
         raise ValueError(
-            f"weights: {min(unseen)!r} takes part in no product that was traced"
+            f"weights: none, as {unused[0]!r}, takes part in a product that was "
+            "traced; must be of the tree of parameters that was traced"
+        )
+    if unused:
+        warnings.warn(
+            "no operations are counted for analog weights that take part in no product "
+            f"that was traced: {', '.join(unused)}",
+            stacklevel=2,
         )
     return sum(
         (_passes(p, p.parameter in analog, crossbar) for p in products), Passes()

@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from hic_jax.crossbar.converters import absmax
-from hic_jax.crossbar.geometry import Geometry, tagged
+from hic_jax.crossbar.geometry import (
+    Geometry,
+    convolution_roles,
+    matrix_roles,
+    tagged,
+)
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 from hic_jax.crossbar.straight_through import Ranges, multiply
@@ -101,7 +106,8 @@ def multiply_general(
     x = _grouped(lhs, lhs_batch, lhs_free, lhs_rows)
     w = _grouped(rhs, rhs_batch, rhs_rows, rhs_free)
     y, seen = _multiply(MatrixProduct(precision), spec, x, w, running)
-    y = tagged(y, Geometry.of_matrices(lhs.shape, rhs.shape, dimension_numbers), spec)
+    geometry = Geometry.of_matrices(lhs.shape, rhs.shape, dimension_numbers)
+    y = tagged(y, geometry, w.shape, matrix_roles(3, rows=[1], batch=[0]), spec)
     return y.reshape(shape).astype(preferred_element_type or y.dtype), seen
 
 
@@ -152,9 +158,11 @@ def convolve(
     )
     y, seen = _multiply(product, spec, lhs, rhs, running)
     geometry = Geometry.of_convolution(
-        lhs.shape, rhs.shape, y.shape, numbers, feature_group_count
-    )
-    y = tagged(y, geometry, spec)
+        lhs.shape, rhs.shape, y.shape, numbers, feature_group_count,
+        window_strides=window_strides, padding=padding,
+        lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation,
+    )  # fmt: skip
+    y = tagged(y, geometry, rhs.shape, convolution_roles(numbers), spec)
     return y.astype(preferred_element_type or y.dtype), seen
 
 

@@ -21,15 +21,18 @@ import glob
 import importlib.resources.abc
 import importlib.util
 import io
+import logging
 import os
-import sys
+import shutil
 import textwrap
 import types
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import auto as tqdm
 
 from hic_jax.data import prepared
 from hic_jax.data.errors import DataError
@@ -78,8 +81,8 @@ def download_and_prepare(
 ) -> None:
     """Downloads a TFDS data set and prepares it as array_record files.
 
-    A failed attempt leaves no folder that a later one would take for the data set;
-    complete downloads are kept for it under ``data_dir/downloads``.
+    A failed attempt leaves nothing but complete downloads, which are kept for a later
+    one under ``data_dir/downloads``.
 
     Args:
       name: what the user asked for, for messages.
@@ -88,8 +91,10 @@ def download_and_prepare(
     """
     import tensorflow_datasets as tfds
 
+    # What tfds says of sizes is not known before, and the rest is in the exception.
+    silence = contextlib.redirect_stdout(io.StringIO())
     try:
-        with _without_tensorflow(), contextlib.redirect_stdout(sys.stderr):
+        with _cleaned_up(reference, data_dir), _without_tensorflow(), silence:
             # Not tfds.builder, which may read the set from what lies in data_dir.
             builder = tfds.builder_cls(reference.name)(
                 data_dir=data_dir, config=reference.config, version=reference.version
@@ -103,6 +108,42 @@ def download_and_prepare(
             f"--dataset={name!r}: is not prepared under --data_dir={str(data_dir)!r} "
             f"and {_reason(name, error)}"
         ) from error
+
+
+@contextlib.contextmanager
+def _cleaned_up(reference: prepared.Reference, data_dir: Path) -> Iterator[None]:
+    """Takes away, after a failure, partial downloads of this start and empty folders.
+
+    Of several starts at once, none takes away what is another's.
+    """
+    from tensorflow_datasets.core.download import download_manager
+
+    downloads = data_dir / "downloads"
+    absent = [
+        folder
+        for folder in (
+            downloads / "extracted",
+            downloads / reference.name,
+            downloads,
+            data_dir / reference.name / (reference.config or ""),
+            data_dir / reference.name,
+            data_dir,
+        )
+        if not folder.exists()
+    ]
+    mine = uuid.uuid4().hex
+    names = _StandIn(uuid4=lambda: _StandIn(hex=mine + uuid.uuid4().hex))
+    try:
+        with _replaced(vars(download_manager), {"uuid": names}):
+            yield
+    except BaseException:
+        for pattern in (f"*.tmp.{mine}*", f"*/*.tmp.{mine}*"):
+            for partial in downloads.glob(pattern):
+                shutil.rmtree(partial, ignore_errors=True)
+        for folder in absent:
+            with contextlib.suppress(OSError):  # It is not empty, or never was made.
+                folder.rmdir()
+        raise
 
 
 class _NeedsTensorFlow(AttributeError):
@@ -155,7 +196,7 @@ def _without_tensorflow() -> Iterator[None]:
     """Lets tfds prepare sets without TensorFlow, and give up soon if offline."""
     from tensorflow_datasets.core import dataset_builder
     from tensorflow_datasets.core.download import downloader
-    from tensorflow_datasets.core.utils import lazy_imports_utils
+    from tensorflow_datasets.core.utils import lazy_imports_utils, tqdm_utils
 
     open_url = functools.partial(downloader._open_with_requests, timeout=_TIMEOUT_S)
     with contextlib.ExitStack() as stack:
@@ -169,7 +210,19 @@ def _without_tensorflow() -> Iterator[None]:
             # tfds imports this backport without depending on it.
             replace(dataset_builder.importlib_resources, _module=importlib.resources)
         replace(downloader, MAX_RETRIES=_RETRIES, _open_with_requests=open_url)
+        replace(tqdm_utils, tqdm_lib=_StandIn(tqdm=_Bar))
+        # Each retry would be a warning, and the last one is in the exception.
+        requests_log = logging.getLogger("urllib3")
+        stack.callback(requests_log.setLevel, requests_log.level)
+        requests_log.setLevel(logging.ERROR)
         yield
+
+
+class _Bar(tqdm.tqdm):
+    """A bar on a terminal, where it leaves no trace."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options | {"disable": None, "leave": False})
 
 
 @contextlib.contextmanager
@@ -192,11 +245,14 @@ def _reason(name: str, error: BaseException) -> str:
 
     causes = list(_causes(error))
     network = (requests.RequestException, tfds.download.DownloadError)
-    if any(isinstance(cause, network) for cause in causes):
-        return (
-            f"could not be downloaded ({error}); a network is needed once, or name a "
-            "--data_dir that holds the set prepared in array_record format"
-        )
+    for cause in causes:
+        if isinstance(cause, network):
+            request = getattr(cause, "request", None)
+            url = f"from {request.url}: {type(cause).__name__}" if request else cause
+            return (
+                f"could not be downloaded ({url}); a network is needed once, or name "
+                "a --data_dir that holds the set prepared in array_record format"
+            )
     for cause in causes:
         if isinstance(cause, _NeedsTensorFlow) or _is_missing_tensorflow(cause):
             return (

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import jax
 import optax
 
+from hic_jax.labels import analog_labels
 from hic_jax.spec import HICSpec
-from hic_jax.transform import analog_labels, hic
+from hic_jax.transform import hic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,11 @@ class Runner:
     scan: bool
 
     def __call__(
-        self, state: TrainState, train: Arrays, indices: jax.Array
+        self,
+        state: TrainState,
+        train: Arrays,
+        indices: jax.Array,
+        done: Callable[[int], Any] | None = None,
     ) -> tuple[TrainState, dict]:
         """Trains k steps.
 
@@ -114,16 +118,25 @@ class Runner:
           state: consumed (donated).
           train: training images.
           indices: (k, batch) of the images of every step.
+          done: called with the number of steps whenever some are done: after each in
+            a loop, once after a scan.
 
         Returns:
           The state after k steps and the metrics, each (k,).
         """
         if self.scan:
-            return self.program(state, train, indices)
+            state, metrics = self.program(state, train, indices)
+            if done:
+                jax.block_until_ready(metrics)
+                done(len(indices))
+            return state, metrics
         rows = []
         for batch in indices:
             state, metrics = self.program(state, train, batch)
             rows.append(metrics)
+            if done:
+                jax.block_until_ready(metrics)
+                done(1)
         return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
 
     def compile(self, state: TrainState, train: Arrays, indices: jax.Array) -> None:

@@ -236,40 +236,8 @@ def test_the_note_that_a_crossbar_leaves_compiles_to_nothing(monkeypatch):
         return jax.jit(gradient).lower(params, shapes(4, 8)).as_text()
 
     with_notes = program()
-    monkeypatch.setattr(crossbar.hooks, "tagged", lambda y, geometry, spec: y)
+    monkeypatch.setattr(crossbar.hooks, "tagged", lambda y, *note: y)
     assert program() == with_notes
-
-
-class Attention(nn.Module):
-    dot: object = None
-
-    @nn.compact
-    def __call__(self, x):
-        attend = nn.MultiHeadAttention(2, qkv_dot_general=self.dot, qkv_features=6)
-        return attend(nn.Dense(4, dot_general=self.dot)(x))
-
-
-@pytest.mark.parametrize("hooked", [False, True])
-def test_attention_has_products_of_activations(hooked):
-    dot = crossbar.dot_general(CrossbarSpec()) if hooked else None
-    model, x = Attention(dot), shapes(3, 5, 8)
-    params = jax.eval_shape(model.init, jax.random.key(0), x)
-    found = accounting.products(model.apply, params, x)
-    rows = [
-        (p.parameter and p.parameter.split("/")[-2], p.geometry.macs) for p in found
-    ]
-    tokens = 3 * 5
-    projections = [(name, tokens * 4 * 6) for name in ("query", "key", "value")]
-    scores = (None, 3 * 2 * 5 * 5 * 3)
-    assert sorted(rows, key=str) == sorted(
-        [("Dense_0", tokens * 8 * 4), *projections, scores, scores,
-         ("out", tokens * 6 * 4)], key=str,
-    )  # fmt: skip
-    # Errors go back to both factors of a score, and not to the data.
-    backward = {p.parameter: p.backward_products for p in found}
-    assert backward[None] == 2
-    assert backward["params/Dense_0/kernel"] == 0
-    assert backward["params/MultiHeadAttention_0/out/kernel"] == 1
 
 
 def test_a_model_of_nnx_with_crossbars_of_its_own():
@@ -291,28 +259,6 @@ def test_a_model_of_nnx_with_crossbars_of_its_own():
     assert passes.total.analog_macs == 5 * (8 * 4 + 2 * 4 * 2)
 
 
-@pytest.mark.parametrize("hooked", [False, True])
-def test_scan_vmap_remat_and_jit_repeat_what_is_in_them(hooked):
-    dot = crossbar.dot_general(CrossbarSpec()) if hooked else lax.dot_general
-
-    @jax.jit
-    @jax.checkpoint
-    def layer(w, x):
-        return dot(x, 2 * w, (((0,), (0,)), ((), ())))
-
-    def model(params, x):
-        x, _ = lax.scan(lambda x, w: (layer(w, x), None), x, params["stack"])
-        return layer(params["last"], x)
-
-    params = {"stack": shapes(7, 3, 3), "last": shapes(3, 2)}
-    batch = jax.vmap(model, in_axes=(None, 0))
-    found = accounting.products(batch, params, shapes(5, 3))
-    macs = {p.parameter: p.repeats * p.geometry.macs for p in found}
-    assert macs == {"stack": 5 * 7 * 9, "last": 5 * 6}
-    # What a round hands to the next depends on the parameters.
-    assert all(p.backward_products == 1 for p in found)
-
-
 def test_arrays_of_a_weight_are_those_of_all_its_parts():
     spec = CrossbarSpec(tile_rows=4, tile_columns=256)
 
@@ -326,40 +272,47 @@ def test_arrays_of_a_weight_are_those_of_all_its_parts():
     assert accounting.arrays(found, on_devices(params), spec) == {"stack": 14, "cut": 4}
 
 
-def test_a_kernel_on_the_left_is_a_kernel():
+def test_analog_weights_without_a_product():
     def model(params, x):
-        return jnp.einsum("oi,bi->ob", params["w"] / jnp.max(params["w"]), x)
+        return x @ params["used"]
 
-    (found,) = accounting.products(model, {"w": shapes(4, 3)}, shapes(5, 3))
-    assert found.parameter == "w"
-    assert found.geometry == Geometry(
-        groups=1, features=3, taps=1, columns=4, positions=5, pixels=5
+    params = {"used": shapes(3, 4), "head": shapes(4, 2), "aux": shapes(4, 2)}
+    found = accounting.products(model, params, shapes(5, 3))
+    weights = on_devices(params)
+    with pytest.warns(UserWarning, match=r"no product that was traced: aux, head$"):
+        passes = accounting.passes(found, weights, CrossbarSpec())
+    assert passes.forward.analog_macs == 5 * 3 * 4
+    assert accounting.arrays(found, weights, CrossbarSpec()) == {"used": 1}
+
+    # Those of another tree are not weights that this call leaves out.
+    with pytest.raises(ValueError, match="weights: none, as 'params/aux', takes part"):
+        accounting.passes(found, {"params": weights}, CrossbarSpec())
+    with pytest.raises(ValueError, match="weights: none, as 'aux', takes part"):
+        accounting.passes([], weights, CrossbarSpec())
+    assert accounting.passes(found, {}, CrossbarSpec()).forward == Operations(
+        digital_macs=60
     )
 
 
-def test_what_cannot_be_counted_is_an_error():
-    params, x = {"w": shapes(3, 3)}, shapes(2, 3)
-
-    def while_it_is_small(params, x):
-        return lax.while_loop(lambda x: x.sum() < 1, lambda x: x @ params["w"], x)
-
-    def if_it_is_small(params, x):
-        return lax.cond(x.sum() < 1, lambda: x @ params["w"], lambda: x)
-
-    for model, kind in [(while_it_is_small, "while"), (if_it_is_small, "cond")]:
-        with pytest.raises(
-            ValueError, match=f"function: has a product inside '{kind}'"
-        ):
-            accounting.products(model, params, x)
-
-    dot = crossbar.dot_general(CrossbarSpec())
-    layer = nn.Dense(1, dot_general=dot)
-    params = jax.eval_shape(layer.init, jax.random.key(0), x)
-    gradient = jax.grad(lambda p, x: layer.apply(p, x).sum())
-    with pytest.raises(ValueError, match="function: must be a forward pass"):
-        accounting.products(gradient, params, x)
-    with pytest.raises(ValueError, match="'params/kernel' takes part in no product"):
-        accounting.passes([], on_devices(params), CrossbarSpec())
+def test_gates_in_one_product_cost_what_they_cost_one_by_one():
+    x = shapes(4, 6, 5)
+    costs = []
+    for cell in (nn.LSTMCell, nn.OptimizedLSTMCell):  # The second concatenates kernels.
+        model = nn.RNN(cell(8))
+        params = jax.eval_shape(model.init, jax.random.key(0), x)
+        found = accounting.products(model.apply, params, x)
+        weights = on_devices(params)
+        spec = CrossbarSpec(tile_rows=3, tile_columns=5)
+        costs.append(
+            (
+                accounting.passes(found, weights, spec),
+                accounting.arrays(found, weights, spec),
+            )
+        )
+    plain, fused = costs
+    assert fused == plain
+    # Four images, six steps, four gates with an input and a state each.
+    assert plain[0].forward.analog_macs == 4 * 6 * 4 * (5 * 8 + 8 * 8)
 
 
 def test_pulses_and_reads_of_writes():

@@ -108,7 +108,7 @@ def test_an_energy_table_with_a_mistake(refusal, tmp_path):
     assert not workdir.exists()
 
 
-def test_no_network(refusal, tmp_path, monkeypatch):
+def test_no_network(refusal, tmp_path, monkeypatch, capfd):
     pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.image_classification import cifar
 
@@ -120,12 +120,17 @@ def test_no_network(refusal, tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "_RETRIES", 0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     workdir, data_dir = tmp_path / "run", tmp_path / "data"
-    data_dir.mkdir()
+    # What another start is about to download.
+    (data_dir / "downloads" / "cifar10" / "c.tgz.tmp.another").mkdir(parents=True)
+    before = set(data_dir.rglob("*"))
     error = refusal(
         train, f"--workdir={workdir}", "--dataset=cifar10", f"--data_dir={data_dir}"
     )
     for part in ("--dataset='cifar10'", str(data_dir), "not be downloaded", "network"):
         assert part in error
+    assert "\n" not in error
+    assert capfd.readouterr() == ("", "")
+    assert set(data_dir.rglob("*")) == before
     assert not workdir.exists()
 
 

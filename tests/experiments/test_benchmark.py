@@ -12,6 +12,7 @@ from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import measure, programs, results
 from experiments.benchmark.programs import Size
 from hic_jax import transform
+from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -70,17 +71,20 @@ def test_all_figures_of_all_programs_are_written(measured):
 
 
 def test_the_tables_show_them(measured):
-    text = results.report(results.read(str(measured)))
-    assert text.count("ResNet-8 (one_block), width 1, batch 4, chips 1, float32") == 2
-    for name in STEPS | DEVICES:
-        assert f"  {name} " in text
-    (row,) = (
-        line
-        for line in text.splitlines()
-        if line.startswith("  fp32 step  ") and "MB" in line
-    )
-    assert " 1.000 " in row
-    assert "with everything              64.0" in text
+    result = results.read(str(measured))
+    _, one, two, growth, state, peak = results.report(result)
+    assert one.title == "ResNet-8 (one_block), width 1, batch 4, chips 1, float32"
+    assert [column.header for column in growth.columns] == ["", one.title, two.title]
+    for table, names in ((one, STEPS | DEVICES), (two, DEVICES)):
+        rows, programs = shown.by_name(table), result["sizes"][table.title]["programs"]
+        assert set(rows) == names
+        for name, (median, _, of_fp32, *_, memory) in rows.items():
+            assert median == f"{1000 * programs[name]['median']:.1f} ms"
+            assert memory == f"{programs[name]['memory'] / 1e6:.0f} MB"
+            assert of_fp32 == ("1.000" if name == "fp32 step" else of_fp32)
+    assert shown.by_name(growth)["reading"][0] == "1.00"
+    assert shown.by_name(state)["with everything"] == ("64.0",)
+    assert f" {result['peak_memory']['bytes'] / 1e6:.0f} MB " in peak
 
 
 def test_device_state_is_small():
@@ -140,9 +144,8 @@ def test_a_state_is_passed_on_from_run_to_run():
 
 def test_a_comparison_with_itself(measured):
     result = results.read(str(measured))
-    lines = results.compare(result, result).splitlines()
-    assert lines.pop(0).split() == ["old", "new", "new/old"]  # And no warning.
-    quotients = [line.split()[-1] for line in lines if line.startswith("  ")]
+    tables = results.compare(result, result)  # And no warning.
+    quotients = [row[-1] for table in tables for row in shown.cells(table)]
     # Five figures of eight programs (the others have four), two of bytes, a peak.
     assert len(quotients) == 8 * 5 + 5 * 4 + 3
     assert set(quotients) == {"1.000"}
@@ -157,9 +160,9 @@ def test_a_comparison_of_different_circumstances(measured):
     new["hardware"]["cores"] = 1000
     new["versions"]["jax"] = "0.9"
     new["repeats"] = 7
-    text = results.compare(old, new)
-    (line,) = (x for x in text.splitlines() if x.startswith("  reading, median"))
-    assert line.endswith(" 2.000")
+    *warnings, size, run = results.compare(old, new)
+    assert (size.title, run.title) == (one, "the run")
+    assert shown.by_name(size)["reading, median"][-1] == "2.000"
     for warning in (
         f"OTHER HARDWARE: cores: {old['hardware']['cores']} -> 1000",
         f"other versions: jax: {jax.__version__} -> 0.9",
@@ -167,7 +170,7 @@ def test_a_comparison_of_different_circumstances(measured):
         f"OTHER CONFIGURATION: only in the old file: {two}",
         "OTHER CONFIGURATION: only in the new file: ResNet-56",
     ):
-        assert text.count(warning) == 1
+        assert warnings.count(warning) == 1
 
 
 def test_the_command_compares(launch, measured, capsys):

@@ -3,6 +3,7 @@
 import errno
 import resource
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +21,10 @@ def _tree(step):
     }
 
 
-def _saved(path, *steps, **options):
-    checkpoints = Checkpoints(path, keep=2, **options)
+def _saved(path, *steps, scores=None):
+    checkpoints = Checkpoints(path, keep=2)
     for step in steps:
-        checkpoints.save(step, _tree(step))
+        checkpoints.save(step, _tree(step), score=(scores or {}).get(step))
     checkpoints.close()
     return path
 
@@ -32,10 +33,11 @@ def _restored(path, **options):
     """The step restored, whose arrays have to be what was saved."""
     checkpoints = Checkpoints(path, **options)
     try:
-        tree = checkpoints.restore(_tree(0))
+        tree, record = checkpoints.restore(_tree(0))
     finally:
         checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, tree, _tree(int(tree["step"])))
+    assert record.get("step", tree["step"]) == tree["step"]
     return int(tree["step"])
 
 
@@ -60,10 +62,10 @@ def test_the_newest_is_restored(two):
 
 def test_the_newest_and_the_best_stay(tmp_path):
     scores = {1: 0.5, 2: 0.9, 3: 0.7, 5: 0.8, 6: 0.9, 7: 0.1, 8: 0.2}
-    path = _saved(tmp_path / "c", 1, 2, 3, 4, 5, score_of=scores.get)
+    path = _saved(tmp_path / "c", 1, 2, 3, 4, 5, scores=scores)
     assert _names(path) == ["2", "4", "5"]
     # The same after another start; of two that are as good the later one.
-    _saved(path, 6, 7, 8, score_of=scores.get)
+    _saved(path, 6, 7, 8, scores=scores)
     assert _names(path) == ["6", "7", "8"]
 
 
@@ -145,9 +147,114 @@ def test_another_structure_is_no_damage_that_goes_unseen(copy):
     checkpoints.close()
 
 
-def test_a_checkpoint_of_an_earlier_version_has_no_sums(copy):
+@pytest.mark.parametrize("left", [0, 1, -1])
+def test_a_list_that_names_fewer_files_is_damage(copy, left):
+    sums = copy / "2" / "SHA256SUMS"
+    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[:left]))
+    _flip(copy / "2" / "default" / "_METADATA")
+    assert _restored(copy) == 1
+
+
+def test_any_bit_of_the_list_counts(copy):
+    sums = copy / "2" / "SHA256SUMS"
+    content = sums.read_bytes()
+    for place in range(0, len(content), 37):
+        for bit in (1, 128):
+            flipped = bytearray(content)
+            flipped[place] ^= bit
+            sums.write_bytes(flipped)
+            assert _restored(copy) == 1, (place, bit)
+
+
+def test_a_list_that_is_missing_is_told(copy, caplog):
     (copy / "2" / "SHA256SUMS").unlink()
     assert _restored(copy) == 2
+    assert "step 2 has no SHA256SUMS: nothing says whether it is intact" in caplog.text
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_record(copy):
+    (copy / "2" / "record.json").unlink()
+    sums = copy / "2" / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(line for line in lines if "record.json" not in line))
+    checkpoints = Checkpoints(copy)
+    tree, record = checkpoints.restore(_tree(0))
+    checkpoints.close()
+    assert (int(tree["step"]), record) == (2, {})
+
+
+def test_a_record_comes_back_and_may_refuse(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    checkpoints.save(3, _tree(3), {"sums": {"pulses": 0.1 + 0.2}})
+    assert checkpoints.restore(_tree(0))[1]["sums"] == {"pulses": 0.1 + 0.2}
+
+    def refuse(record):
+        raise ValueError(f"no {record['step']}")
+
+    with pytest.raises(ValueError, match="no 3"):
+        checkpoints.restore(_tree(0), refuse)
+    checkpoints.close()
+
+
+def test_a_checkpoint_under_another_name_is_refused_and_kept(copy):
+    shutil.copytree(copy / "1", copy / "99999")
+    for keep in (None, 2):
+        with pytest.raises(CheckpointError) as error:
+            _restored(copy, keep=keep)
+        assert f"{copy}/99999: is the checkpoint of step 1 under an" in str(error.value)
+    _saved(copy, 3, 4)  # Below the highest number there is.
+    assert _names(copy) == ["3", "4", "99999"]
+    shutil.rmtree(copy / "99999")
+    assert _restored(copy) == 4
+
+
+@pytest.mark.parametrize("name", ["1", "2024", "default", "0007", "3.old"])
+@pytest.mark.parametrize("inside", ["notes.txt", "default/SHA256SUMS"])
+def test_what_is_of_somebody_else_stays_where_it_is(tmp_path, name, inside):
+    mine = tmp_path / "c" / name / inside
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    _saved(tmp_path / "c", 2, 3, 4, 5)
+    assert _names(tmp_path / "c") == sorted(["4", "5", name])
+    _flip(tmp_path / "c" / "5" / "default" / "_METADATA")
+    assert _restored(tmp_path / "c", keep=2) == 4
+    assert mine.read_text() == "mine"
+    assert Checkpoints(tmp_path / "c").steps() == [4]
+
+
+def test_a_checkpoint_that_somebody_put_a_file_into_is_not_removed(copy):
+    (copy / "1" / "notes.txt").write_text("mine")
+    _saved(copy, 3, 4)
+    assert _names(copy) == ["1", "3", "4"]
+    assert _restored(copy) == 4
+
+
+def test_a_checkpoint_is_not_written_over_what_is_none(copy):
+    (copy / "3").mkdir()
+    (copy / "3" / "notes.txt").write_text("mine")
+    checkpoints = Checkpoints(copy, keep=2)
+    with pytest.raises(CheckpointError, match=r"step 3 .*/3 is no checkpoint"):
+        checkpoints.save(3, _tree(3))
+    checkpoints.close()
+    assert (copy / "3" / "notes.txt").read_text() == "mine"
+
+
+def test_a_save_that_orbax_skips_is_an_error(copy, monkeypatch):
+    checkpoints = Checkpoints(copy, keep=2)
+    monkeypatch.setattr(checkpoints._manager, "save", lambda *a, **k: False)
+    with pytest.raises(CheckpointError, match=r"step 3 .*Orbax has skipped it"):
+        checkpoints.save(3, _tree(3))
+    checkpoints.close()
+
+
+def test_a_folder_that_cannot_be_made_is_told_at_once(copy):
+    checkpoints = Checkpoints(copy, keep=2)
+    shutil.rmtree(copy)
+    copy.write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"step 3 .*Not a directory"):
+        checkpoints.save(3, _tree(3))
+    # Nothing waits for it in the background, where Orbax would for five minutes.
+    assert not [t for t in threading.enumerate() if "signal" in t.name.lower()]
 
 
 def test_a_full_disk_is_told_and_leaves_the_others(copy):

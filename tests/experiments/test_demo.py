@@ -7,7 +7,8 @@ import pytest
 
 from experiments import demo
 from experiments.config import TrainConfig
-from experiments.run_folder import RunFolderError
+from experiments.stored import RunFolderError
+from tests.experiments import shown
 
 PICTURES = {
     "learning_curves.png",
@@ -44,7 +45,7 @@ def test_run_folders_and_pictures(demos):
 
 def test_two_demos_are_the_same(demos):
     (first, table), (second, second_table) = demos
-    assert table == second_table
+    assert shown.cells(table) == shown.cells(second_table)
     for name in demo.ALGORITHMS:
         summaries = [_summary(path, name) for path in (first, second)]
         for summary in summaries:
@@ -55,27 +56,28 @@ def test_two_demos_are_the_same(demos):
 def test_the_table_shows_the_summaries(demos):
     path, table = demos[0]
     fp32, hic = (_summary(path, name) for name in demo.ALGORITHMS)
-    rows = dict(
-        line.split("  ", 1) for line in table.splitlines()[1:] if line[0] != " "
+    rows = shown.by_name(table)
+    assert rows["test accuracy"] == tuple(
+        f"{100 * summary['test_accuracy']:.1f} %" for summary in (fp32, hic)
     )
-    assert (
-        f"{100 * fp32['test_accuracy']:.1f} %" in rows["test accuracy, after training"]
-    )
-    assert (
-        f"{100 * hic['test_accuracy']:.1f} %" in rows["test accuracy, after training"]
-    )
-    assert rows["inference model size"].split() == [
-        f"{fp32['inference_bits'] / 8000:.0f}",
-        "kB",
-        f"{hic['inference_bits'] / 8000:.0f}",
-        "kB",
-    ]
-    for kind in ("multilevel", "binary"):
+    for name, fields in (
+        ("inference model", "inference_bits"),
+        ("memory of the weights in training", "training_bits"),
+    ):
+        sizes = (float(text.removesuffix(" kB")) for text in rows[name])
+        for size, summary in zip(sizes, (fp32, hic), strict=True):
+            # Three digits are shown.
+            assert size == pytest.approx(summary[fields] / 8000, rel=5e-3)
+    for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
         cycles = hic["write_erase_cycles"][kind]["max"]
-        assert f"  {cycles} (" in rows[f"most write-erase cycles, {kind}"]
+        absent, most = rows[f"most write-erase cycles, {name}"]
+        assert absent == "-"
+        assert most.startswith(f"{cycles}, or ") and most.endswith(" of 10^9")
+    names = {"none": "no compensation", "adabs": "AdaBS"}
     for row in hic["drift"]:
         if row["time"] == demo.TIMES[-1]:
-            assert f"{100 * row['mean']:.1f} %" in table
+            text = f"{100 * row['mean']:.1f} %"
+            assert rows[f"a year later, {names[row['compensation']]}"] == ("-", text)
 
 
 def test_a_year_is_read_with_and_without_compensation(demos):

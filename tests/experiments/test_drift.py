@@ -1,9 +1,11 @@
 """The drift launcher: a trained run, read again as its devices age."""
 
 import dataclasses
+import errno
 import functools
 import json
 import shutil
+import tempfile
 import zlib
 
 import jax
@@ -15,9 +17,10 @@ import hic_jax
 from experiments import drift
 from experiments import launch as launch_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import read_config
 from experiments.setup import Experiment
+from experiments.stored import read_config
 from experiments.train import train
+from hic_jax import inference
 from hic_jax.training.compensations import COMPENSATIONS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -194,6 +197,34 @@ def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
     read("--chips=3", "--ideal_reference")
     (row,) = _rows(sweep / "done")
     assert row["ideal_reference"]
+
+
+@pytest.fixture
+def nothing_computed(monkeypatch):
+    def compute(*arguments, **keywords):
+        raise AssertionError("computed before the folder was checked")
+
+    monkeypatch.setattr(inference, "accuracy_over_time", compute)
+
+
+def test_a_folder_that_cannot_be_written_is_told_first(
+    path, launch, monkeypatch, nothing_computed
+):
+    def refused(dir):
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(SystemExit, match=rf"^error: workdir={path}: .*Read-only"):
+        launch()
+
+
+def test_another_network_than_that_of_the_summary_is_not_read(
+    path, launch, nothing_computed
+):
+    summary = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps(summary | {"steps": 3}))
+    with pytest.raises(SystemExit, match=r"is of step 3, but .* is of step 6"):
+        launch()
 
 
 def test_several_processes_compute_one_chip_at_a_time(launch, monkeypatch):

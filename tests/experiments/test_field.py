@@ -12,8 +12,9 @@ import pytest
 import hic_jax
 from experiments import field
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, RunFolderError
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import find_hic
@@ -118,6 +119,26 @@ def test_another_time_needs_another_folder(learnt, trained):
     _, path = learnt
     with pytest.raises(RunFolderError, match="went on from seconds=31536000"):
         field.learn(trained, str(path), _config(trained), seconds=hic_jax.DAY)
+
+
+def test_a_run_does_not_go_on_in_its_own_folder(trained):
+    before = json.loads((Path(trained) / "summary.json").read_text())
+    config = RunFolder.read(trained).config
+    for workdir in (trained, f"{trained}/../{Path(trained).name}"):
+        with pytest.raises(RunFolderError, match="is the folder of the run to go on"):
+            field.learn(trained, workdir, config, seconds=hic_jax.YEAR)
+    assert json.loads((Path(trained) / "summary.json").read_text()) == before
+
+
+def test_a_run_that_was_trained_further_is_another_origin(learnt, trained, tmp_path):
+    path = shutil.copytree(learnt[1], tmp_path / "learnt")
+    summary = json.loads((path / "summary.json").read_text())
+    step = summary["field"]["step"]
+    assert step == 3 * 35  # Epochs of 35 batches.
+    summary["field"]["step"] = step - 35
+    (path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(RunFolderError, match=f"from step={step - 35}, not from {step}"):
+        field.learn(trained, str(path), _config(trained), seconds=hic_jax.YEAR)
 
 
 def test_the_folder_may_be_called_by_another_path(learnt, trained):

@@ -1,13 +1,16 @@
-"""Never lost: whenever a training is killed, what goes on is the same training.
+"""Never lost: whenever a process is killed, what goes on is the same.
 
-Processes that train are killed and started again; ``HIC_JAX_KILLS=20`` has more of them
-killed at random moments than the few that continuous integration has the time for.
+Processes that write into a run folder are killed and started again: that train, alone,
+as a job of a sweep or several runs at once, that learn in the field, that read over
+time. ``HIC_JAX_KILLS=20`` has more of each killed at random moments than the one that
+continuous integration has the time for.
 """
 
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import threading
 
@@ -16,20 +19,23 @@ import jax
 import orbax.checkpoint
 import pytest
 
-from experiments import plots, run_folder
+from experiments import drift, field, files, jobs, plots
 from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import read_config
+from experiments.sweep_folder import RunPaths
+from experiments.together import train_together
 from experiments.train import train
-from hic_jax import models
+from hic_jax import inference, models
 from tests.experiments import run_files
 
 KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
 
 # What happens in a training, in any thread of its process.
 EVENTS = [
-    (run_folder, "write_whole"),
+    (files, "write_text"),
     (RunFolder, "resume"),
     (RunFolder, "begin_metrics"),
     (Experiment, "epoch_order"),
@@ -41,19 +47,60 @@ EVENTS = [
     (plots, "learning_curves"),
     (RunFolder, "update_summary"),
     (RunFolder, "close"),
+    (inference, "over_chips"),
+    (plots, "accuracy_over_time"),
+    (plots, "field_learning"),
 ]
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
-def _experiment():
+STEPS = 6
+# A row is of one step or of two: they end inside the epochs of three steps, too.
+OPTIONS = {"log_every": 2, "checkpoint_every": 2}
+
+
+def _experiment(seed=0):
     fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
-    return Experiment.of(resolve(TrainConfig(**fields)))
+    return Experiment.of(resolve(TrainConfig(seed=seed, **fields)))
 
 
 def _train(path):
-    # A row is of one step or of two: they end inside the epochs of three steps, too.
-    train(_experiment(), str(path), log_every=2, checkpoint_every=2, progress=False)
+    train(_experiment(), str(path), progress=False, **OPTIONS)
+
+
+def _train_as_a_job(path):
+    paths = RunPaths.of(path, "run")
+    config = _experiment().config
+    jobs.Training("run", paths, config, STEPS, OPTIONS).train(progress=False)
+
+
+def _train_together(path):
+    train_together(
+        [_experiment(0), _experiment(1)], [str(path / seed) for seed in "01"], **OPTIONS
+    )
+
+
+def _drift(path):
+    """Reads a run that is there."""
+    reading = {"times": [25.0], "chips": 2, "compensations": ["none", "adabs"]}
+    drift.read_over_time(_experiment(), str(path), **reading)
+
+
+def _field(path):
+    """Goes on from a run that lies beside."""
+    trained = str(path.with_name("trained"))
+    config = field.config_in_the_field(read_config(trained), epochs=1)
+    field.learn(trained, str(path), config, seconds=3600.0, progress=False, **OPTIONS)
+
+
+ACTIONS = {
+    "train": _train,
+    "job": _train_as_a_job,
+    "together": _train_together,
+    "drift": _drift,
+    "field": _field,
+}
 
 
 class _Counter:
@@ -79,7 +126,7 @@ def _die(delay=0.0):
     threading.Timer(delay, kill).start() if delay else kill()
 
 
-def _train_and_die(path, flags, event, number, delay):
+def _act_and_die(action, path, flags, event, number, delay):
     """In a process of its own: dies some time after the n-th event of a name."""
     for name, value in flags.items():
         jax.config.update(name, value)
@@ -94,51 +141,75 @@ def _train_and_die(path, flags, event, number, delay):
                 _die(delay)
 
     _Counter(setattr, happens)
-    _train(path)
+    ACTIONS[action](path)
 
 
 @pytest.fixture(scope="module")
-def killed():
-    """Trains in another process, which is killed; returns its exit code."""
+def start():
+    """Starts an action in another process, which is killed."""
     # Its processes are forked from one that has imported everything.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["experiments.train"])
+    context.set_forkserver_preload(
+        ["experiments.train", "experiments.field", "experiments.jobs"]
+    )
     flags = {
         "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir,
         "jax_persistent_cache_min_compile_time_secs": 0.1,
         "jax_disable_most_optimizations": True,
     }
 
-    def killed(path, event=None, number=1, delay=0.0):
-        arguments = (path, flags, event, number, delay)
-        process = context.Process(target=_train_and_die, args=arguments)
+    def start(action, path, event=None, number=1, delay=0.0):
+        arguments = (action, path, flags, event, number, delay)
+        process = context.Process(target=_act_and_die, args=arguments)
         process.start()
-        process.join()
-        return process.exitcode
+        return process
 
-    return killed
+    return start
 
 
 class Uninterrupted:
-    """A run from its first to its last step; counts what happens in it."""
+    """What an action makes of a folder from its start to its end, and what happens."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, action, folder):
+        self.action = action
+        self.folder = folder
+        self.path = folder / "uninterrupted"
         self.events = []
+        self.begin(self.path)
         with pytest.MonkeyPatch.context() as patch:
             _Counter(patch.setattr, self.events.append)
-            _train(path)
+            ACTIONS[action](self.path)
+
+    def begin(self, path):
+        """What is there before the action: for some, a run."""
+        trained = self.folder / "trained"
+        if self.action in ("drift", "field") and not trained.exists():
+            _train(trained)
+        if self.action == "drift":
+            shutil.copytree(trained, path)
 
     def is_what(self, path):
-        """Asserts that a folder holds the same run, bit for bit."""
-        chex.assert_trees_all_equal(
-            run_files.restored(path, _experiment()),
-            run_files.restored(self.path, _experiment()),
-        )
-        metrics = (path / "metrics.jsonl").read_text()
-        assert metrics == (self.path / "metrics.jsonl").read_text()
-        assert run_files.timeless_summary(path) == run_files.timeless_summary(self.path)
-        assert _checkpoints(path) == _checkpoints(self.path)
+        """Asserts that a folder holds the same runs, bit for bit."""
+        runs = _runs(self.path)
+        assert _runs(path) == runs
+        for run in runs:
+            mine, other = path / run, self.path / run
+            experiment = Experiment.of(read_config(mine))
+            chex.assert_trees_all_equal(
+                *(run_files.restored(folder, experiment) for folder in (mine, other))
+            )
+            metrics = (mine / "metrics.jsonl").read_text()
+            assert metrics == (other / "metrics.jsonl").read_text()
+            summary = run_files.timeless_summary(mine)
+            assert summary == run_files.timeless_summary(other)
+            assert _checkpoints(mine) == _checkpoints(other)
+            assert {p.name for p in mine.glob("*.png")} == {
+                p.name for p in other.glob("*.png")
+            }
+
+
+def _runs(path):
+    return sorted(str(p.parent.relative_to(path)) for p in path.rglob("config.json"))
 
 
 def _checkpoints(path):
@@ -147,14 +218,24 @@ def _checkpoints(path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return Uninterrupted(tmp_path_factory.mktemp("kills") / "uninterrupted")
+    """By the name of an action, what it makes."""
+    made = {}
+
+    def uninterrupted(action):
+        if action not in made:
+            made[action] = Uninterrupted(action, tmp_path_factory.mktemp(action))
+        return made[action]
+
+    return uninterrupted
 
 
 def test_an_uninterrupted_run(uninterrupted):
-    assert {name for _, name in EVENTS} == set(uninterrupted.events)
-    rows = (uninterrupted.path / "metrics.jsonl").read_text().splitlines()
+    run = uninterrupted("train")
+    others = {"over_chips", "accuracy_over_time", "field_learning"}
+    assert {name for _, name in EVENTS} - others == set(run.events)
+    rows = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [2, 3, 5, 6]
-    assert {"5", "6"} <= _checkpoints(uninterrupted.path)
+    assert {"5", "6"} <= _checkpoints(run.path)
 
 
 MOMENTS = {
@@ -169,23 +250,60 @@ MOMENTS = {
 }
 
 
-def test_killed_again_and_again_at_chosen_moments(tmp_path, uninterrupted, killed):
+def test_killed_again_and_again_at_chosen_moments(tmp_path, uninterrupted, start):
     path = tmp_path / "run"
     for event, number in MOMENTS.items():
-        assert killed(path, event, number) == -signal.SIGKILL, event
+        process = start("train", path, event, number)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, event
         assert not (path / "summary.json").exists()
     assert (path / "checkpoints" / "6").exists()
-    assert killed(path, number=0) == 0  # Not killed.
-    uninterrupted.is_what(path)
+    _train(path)
+    uninterrupted("train").is_what(path)
+
+
+def test_killed_between_the_saves_of_two(tmp_path, uninterrupted, start):
+    path = uninterrupted("together").folder / "between"
+    # The first save of the second, when the first has begun its own.
+    process = start("together", path, "save", 2, 0.2)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    _train_together(path)
+    uninterrupted("together").is_what(path)
+
+
+def _moment(events, seed):
+    draw = random.Random(seed)
+    # A step takes some ten milliseconds.
+    return {"number": draw.randint(1, len(events)), "delay": draw.uniform(0.0, 0.05)}
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_killed_at_a_random_moment(tmp_path, uninterrupted, killed, seed):
-    draw = random.Random(seed)
-    number = draw.randint(1, len(uninterrupted.events))
-    # A step takes some ten milliseconds.
-    delay = draw.uniform(0.0, 0.05)
-    path = tmp_path / "run"
-    assert killed(path, None, number, delay) == -signal.SIGKILL
-    assert killed(path, number=0) == 0
-    uninterrupted.is_what(path)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_killed_at_a_random_moment(uninterrupted, start, action, seed):
+    run = uninterrupted(action)
+    path = run.folder / f"killed{seed}"
+    run.begin(path)
+    process = start(action, path, **_moment(run.events, f"{action}{seed}"))
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    ACTIONS[action](path)
+    run.is_what(path)
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_two_at_once_of_which_one_is_killed(uninterrupted, start, seed):
+    run = uninterrupted("train")
+    path = run.folder / f"two{seed}"
+    processes = [
+        start("train", path, **_moment(run.events, f"two{seed}")),
+        start("train", path, number=0),  # Not killed.
+    ]
+    for process in processes:
+        process.join()
+    # One writes; the other one is refused, or finds everything done.
+    killed, other = (process.exitcode for process in processes)
+    assert killed in (-signal.SIGKILL, 1) and other in (0, 1)
+    assert killed == -signal.SIGKILL or other == 0
+    _train(path)
+    run.is_what(path)

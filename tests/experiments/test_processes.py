@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -13,8 +14,9 @@ import pytest
 
 import hic_jax
 from experiments import launch
-from experiments.run_folder import RunFolder, read_config
+from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stored import read_config
 from hic_jax import inference
 from hic_jax.training.evaluation import Network
 from hic_jax.training.state import find_hic
@@ -45,7 +47,7 @@ except SystemExit as end:
     if end.code:
         raise
 from experiments import drift, train
-from experiments.run_folder import read_config
+from experiments.stored import read_config
 from experiments.setup import Experiment
 path = sys.argv[1].partition("=")[2]
 experiment = Experiment.of(read_config(path))
@@ -55,7 +57,7 @@ drift.read_over_time(experiment, path, **{READING!r})
 
 
 def _launch(path):
-    """What two processes print on standard error."""
+    """What two processes print."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -77,7 +79,9 @@ def _launch(path):
             with log.open("w") as file:
                 command = [sys.executable, "-c", _SCRIPT, *flags, f"--process_id={i}"]
                 processes.append(
-                    subprocess.Popen(command, env=environment, stderr=file)
+                    subprocess.Popen(
+                        command, env=environment, stdout=file, stderr=subprocess.STDOUT
+                    )
                 )
         codes = [process.wait() for process in processes]
     finally:
@@ -167,7 +171,7 @@ def test_every_file_is_written_once(two):
     assert run_files.summary(path)["steps"] == LAST
     assert {p.name for p in path.iterdir()} == {
         "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "summary.json",
-        "learning_curves.png", "accuracy_over_time.png",
+        "learning_curves.png", "accuracy_over_time.png", "provenance.json", "lock",
     }  # fmt: skip
     checkpoints = {p.name for p in (path / "checkpoints").iterdir()}
     assert checkpoints == {str(FIRST), str(LAST)}
@@ -176,9 +180,9 @@ def test_every_file_is_written_once(two):
 
 
 def test_one_process_talks(two):
-    _, (first, second) = two
-    for words in (f"going on from step {FIRST}", "step/s", "run folder", "config"):
-        assert words in first
+    path, (first, second) = two
+    for words in ("(all of it: ", "test accuracy", f"Run folder: {path}"):
+        assert first.count(words) == 1
         assert words not in second
 
 
@@ -225,3 +229,28 @@ def test_processes_that_jax_does_not_find(monkeypatch):
     message = r"coordinator_address .*give --coordinator, --num_processes, --process_id"
     with pytest.raises(ValueError, match=message):
         launch.join_processes()
+
+
+def test_a_coordinator_that_nobody_answers_at_is_told(monkeypatch):
+    ended = threading.Event()
+    told = []
+    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    monkeypatch.setattr(launch.os, "write", lambda file, text: told.append(text))
+    monkeypatch.setattr(launch.os, "_exit", lambda status: ended.set())
+    # JAX waits there for minutes, until the process has been ended.
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: ended.wait(60))
+    launch.join_processes("localhost:1", 2, 1)
+    assert ended.is_set()
+    assert told == [b"error: coordinator=localhost:1: nobody answers there\n"]
+
+
+def test_a_coordinator_that_answers_is_waited_for(monkeypatch):
+    with socket.create_server(("localhost", 0)) as server:
+        address = f"localhost:{server.getsockname()[1]}"
+        monkeypatch.setattr(launch.os, "_exit", lambda status: pytest.fail("ended"))
+
+        def initialize(*arguments):
+            server.accept()[0].close()
+
+        monkeypatch.setattr(jax.distributed, "initialize", initialize)
+        launch.join_processes(address, 2, 1)

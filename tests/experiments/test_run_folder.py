@@ -14,15 +14,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 import hic_jax
-from experiments import run_folder
+from experiments import files, metrics
 from experiments.config import Config, TrainConfig, resolve
-from experiments.run_folder import (
-    RunFolder,
-    RunFolderError,
-    check_unused_or_same,
-    read_config,
-)
+from experiments.run_folder import RunFolder, check_unused_or_same
 from experiments.setup import Experiment
+from experiments.stored import RunFolderError, read_config
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState, find_hic
@@ -63,11 +59,13 @@ def test_everything_is_there(run):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.json",
+        "provenance.json",
         "metrics.jsonl",
         "summary.json",
         "tensorboard",
         "checkpoints",
         "learning_curves.png",
+        "lock",
     }
 
 
@@ -181,7 +179,7 @@ def config():
 
 def _log(folder, *logged):
     for step in logged:
-        folder.log({"step": step, "loss": 1 / step})
+        folder.log({"step": step, "epoch": step, "loss": 1 / step})
 
 
 def test_rows_after_the_last_checkpoint_are_dropped(tmp_path, config):
@@ -288,7 +286,7 @@ def test_a_run_without_a_checkpoint_is_named_and_left_alone(tmp_path, config):
 
 
 def test_a_configuration_that_was_being_written_is_written_again(tmp_path, config):
-    (tmp_path / "config.json.part").write_text('{"train": {"algo')
+    (tmp_path / "config.json.0123456789abcdef.part").write_text('{"train": {"algo')
     RunFolder.for_training(str(tmp_path), config).close()
     assert read_config(tmp_path) == config
     assert not list(tmp_path.glob("*.part"))
@@ -329,7 +327,7 @@ def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, conf
     folder.begin_metrics(0)
     for step, accuracy in accuracies.items():
         tested = {} if accuracy is None else {"test_accuracy": accuracy}
-        folder.log({"step": step} | tested)
+        folder.log({"step": step, "epoch": step, "loss": 1.0} | tested)
         folder.save(_state(step))
         if step == 4:
             folder.wait()
@@ -338,8 +336,9 @@ def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, conf
             # Another start finds the accuracies where they were logged.
             folder.close()
             folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
+            folder.resume(_state(0))
             folder.begin_metrics(4)
-    assert folder.best_accuracy() == 0.9
+    assert folder.logged.best_accuracy == 0.9
     folder.close()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "7"}
 
@@ -402,7 +401,7 @@ def test_events_on_a_full_disk_are_one_clear_error(tmp_path, config, monkeypatch
     folder = RunFolder.for_training(str(tmp_path), config)
     folder.begin_metrics(0)
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.EventsWriter, "flush", full)
+        patch.setattr(metrics.EventsWriter, "flush", full)
         with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: .*No space"):
             _log(folder, 1)
     folder.close()
@@ -417,7 +416,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, config, monkeypatch)
     def read_only(path, text):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(run_folder, "write_whole", read_only)
+    monkeypatch.setattr(files, "write_text", read_only)
     folder = RunFolder.for_training(str(tmp_path), config)
     for write in (lambda: folder.begin_metrics(0), folder.update_summary):
         with pytest.raises(RunFolderError, match=rf"^workdir={tmp_path}: .*Read-only"):

@@ -16,9 +16,10 @@ from absl import flags
 import hic_jax
 from experiments import config, grid, jobs, pools, sweep, sweep_folder
 from experiments import train as train_lib
-from experiments.run_folder import RunFolderError, read_config
 from experiments.stopping import Stopped, stop_requests
+from experiments.stored import RunFolderError, read_config
 from experiments.sweep_folder import RunPaths
+from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -235,18 +236,21 @@ def test_a_folder_of_something_else_is_refused(tmp_path, runs):
 def test_how_far_a_run_is(tmp_path, runs):
     (run,) = runs()
     paths = RunPaths.of(tmp_path, run.name)
+    assert sweep.steps_done(tmp_path, [run], ()) == 0
     assert sweep.state(tmp_path, run, ()) == "waiting"
     paths.run.mkdir()
     assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
     (paths.run / "metrics.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"ste')
     assert sweep.state(tmp_path, run, {run.name}) == f"step 4/{STEPS}"
+    assert sweep.steps_done(tmp_path, [run], {run.name}) == 4
     for line in (b"[]\n", b'{"step": 1e999}\n', b"\xff\n", b"\n", b"[" * 9999 + b"\n"):
         (tmp_path / run.name / "metrics.jsonl").write_bytes(line)
         assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
     paths.set_error("Traceback\nTrainingDiverged: step 5")
     assert sweep.state(tmp_path, run, ()) == "failed"
     _finish(paths)
-    assert sweep.state(tmp_path, run, ()) == "75.0"
+    assert sweep.state(tmp_path, run, ()) == "75.0 %"
+    assert sweep.steps_done(tmp_path, [run], ()) == STEPS
 
 
 def _finish(paths, accuracy=0.75, steps=STEPS):
@@ -255,21 +259,17 @@ def _finish(paths, accuracy=0.75, steps=STEPS):
     (paths.run / "summary.json").write_text(json.dumps(summary))
 
 
-def _cells(table):
-    return list(zip(*(column.cells for column in table.columns), strict=True))
-
-
 def test_the_table_is_of_finished_runs(tmp_path, runs):
     asked = runs("--algorithms=fp32,hic", "--seeds=3", "--grid=lsb_bits=6")
     for run, accuracy in zip(asked, (0.5, 0.8, 0.6, 0.9), strict=False):
         _finish(RunPaths.of(tmp_path, run.name), accuracy)
     table = sweep.table(tmp_path, asked)
     assert [column.header for column in table.columns] == [
-        "algorithm", "width", "lsb_bits", "accuracy (%)", "inference (kB)", "runs",
+        "algorithm", "width", "lsb_bits", "test accuracy", "inference model", "runs",
     ]  # fmt: skip
-    assert _cells(table) == [
-        ("fp32", "1.0", "", "55.0 +- 7.1", "2.0", "50.0, 60.0, waiting"),
-        ("hic", "1.0", "6", "85.0 +- 7.1", "2.0", "80.0, 90.0, waiting"),
+    assert shown.cells(table) == [
+        ("fp32", "1.0", "", "55.0 +- 7.1 %", "2 kB", "50.0 %, 60.0 %, waiting"),
+        ("hic", "1.0", "6", "85.0 +- 7.1 %", "2 kB", "80.0 %, 90.0 %, waiting"),
     ]
 
 
@@ -505,7 +505,7 @@ def test_a_job_of_several_that_ends_without_a_result_has_failed(tmp_path, runs):
             trainings[1].paths.set_error("TrainingDiverged: step 3")
 
     job = jobs.Together.of(trainings)
-    pools.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.log_end)
+    pools.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.note_end)
     first, second, third = (training.paths.error() for training in trainings)
     assert first is None and second == "TrainingDiverged: step 3"
     assert "ended without a result" in third

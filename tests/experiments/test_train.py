@@ -22,6 +22,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.stopping import Stopped
 from experiments.train import TrainingDiverged, check_losses, train
 from hic_jax.accounting import EnergyTable
 from tests.experiments import run_files
@@ -143,18 +144,28 @@ def test_what_was_read_of_the_devices_holds_until_they_are_trained_further(tmp_p
     assert "drift" not in run_files.summary(tmp_path)
 
 
-def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(tmp_path):
-    summary = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
-    # As a signal leaves it: with a checkpoint, but no test accuracy and no summary.
-    *rows, last = run_files.rows(tmp_path)
-    del last["test_accuracy"]
-    lines = [json.dumps(row) + "\n" for row in (*rows, last)]
-    (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    (tmp_path / "summary.json").unlink()
-    again = train(_experiment("fp32"), str(tmp_path), max_steps=2, log_every=1)
-    for result in (summary, again):
+def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(
+    tmp_path, monkeypatch
+):
+    options = {"log_every": 1, "progress": False}
+    usual = train(_experiment("fp32"), str(tmp_path / "a"), max_steps=2, **options)
+    # A signal leaves a checkpoint, but no test accuracy and no summary.
+    original, calls = Experiment.epoch_order, []
+
+    def asked_to_stop(experiment, epoch):
+        calls.append(epoch)
+        if len(calls) == 3:  # For the compilation, for the first step, for the second.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(experiment, epoch)
+
+    monkeypatch.setattr(Experiment, "epoch_order", asked_to_stop)
+    with pytest.raises(Stopped, match="saved at step 2"):
+        train(_experiment("fp32"), str(tmp_path / "b"), **options)
+    monkeypatch.undo()
+    again = train(_experiment("fp32"), str(tmp_path / "b"), max_steps=2, **options)
+    for result in (usual, again):
         result.pop("seconds_per_step", None)
-    assert again == summary
+    assert again == usual
 
 
 def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
@@ -197,6 +208,70 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
     assert f"checkpoint of step {2 * EPOCH} is damaged" in caplog.text
     uninterrupted.is_what(path)
     assert run_files.rows(path) == uninterrupted.rows
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda lines: lines[1:], "1 of 6 rows until step 6 got lost;"),
+        (lambda lines: [], "6 of 6 rows until step 6 got lost;"),
+        (lambda lines: [lines[0], "5", *lines[2:]], "(metrics.jsonl: line 2: 5: must"),
+        (lambda lines: [*lines[:4], lines[4][:50], lines[5]], "1 of 6 rows until"),
+        (
+            lambda lines: [lines[0].replace('"loss": ', '"loss": 1'), *lines[1:]],
+            "the content of some rows until step 6 got lost;",
+        ),
+    ],
+    ids=["first", "all", "no row", "cut", "altered"],
+)
+def test_lost_rows_change_no_sum_and_are_told(
+    tmp_path, uninterrupted, caplog, damage, told
+):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    text = "".join(f"{line}\n" for line in damage(lines))
+    (path / "metrics.jsonl").write_text(text)
+    (path / "summary.json").unlink()
+    train(_experiment(), str(path), log_every=1)
+    summary = run_files.timeless_summary(path)
+    assert told in summary.pop("metrics_fault")
+    assert summary == run_files.timeless_summary(uninterrupted.path)
+    assert told in caplog.text
+
+
+def test_sums_go_on_from_the_checkpoint(tmp_path, uninterrupted):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    shutil.rmtree(path / "checkpoints" / str(2 * EPOCH))
+    (path / "summary.json").unlink()
+    (path / "metrics.jsonl").write_text("")
+    train(_experiment(), str(path), log_every=1)
+    summary = run_files.timeless_summary(path)
+    assert f"{EPOCH} of {2 * EPOCH} rows until" in summary.pop("metrics_fault")
+    assert summary == run_files.timeless_summary(uninterrupted.path)
+    assert run_files.rows(path) == uninterrupted.rows[EPOCH:]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"steps": null}', "\udcff", "{" * 5000])
+def test_a_damaged_summary_is_told_before_anything_is_trained(
+    tmp_path, monkeypatch, text
+):
+    (tmp_path / "summary.json").write_bytes(text.encode(errors="surrogateescape"))
+    experiment = _experiment("fp32")
+    (tmp_path / "config.json").write_text(experiment.config.to_json())
+    monkeypatch.setattr(Experiment, "init_state", lambda self: pytest.fail("began"))
+    with pytest.raises(ValueError, match=rf"workdir={tmp_path}: summary\.json: "):
+        train(experiment, str(tmp_path))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, uninterrupted):
+    path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
+    config = json.loads((path / "config.json").read_text())
+    config["train"]["learning_rate"] = 0.125
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError) as error:
+        run_files.restored(path, _experiment())
+    assert "the checkpoint of step 6 is of another configuration" in str(error.value)
+    assert "train.learning_rate: 0.2 != 0.125" in str(error.value)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):

@@ -176,3 +176,16 @@ def test_bad_constants_are_named(field, value, allowed):
 def test_an_unknown_non_ideality_is_named():
     with pytest.raises(ValueError, match="'noise': must be one of nonlinearity"):
         DEVICE.without("noise")
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 1.0), (2.0, 0.7), (-1.0, 2.0)])
+def test_moments_of_a_clipped_gaussian_are_those_of_its_density(mean, std):
+    low = 0.3
+    x = np.linspace(mean - 10 * std, mean + 10 * std, 200_001)
+    weight = np.exp(-(((x - mean) / std) ** 2) / 2)
+    clipped = np.maximum(x, low)
+    first = np.average(clipped, weights=weight)
+    second = np.average((clipped - first) ** 2, weights=weight)
+    found = multilevel._clipped_moments(mean, std**2, low)
+    np.testing.assert_allclose(found, (first, second), rtol=1e-6)
+    assert multilevel._clipped_moments(mean, 0.0, low) == (max(mean, low), 0.0)

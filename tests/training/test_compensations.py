@@ -1,17 +1,19 @@
 """Compensations by name: gains against closed forms, AdaBS against NumPy."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hic_jax
-from hic_jax import compensation, pcm
+from hic_jax import crossbar, pcm
 from hic_jax.training import compensations
 from hic_jax.training.compensations import COMPENSATIONS, Reference
 from hic_jax.training.evaluation import Network
-from tests.small_network import IDEAL, IMAGES, Net, images_of, network_of, random_images
+from tests.key_recorder import keys_used_once
+from tests.small_network import IMAGES, Net, images_of, network_of, random_images
 
 # All devices drift alike, and are read exactly.
 ALIKE = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018().without("read_noise"))
@@ -50,15 +52,6 @@ def _kernels(network, key=KEY):
     return {name: np.asarray(params[name]["kernel"]) for name in ("first", "head")}
 
 
-def test_currents_are_those_of_rows_driven_one_at_a_time(network):
-    currents = compensation.column_currents(network.weights)
-    for name, kernel in _kernels(network).items():
-        one_by_one = np.zeros(kernel.shape[1])
-        for row in np.eye(len(kernel)):
-            one_by_one += abs(row @ kernel)
-        np.testing.assert_allclose(currents[name]["kernel"][0], one_by_one, rtol=1e-5)
-
-
 @pytest.mark.parametrize("compensate", [compensations.gdc, compensations.column])
 @pytest.mark.parametrize("key", [None, OTHER], ids=["ideal", "noisy"])
 def test_gains_undo_a_drift_that_is_common_to_all_devices(compensate, key):
@@ -93,6 +86,7 @@ def test_a_gain_per_column_undoes_what_one_per_layer_cannot(network):
     chex.assert_trees_all_close(_kernels(each), _kernels(new), rtol=1e-5)
     whole = _kernels(compensations.gdc(KEY, Net(), old, reference))
     for name, kernel in _kernels(new).items():
+        # The first column loses nothing, the last all but 1e6 ** -0.1 = 0.25 of it.
         assert np.abs(whole[name] - kernel).max() > 0.1 * np.abs(kernel).max()
         # The sum of currents is what it was.
         np.testing.assert_allclose(abs(whole[name]).sum(), abs(kernel).sum(), rtol=1e-5)
@@ -134,12 +128,14 @@ def test_reads_are_noisy_before_and_now_or_neither(network, compensate):
     assert not same(gains(None, KEY), gains(KEY, KEY))
 
 
-def test_a_column_without_current_keeps_its_gain():
-    params = {"kernel": jnp.ones((4, 3)).at[:, 1].set(0.0)}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(IDEAL, 0).init(params))
-    network = Network(params, {}, {}, weights)
-    gains = compensations.column(KEY, Net(), network, Reference(weights, KEY)).gains
-    np.testing.assert_array_equal(gains["kernel"], np.ones((1, 3)))
+@pytest.mark.parametrize("name", ["gdc", "column", "adabs"])
+def test_reads_of_a_compensation_are_independent(network, name):
+    new = _deployed(network, pcm.nandakumar_2019())
+    reference, images = Reference(new.weights, OTHER), random_images()
+    with keys_used_once() as record:
+        COMPENSATIONS[name](KEY, Net(), _aged(new), reference, images)
+    # Currents before and now; for AdaBS the order of images and a read for each batch.
+    assert len(record.draws) == {"gdc": 2, "column": 2, "adabs": 2 + 1 + 13}[name]
 
 
 def test_none_changes_nothing(network):
@@ -149,6 +145,45 @@ def test_none_changes_nothing(network):
 
 
 # ---- AdaBS
+
+
+def _batches_of(monkeypatch, network, images, key=KEY, **options):
+    """Indices of the images that AdaBS is given."""
+    given = []
+
+    def adabs(update, params, stats, weights, batches, **_):
+        assert all(train is images for _, train, _ in batches)
+        given.append([np.asarray(indices) for _, _, indices in batches])
+        return stats
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compensations.compensation, "adabs", adabs)
+        compensations.adabs(key, Net(), network, images, **options)
+    return np.stack(given[0])
+
+
+def test_adabs_takes_13_batches_of_200_images_none_twice(monkeypatch, network):
+    images = images_of(np.zeros((2600 + 400, 4, 4, 1)))
+    batches, others = (
+        _batches_of(monkeypatch, network, images, key=key) for key in (KEY, OTHER)
+    )
+    assert batches.shape == (13, 200)
+    assert len(set(batches.flat)) == 2600
+    assert 0 <= batches.min() and batches.max() < 3000
+    # 2600 of 3000 at random: each batch is from all over the set. The mean of 200 has a
+    # standard error of 3000 / sqrt(12 * 200) = 61.
+    np.testing.assert_allclose(batches.mean(axis=1), 1500, atol=5 * 61)
+    # Drawn anew: two times 200 of 3000 have 200 ** 2 / 3000 = 13 in common, +- 3.4.
+    assert len(np.intersect1d(batches[0], others[0])) < 13 + 5 * 3.4
+
+
+@pytest.mark.parametrize(("batches", "size"), [(13, 4), (5, 10), (IMAGES, 1)])
+def test_adabs_shares_a_small_set_between_its_batches(
+    monkeypatch, network, batches, size
+):
+    given = _batches_of(monkeypatch, network, random_images(), batches=batches)
+    assert given.shape == (batches, size)
+    assert len(set(given.flat)) == batches * size
 
 
 @pytest.mark.parametrize("batches", [1, 13])
@@ -193,6 +228,28 @@ def test_adabs_changes_running_statistics_alone(network):
     chex.assert_trees_all_equal(new.params, network.params)
     chex.assert_trees_all_equal(new.weights, network.weights)
     assert jnp.all(new.batch_stats["norm"]["mean"] != jnp.arange(5.0) - 2)
+
+
+class Ranged(nn.Module):
+    """A BatchNorm that sees no more of an image than a running range lets through."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        top = self.variable(crossbar.COLLECTION, "top", jnp.ones, ())
+        pixels = jnp.clip(images, -top.value, top.value)
+        return nn.BatchNorm(use_running_average=not train, name="norm")(pixels)
+
+
+def test_adabs_runs_the_model_with_its_ranges():
+    images = images_of(np.tile(random_images().images[:1], (IMAGES, 1, 1, 1)))
+    variables = Ranged().init(KEY, images.images, train=False)
+    ranges = {"top": jnp.float32(0.5)}
+    network = Network(variables["params"], variables["batch_stats"], ranges, None)
+    new = compensations.adabs(KEY, Ranged(), network, images).batch_stats["norm"]
+    pixels = np.clip((np.asarray(images.images) / 255 - 0.5) / 0.25, -0.5, 0.5)
+    # float32 means of 64 numbers; the statistics of the start are 0 and 1.
+    np.testing.assert_allclose(new["mean"], [0.985 * pixels.mean()], rtol=1e-4)
+    np.testing.assert_allclose(new["var"], [0.015 + 0.985 * pixels.var()], rtol=1e-4)
 
 
 @pytest.mark.parametrize("batches", [0, IMAGES + 1, 2.5])

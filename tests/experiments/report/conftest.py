@@ -2,25 +2,20 @@
 
 import pytest
 
-from experiments import plots
+from tests.experiments import pictures
 
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
-    """Draws a figure and returns its axes."""
-    drawn = {}
+    """Draws a figure, which is found readable, and returns its axes."""
+    saved = pictures.recorded(monkeypatch)
 
-    class Figure(plots.Figure):
-        def savefig(self, path, **keywords):
-            drawn[path.name] = self.axes
-            super().savefig(path, **keywords)
-
-    monkeypatch.setattr(plots, "Figure", Figure)
-
-    def draw(function, *arguments):
-        function(tmp_path / "width0.5", *arguments)
-        assert set(drawn) == {"width0.5.png", "width0.5.svg"}
-        axes = drawn["width0.5.png"][0]
+    def draw(function, *arguments, **keywords):
+        saved.clear()
+        function(tmp_path / "width0.5", *arguments, **keywords)
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {"width0.5.png", "width0.5.svg"}
+        axes = saved[0].axes[0]
         assert axes.get_legend() is not None
         return axes
 

@@ -21,7 +21,7 @@ def test_cycles_stand_beside_the_limit(draw):
     assert [bar.get_width() for bar in axes.patches] == [50, 0.5]
     texts = [text.get_text() for text in axes.texts]
     assert texts[0] == "50: 5.0\xa0×\xa010⁻⁸ of the limit"
-    assert texts[-1] == "endurance limit 10⁹"
+    assert texts[-1] == "endurance limit $10^{9}$"
     assert axes.get_xscale() == "log"
     assert axes.get_xlim()[1] > 1e9
 
@@ -52,6 +52,14 @@ def test_parts_are_rows_of_shares(draw):
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert lines["most worn device"].get_xydata().tolist() == [[1, 0], [0.5, 1]]
     assert axes.get_ylim() == (1.5, -0.5)  # The first part is on top.
+
+
+def test_a_layer_may_have_any_name(draw):
+    cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
+    axes = draw(accounting_figures.cycles_by_part, cases)
+    axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
 
 
 def test_memory_of_three_schemes(draw):
@@ -86,3 +94,9 @@ def test_energy_by_kind_leaves_out_what_takes_none(draw):
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
     assert lines["HIC"] == [[1e-7, 0], [1e-7, 2]]
     assert lines["FP32"] == [[2e-5, 1], [2e-5, 2]]
+
+
+def test_more_cycles_than_the_limit_have_their_place(draw):
+    cases = [_wear("multilevel", 50), _wear("binary", 5 * 10**9)]
+    axes = draw(accounting_figures.cycles_against_endurance, cases)
+    assert axes.get_xlim()[1] > 5e9

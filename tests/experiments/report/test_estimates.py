@@ -42,6 +42,15 @@ def test_mean_spread_and_interval_by_hand():
     assert three.interval == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
 
 
+def test_intervals_end_where_values_do():
+    counts = estimates.estimate([100.0, 300.0], estimates.COUNTS)
+    # Of the unbounded one -1070 to 1470.
+    assert counts.interval == pytest.approx((0.0, 1470.6), abs=0.1)
+    assert counts.std == pytest.approx(100 * math.sqrt(2))
+    (point,) = _curve((1.0, 30.0, [98.0, 100.0]))
+    assert point.accuracy.interval == pytest.approx((99 - 12.7062, 100.0), abs=1e-3)
+
+
 def test_equal_values_have_no_spread():
     # NumPy's standard deviation of these is 1.7e-17.
     assert estimates.estimate([0.1, 0.1, 0.1]).std == 0.0

@@ -11,6 +11,7 @@ from experiments.report.estimates import (
     estimate,
 )
 from hic_jax import YEAR
+from tests.experiments import pictures
 
 FP32 = [Point(1.0, 200.0, estimate([91.0, 93.0]), (91.0, 93.0))]
 HIC = [
@@ -53,19 +54,55 @@ def test_the_smallest_comparable_model(draw):
     )
 
 
+def _case(compensation, means, stds, devices="trained"):
+    times = (25.0, YEAR)[: len(means)]
+    return Ageing(
+        devices, 1.0, compensation, times, (estimate([90.0]),) * 2, means, stds,
+        4, estimate([0.5]),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("devices", "word"), [("trained", "training"), ("hermes_2", "programming")]
 )
-def test_chips_are_a_band_around_their_mean(draw, devices, word):
+def test_chips_are_bars_around_their_mean(draw, devices, word):
     means = (90.0, 99.5)
-    case = Ageing(
-        devices, 1.0, "adabs", (25.0, YEAR), (estimate([90.0]),) * 2, means, (1.0, 2.0),
-        4, estimate([0.5]),
-    )  # fmt: skip
+    case = _case("adabs", means, (1.0, 2.0), devices)
     axes = draw(figures.accuracy_over_time, [case])
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == f"time after {word}"
-    assert _lines(axes)["AdaBS"].get_ydata().tolist() == list(means)
-    (band,) = axes.collections
-    ends = band.get_paths()[0].vertices[:, 1]
-    assert (ends.min(), ends.max()) == (89.0, 100.0)  # Not beyond 100 %.
+    (bars,) = pictures.points(axes).values()
+    assert bars.lines[0].get_ydata().tolist() == list(means)
+    assert bars.lines[0].get_marker() == "D"
+    assert pictures.ends(bars) == [[89.0, 91.0], [97.5, 100.0]]  # Not beyond 100 %.
+    note, labels = pictures.words_of_legend(axes.figure)
+    assert labels == ["AdaBS: BatchNorm re-estimated"]
+    assert "4 chips ± standard deviation of one" in note
+
+
+def test_fp32_of_the_same_width_and_chance_stand_beside_it(draw):
+    lost = _case("none", (80.0, 0.5), (1.0, 2.0))
+    kept = _case("adabs", (90.0, 89.0), (1.0, 1.0))
+    known = {"classes": 10, "fp32": 92.5}
+    axes = draw(figures.accuracy_over_time, [lost, kept], **known)
+    lines = {name: line.get_ydata()[0] for name, line in _lines(axes).items()}
+    assert lines["FP32, which does not drift"] == 92.5
+    assert lines["chance, 1 of 10 classes"] == 10.0
+    assert axes.get_ylim()[0] == 0
+    # Nor do bars go below 0.
+    assert pictures.ends(pictures.points(axes)["no compensation"])[1] == [0.0, 2.5]
+    # From nearby chance would be far away.
+    nearby = _lines(draw(figures.accuracy_over_time, [kept], **known))
+    assert "FP32, which does not drift" in nearby
+    assert not [name for name in nearby if name.startswith("chance")]
+
+
+def test_spread_of_seeds_stays_within_accuracies(draw):
+    best = [Point(1.0, 30.0, estimate([99.0, 100.0, 100.0]), (99.0, 100.0, 100.0))]
+    axes = draw(figures.accuracy_against_size, {"hic": best}, None)
+    (bars,) = pictures.points(axes).values()
+    ((low, high),) = pictures.ends(bars)
+    assert low == pytest.approx(99.667 - 0.577, abs=1e-3)
+    assert high == 100.0
+    note, _ = pictures.words_of_legend(axes.figure)
+    assert "×1 is the width" in note

@@ -114,6 +114,21 @@ def _sweep(folder, *, drift=True, **fields):
     return folder
 
 
+def _record_makers(folder):
+    """Three runs say what made them, one of them was gone on with by another."""
+    first = {
+        "date": "2026-01-02T03:04:05+00:00", "hic_jax": "0.1.0", "commit": 40 * "a",
+        "jax": "0.10.1", "device": "cpu", "devices": 1, "host": "h", "processes": 1,
+    }  # fmt: skip
+    again = first | {"date": "2026-01-05T00:00:00+00:00"}
+    later = first | {"date": "2026-03-04T05:06:07+00:00", "devices": 8}
+    later["commit"] = f"{40 * 'b'}-dirty"
+    outside = {name: value for name, value in first.items() if name != "commit"}
+    for seed, entries in enumerate(([first], [again, later], [outside])):
+        path = folder / f"fp32-width0.5-seed{seed}" / "provenance.json"
+        path.write_text(json.dumps(entries))
+
+
 def _rows(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -123,6 +138,7 @@ def _rows(path):
 def out(tmp_path_factory):
     """The report of one sweep, with a run in it that did not finish."""
     folder = _sweep(tmp_path_factory.mktemp("runs") / "sweep <1>")
+    _record_makers(folder)
     (folder / "cut" / "off").mkdir(parents=True)
     config = resolve(TrainConfig(seed=9))
     (folder / "cut" / "off" / "config.json").write_text(config.to_json())
@@ -304,6 +320,21 @@ def test_what_was_left_out_and_how_it_was_made_are_said(text):
     assert "--algorithm=fp32 --width=0.5 --seed=2" in text
     assert "--deploy=hermes_2 --times=25,31536000 --chips=2" in text
     assert "judged by 12 runs" in text
+
+
+def test_what_made_the_runs_is_on_the_page(text, out):
+    rows = {row["commit"]: row for row in _rows(out / "made_by.csv")}
+    assert {commit: row["runs"] for commit, row in rows.items()} == {
+        40 * "a": "2", "": "1", f"{40 * 'b'}-dirty": "1",
+    }  # fmt: skip
+    words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
+    for part in (
+        "Of the 12 runs, 9 do not say which versions",
+        "0.1.0 aaaaaaaaaa 0.10.1 cpu 1 h 2026-01-02 to 2026-01-05 2",
+        "0.1.0 – 0.10.1 cpu 1 h 2026-01-02 1",
+        "0.1.0 bbbbbbbbbb, changed 0.10.1 8 × cpu 1 h 2026-03-04 1",
+    ):
+        assert part in words
 
 
 def test_groups_are_judged_apart(tmp_path):

@@ -26,7 +26,7 @@ def write(tmp_path):
         if summary is not None:
             (folder / "summary.json").write_text(json.dumps(summary))
         if epochs_done is not None:
-            row = json.dumps({"step": 1, "epoch": epochs_done})
+            row = json.dumps({"step": 1, "epoch": epochs_done, "loss": 1.0})
             (folder / "metrics.jsonl").write_text(f"{row}\n")
         return folder
 
@@ -71,9 +71,11 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         write("stopped", epochs=4, epochs_done=1.5),
         write("old", SUMMARY | {"steps": 0}, epochs=1, epochs_done=1),
         write("field", SUMMARY | {"field": {}}),
+        write("maker", seed=2),
         write("first", seed=1),
         write("again", seed=1, data_dir="elsewhere"),
     ]
+    (folders[5] / "provenance.json").write_text("[{}]")
     for name, text in (("broken", "{"), ("list", "[]"), ("empty", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(text)
@@ -88,12 +90,34 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         "stopped": "stopped after 1.5 of 4 epochs",
         "old": "was summarised at step 0, and trained on",
         "field": "learnt in the field",
+        "maker": "provenance.json: an entry lacks its date",
         "again": f"configuration and the seed of {tmp_path / 'first'}",
         "broken": "config.json: ",
         "list": "must be an object",
         "empty": "lacks train.algorithm",
     }.items():
         assert part in reasons[name]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"test_accuracy": None}, "test_accuracy=None: must have type=number"),
+        ({"test_accuracy": 1.5}, "test_accuracy=1.5: must have maximum=1"),
+        ({"inference_bits": "80"}, "inference_bits='80': must have type=integer"),
+        ({"drift": [{"time": 25.0}]}, "lacks drift[0].compensation"),
+        ({"write_erase_cycles": {"multilevel": {}}}, "lacks write_erase_cycles."),
+        ({"operations": {"arrays": {"a": None}}}, "operations.arrays.a=None: must"),
+        ({"energy": 5}, "energy=5: must have type=object"),
+    ],
+)
+def test_a_damaged_field_is_named_and_the_others_are_reported(write, damage, reason):
+    folders = [write(str(seed), seed=seed) for seed in range(3)]
+    (folders[1] / "summary.json").write_text(json.dumps(SUMMARY | damage))
+    found, left_out = runs.read_all(folders)
+    assert [run["seed"] for run in found] == [0, 2]
+    assert list(left_out) == [str(folders[1])]
+    assert f"summary.json: {reason}" in left_out[str(folders[1])]
 
 
 def test_widths_and_seeds_of_one_recipe_are_one_group(write):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.report import words
+from experiments import words
 from hic_jax import DAY, YEAR
 
 

@@ -1,6 +1,9 @@
-"""Numbers as the page says them."""
+"""Numbers as pages and terminals say them."""
 
 import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
 from hic_jax.inference import TRAINED
@@ -12,6 +15,31 @@ ABSENT = "–"
 def kilobytes(size_kb: float) -> str:
     """A size with three digits."""
     return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
+
+
+def percent(shares: Sequence[float]) -> str:
+    """The mean of shares, and the standard deviation of several: 98.4 +- 0.2 %."""
+    spread = f" +- {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.1f}{spread} %"
+
+
+def most_cycles(kinds: Sequence[dict[str, Any]]) -> str:
+    """Write-erase cycles of the most worn device, against its limit.
+
+    Args:
+      kinds: one kind of devices, of several runs, as `hic_jax.endurance` describes it.
+    """
+    most = max(kinds, key=lambda kind: kind["fraction_of_endurance"])
+    share, limit = most["fraction_of_endurance"], most["endurance_cycles"]
+    return f"{most['max']:,}, or {_short(share, '.1g')} of {_short(limit, 'g')}"
+
+
+def _short(number: float, form: str) -> str:
+    """A positive number in plain letters: 10^9, 5e8, 3e-8, 0.02."""
+    digits, letter, exponent = format(number, form).partition("e")
+    if not letter:
+        return digits
+    return f"10^{int(exponent)}" if digits == "1" else f"{digits}e{int(exponent)}"
 
 
 def si(number: float, unit: str = "") -> str:
@@ -66,6 +94,13 @@ def duration(seconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things."""
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def some_of(names: Iterable[str], most: int = 8) -> str:
+    """Names in a line, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def on_devices(devices: str) -> str:

@@ -1,0 +1,294 @@
+"""What all pictures share, those of runs and of the report: names, colours, axes."""
+
+import io
+import itertools
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from experiments import files
+from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "figure.titlesize": 11,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.title_fontsize": 9,
+    "lines.linewidth": 1.8,
+}
+# Colours that stay apart in every kind of colour vision (Okabe and Ito, 2008).
+LIMIT = "#D55E00"  # Of limits and targets.
+COLOURS = {
+    "hic": "#0072B2",
+    "fp32": "#555555",
+    "none": "#D55E00",
+    "gdc": "#E69F00",
+    "column": "#009E73",
+    "adabs": "#0072B2",
+    "multilevel": "#0072B2",
+    "binary": "#E69F00",
+}
+NAMES = {
+    "hic": "HIC",
+    "fp32": "FP32",
+    "none": "no compensation",
+    "gdc": "one gain per layer (GDC)",
+    "column": "one gain per column",
+    "adabs": "AdaBS",
+    "multilevel": "multi-level devices (MSB)",
+    "binary": "binary cells (LSB)",
+}
+# What a picture says that is shown without a text.
+LEGENDS = NAMES | {"adabs": "AdaBS: BatchNorm re-estimated"}
+MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
+TIME_MARKS = {
+    "1\nsecond": 1.0,
+    "1\nmin": MINUTE,
+    "1\nhour": HOUR,
+    "1\nday": DAY,
+    "1\nmonth": MONTH,
+    "1\nyear": YEAR,
+    "10\nyears": 10 * YEAR,
+    "100\nyears": 100 * YEAR,
+}
+# Two marks of time are at least this share of their axis apart, or one goes.
+_APART = 0.12
+# Where the logarithmic axis of cycles begins: left of one.
+NO_CYCLE = 0.5
+# Of a line of words over or under a picture; more would be wider than it.
+_LETTERS = 74
+
+
+@contextmanager
+def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
+    """Axes side by side, saved to all ``paths`` at the end, by one process.
+
+    Pictures are shown about as wide as a page of text, so several axes are narrower
+    than one, and words keep their size.
+    """
+    with matplotlib.rc_context(STYLE):
+        width = 5.2 if columns == 1 else 4.1 * columns
+        figure = Figure(figsize=(width, height))
+        yield list(np.ravel(figure.subplots(1, columns)))
+        for path in paths if jax.process_index() == 0 else ():
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=path.suffix.removeprefix("."))
+            files.write_bytes(path, drawn.getvalue())
+
+
+def literal(text: str) -> str:
+    """A text that is drawn as it is: between dollars Matplotlib sees mathematics."""
+    return text.replace("$", r"\$")
+
+
+# ---- Axes
+
+
+def time_axis(axes: Axes, times: Sequence[float], since: str) -> None:
+    """A logarithmic axis of time, in the words that people have for it.
+
+    Args:
+      axes: of the picture.
+      times: all that is shown, in s.
+      since: what the time is counted from.
+    """
+    low, high = 0.5 * min(times), 2 * max(times)
+    inside = {name: time for name, time in TIME_MARKS.items() if low <= time <= high}
+    marks = inside or {duration(time).replace(" ", "\n"): time for time in times}
+    kept: dict[str, float] = {}
+    for name, time in sorted(marks.items(), key=lambda mark: -mark[1]):
+        last = min(kept.values(), default=math.inf)
+        if math.log(last / time) >= _APART * math.log(high / low):
+            kept[name] = time
+    axes.set(xscale="log", xlabel=f"time after {since}", xlim=(low, high))
+    axes.set_xticks(list(kept.values()), list(kept))
+    axes.minorticks_off()
+
+
+def duration(seconds: float) -> str:
+    """As a person says it."""
+    units = {"years": YEAR, "days": DAY, "hours": HOUR, "minutes": MINUTE}
+    for name, unit in units.items():
+        if seconds >= unit:
+            count = seconds / unit
+            return f"{count:.3g} {name}" if count != 1 else f"one {name[:-1]}"
+    return f"{seconds:.3g} s"
+
+
+def epoch_axis(axes: Axes, label: str = "epoch") -> None:
+    """An axis of epochs from 0, marked at whole ones."""
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True)
+    )
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+
+
+def accuracy_axis(axes: Axes) -> None:
+    """An axis of accuracy in %, marked at few round values, and nowhere below 0."""
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
+    axes.set_ylabel("test accuracy (%)")
+
+
+def cycle_axis(axes: Axes, high: float, label: str) -> None:
+    """A logarithmic axis of write-erase cycles to ``high``, with a place for none."""
+    exponents = range(1, int(math.log10(high)) + 1)
+    exponents = exponents[:: 1 if len(exponents) < 6 else 2]
+    ticks = {"0": math.sqrt(NO_CYCLE)} | {power(10.0**n): 10.0**n for n in exponents}
+    axes.set(xscale="log", xlim=(NO_CYCLE, high), xlabel=label)
+    axes.set_xticks(list(ticks.values()), list(ticks))
+    axes.minorticks_off()
+
+
+def power(number: float) -> str:
+    """A number as a power of ten, for words in a picture."""
+    return f"${ScalarFormatter(useMathText=True).format_data(number)}$"
+
+
+# ---- What is drawn on them
+
+
+def measured(
+    axes: Axes,
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    ends: tuple[Sequence[float], Sequence[float]],
+) -> None:
+    """Measured points with error bars; a thin line joins them for the eye.
+
+    Args:
+      axes: of the picture.
+      name: of what was measured, of `COLOURS`.
+      x: where.
+      y: accuracies in %.
+      ends: of the error bars; as accuracies, they are drawn between 0 and 100 only.
+    """
+    low, high = np.clip(ends, 0, 100)
+    axes.errorbar(
+        x,
+        y,
+        # An end that is on the wrong side by the last bit has no bar there.
+        yerr=np.maximum([np.subtract(y, low), np.subtract(high, y)], 0),
+        marker=MARKERS.get(name, "s" if name == "fp32" else "o"),
+        markersize=5.5,
+        linewidth=1.0,
+        elinewidth=1.6,
+        capsize=3,
+        color=COLOURS.get(name),
+        label=LEGENDS.get(name, literal(name)),
+    )
+
+
+def accuracy_line(axes: Axes, accuracy: float, label: str, style: str = "--") -> None:
+    """An accuracy in % that nothing in the picture changes."""
+    axes.axhline(
+        accuracy,
+        color=COLOURS["fp32"],
+        linestyle=style,
+        linewidth=1.2,
+        label=label,
+        zorder=1,
+    )
+
+
+def chance_line(axes: Axes, classes: int) -> None:
+    """What guessing is right in, on an axis that begins at 0."""
+    accuracy_line(axes, 100 / classes, f"chance, 1 of {classes} classes", ":")
+    axes.set_ylim(bottom=0)
+
+
+def devices_by_cycles(
+    axes: Axes, edges: Sequence[int], counts: dict[str, Sequence[int]], limit: float
+) -> None:
+    """Histograms of write-erase cycles, beside the endurance limit.
+
+    The first kind of device is filled and the others are outlines: where they overlap,
+    both are seen.
+
+    Args:
+      axes: of the picture.
+      edges: of the bins; the first holds the devices that saw no cycle.
+      counts: devices in each bin, by kind.
+      limit: cycles that a device endures.
+    """
+    looks = itertools.chain(
+        [{"fill": True, "alpha": 0.55}],
+        itertools.repeat({"fill": False, "linewidth": 2.0}),
+    )
+    for (kind, devices), look in zip(counts.items(), looks, strict=False):
+        axes.stairs(
+            devices, np.maximum(edges, NO_CYCLE), color=COLOURS[kind],
+            label=NAMES[kind], **look,
+        )  # fmt: skip
+    limit_line(axes, limit)
+    high = 3 * max(limit, edges[-1], 10)
+    cycle_axis(axes, high, "write-erase cycles of a device")
+    axes.set(yscale="log", ylabel="devices")
+    axes.set_ylim(bottom=0.5)
+    legend_above(axes)
+
+
+def limit_line(axes: Axes, limit: float) -> None:
+    """The cycles that a device endures."""
+    axes.axvline(limit, color=LIMIT, linestyle="--")
+    axes.annotate(
+        f"endurance limit {power(limit)}",
+        (limit, 0.5),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        rotation=90,
+        ha="right",
+        va="center",
+        color=LIMIT,
+    )
+
+
+# ---- What explains it
+
+
+def legend_above(axes: Axes, note: str = "") -> None:
+    """Where it hides nothing, under words on what is shown."""
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2,
+        title=textwrap.fill(note, _LETTERS),
+    )
+
+
+def legend_below(all_axes: Sequence[Axes], note: str = "", ncols: int = 2) -> None:
+    """One legend for all axes, each label once, under words on what is shown."""
+    handles = {
+        label: handle
+        for axes in all_axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure = all_axes[0].figure
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=ncols,
+        title=textwrap.fill(note, round(_LETTERS * figure.get_figwidth() / 5.2)),
+    )

@@ -1,0 +1,70 @@
+"""What made the runs: versions, hardware and dates that their folders record."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.report.estimates import Run
+from experiments.report.tables import Column, Row, Table
+from experiments.words import ABSENT
+
+# What tells one maker from another, of the entries of `experiments.provenance`.
+FIELDS = ("hic_jax", "commit", "jax", "device", "devices", "processes", "host")
+
+
+def table(runs: Sequence[Run]) -> Table | None:
+    """A row for each maker, with its dates and runs; None if no run records any.
+
+    A run that another version went on with is in a row of each.
+    """
+    made: dict[tuple, list[tuple[str, str]]] = {}
+    for run in runs:
+        for entry in run["provenance"]:
+            maker = tuple(entry.get(name) for name in FIELDS)
+            made.setdefault(maker, []).append((str(entry["date"]), run["folder"]))
+    rows = [
+        dict(zip(FIELDS, maker, strict=True))
+        | {
+            "first_date": min(dates)[0],
+            "last_date": max(dates)[0],
+            "runs": len({folder for _, folder in dates}),
+        }
+        for maker, dates in made.items()
+    ]
+    rows.sort(key=lambda row: row["first_date"])
+    return Table("made_by", "What made the runs", COLUMNS, rows) if rows else None
+
+
+def unrecorded(runs: Sequence[Run]) -> int:
+    """Runs of versions that recorded nothing."""
+    return sum(not run["provenance"] for run in runs)
+
+
+def _text(name: str):
+    return lambda row: ABSENT if row[name] is None else str(row[name])
+
+
+def _commit(row: Row) -> str:
+    commit, dirty, _ = (row["commit"] or ABSENT).partition("-dirty")
+    return commit[:10] + (", changed" if dirty else "")
+
+
+def _device(row: Row) -> str:
+    many = row["devices"] not in (None, 1)
+    return (f"{row['devices']} × " if many else "") + _text("device")(row)
+
+
+def _dates(row: Row) -> str:
+    days: list[Any] = [row[name][:10] for name in ("first_date", "last_date")]
+    return " to ".join(dict.fromkeys(days))
+
+
+COLUMNS = (
+    Column("hic_jax", _text("hic_jax"), look=""),
+    Column("commit", _commit, look=""),
+    Column("JAX", _text("jax"), look=""),
+    Column("devices", _device, look=""),
+    Column("processes", _text("processes")),
+    Column("host", _text("host"), look=""),
+    Column("begun (UTC)", _dates, look=""),
+    Column("runs", _text("runs")),
+)

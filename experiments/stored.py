@@ -1,0 +1,324 @@
+"""What is stored of a run: read, and checked before anything is done with it.
+
+Whatever is wrong with a file is one `RunFolderError` that names the file and the field.
+Files of other versions may have more fields, or fewer.
+"""
+
+import functools
+import json
+import reprlib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Config
+
+# No file of a run folder has lists and objects nested half as deep.
+DEEPEST = 20
+
+
+class RunFolderError(ValueError):
+    """The folder cannot be used for what was asked."""
+
+
+def read_config(workdir: str | Path) -> Config:
+    """The configuration stored in a run folder, or `RunFolderError`."""
+    stored = read_fields(workdir)
+    try:
+        return Config.from_json(json.dumps(stored))
+    except KeyError as error:
+        raise _fault(workdir, "config.json", f"lacks {error.args[0]}") from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise _fault(workdir, "config.json", error) from error
+
+
+def read_fields(workdir: str | Path) -> dict[str, Any]:
+    """The fields of that configuration as they are stored, perhaps by another version.
+
+    Raises:
+      RunFolderError: if there are none, or one is not of the type that it has here.
+    """
+    if not (Path(workdir) / "config.json").is_file():
+        raise RunFolderError(f"workdir={workdir}: is not a run (it has no config.json)")
+    return _read(workdir, "config.json", _schema_of(Config))
+
+
+def read_summary(workdir: str | Path) -> dict[str, Any]:
+    """The result stored in a run folder; empty before there is one.
+
+    Raises:
+      RunFolderError: if it is no result.
+    """
+    if not (Path(workdir) / "summary.json").exists():
+        return {}
+    summary = _read(workdir, "summary.json", SUMMARY)
+    for name, histogram, edges in _histograms(summary.get("write_erase_cycles") or {}):
+        if len(histogram) != len(edges) - 1 or edges != sorted(set(edges)):
+            text = f"write_erase_cycles.{name}: must be counts between rising edges"
+            raise _fault(workdir, "summary.json", text)
+    return summary
+
+
+def read_rows(workdir: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of metrics, and what is wrong with lines that are none.
+
+    Nothing is wrong with a last line that was cut off when the run was killed.
+    """
+    path = Path(workdir) / "metrics.jsonl"
+    try:
+        *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise _fault(workdir, "metrics.jsonl", error) from error
+    rows: list[dict[str, Any]] = []
+    faults = []
+    for number, line in enumerate([*lines, rest] if rest else lines, 1):
+        try:
+            row = parsed(line)
+            _check_row(row, after=rows[-1]["step"] if rows else 0)
+        except ValueError as error:
+            if number <= len(lines):
+                faults.append(f"metrics.jsonl: line {number}: {short(error)}")
+        else:
+            rows.append(row)
+    return rows, faults
+
+
+def _check_row(row: Any, after: int) -> None:
+    if not isinstance(row, dict):
+        raise ValueError(f"{reprlib.repr(row)}: must be an object")
+    for name, value in row.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{name}={reprlib.repr(value)}: must be a number")
+    step = row.get("step")
+    if not isinstance(step, int) or step <= after:
+        raise ValueError(f"step={step}: must be a whole number above {after}")
+    if missing := {"epoch", "loss"} - set(row):
+        raise ValueError(f"lacks {', '.join(sorted(missing))}")
+
+
+# ---- JSON
+
+
+def read_object(path: Path, schema: dict[str, Any]) -> dict[str, Any]:
+    """An object in a JSON file.
+
+    Raises:
+      ValueError: if the file is none, or not as the schema says: names the field.
+      OSError: if it cannot be read.
+    """
+    import jsonschema  # Not before: most starts have nothing to read.
+
+    content = parsed(path.read_bytes())
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(schema).iter_errors(content)
+    )
+    if error is None:
+        return content
+    field = error.json_path.removeprefix("$").removeprefix(".")
+    if error.validator == "required":
+        missing = next(n for n in error.validator_value if n not in error.instance)
+        raise ValueError(f"lacks {field}{'.' if field else ''}{missing}")
+    value = f"{field}={reprlib.repr(error.instance)}: " if field else ""
+    raise ValueError(f"{value}must have {error.validator}={error.validator_value}")
+
+
+def _read(workdir: str | Path, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return read_object(Path(workdir) / name, schema)
+    except (OSError, ValueError) as error:
+        raise _fault(workdir, name, error) from error
+
+
+def _fault(workdir: str | Path, name: str, what: object) -> RunFolderError:
+    return RunFolderError(f"workdir={workdir}: {name}: {short(what)}")
+
+
+def short(text: object) -> str:
+    """One line about something that may be long, and may be anything."""
+    line = " ".join(str(text).encode(errors="replace").decode().split())
+    return line if len(line) <= 400 else f"{line[:300]} ... {line[-60:]}"
+
+
+def parsed(text: bytes) -> Any:
+    """A JSON value whose numbers and texts can be used, or `ValueError`."""
+    try:
+        hooks = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _number)
+        content = json.loads(text.decode(), **hooks)
+        level, depth = [content], 0
+        while level:
+            depth += 1
+            for text in (x for x in level if isinstance(x, str)):
+                text.encode()  # Half a pair of surrogates is no text.
+            if depth > DEEPEST:
+                raise RecursionError
+            level = [child for item in level for child in _children(item)]
+    except RecursionError:
+        raise ValueError(f"is nested deeper than {DEEPEST} levels") from None
+    return content
+
+
+def _children(item: Any) -> Iterator[Any]:
+    if isinstance(item, dict):
+        yield from item
+        yield from item.values()
+    elif isinstance(item, list):
+        yield from item
+
+
+def _number(digits: str) -> int | float:
+    """Of a JSON number: a float holds it, and its square."""
+    if not abs(float(digits)) < 1e150:
+        raise ValueError(f"{reprlib.repr(digits)}: must be a number below 1e150")
+    return int(digits) if digits.lstrip("-").isdecimal() else float(digits)
+
+
+# ---- What fields are (JSON Schema)
+
+_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+
+
+@functools.cache
+def _schema_of(cls: type) -> dict[str, Any]:
+    """Of a dataclass of numbers, words, and such dataclasses."""
+    fields: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(cls).items():
+        options = typing.get_args(kind) or (kind,)
+        types = [_TYPES[option] for option in options if option in _TYPES]
+        if types:
+            fields[name] = {"type": [*types, "null"] if len(options) > 1 else types[0]}
+        else:
+            fields[name] = _schema_of(kind)
+    return _object(**fields)
+
+
+def _object(*required: str, others: Any = True, **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(required),
+        "additionalProperties": others,
+    }
+
+
+def _list(items: dict[str, Any], **limits: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, **limits}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {"type": [schema["type"], "null"]}
+
+
+_TEXT, _NUMBER, _YES_OR_NO = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
+_COUNT = {"type": "integer", "minimum": 0}
+_SOME = {"type": "integer", "minimum": 1}
+_AMOUNT = {"type": "number", "minimum": 0}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_AMOUNTS = _object(others=_AMOUNT)
+
+_CYCLES = {"max": _COUNT, "mean": _AMOUNT, "p99": _AMOUNT}
+_CYCLES |= {"sets": _COUNT, "resets": _COUNT, "fraction_of_endurance": _AMOUNT}
+_USED = ("max", "mean", "p99", "fraction_of_endurance")
+_KIND = _object(
+    *_USED, "endurance_cycles", **_CYCLES,
+    endurance_cycles={"type": "number", "exclusiveMinimum": 0},
+)  # fmt: skip
+_PART = _object(*_USED, "histogram", **_CYCLES, histogram=_list(_COUNT))
+_KINDS = ("multilevel", "binary")
+
+# Of `hic_jax.endurance`.
+_WEAR = _object(
+    *_KINDS,
+    multilevel=_KIND,
+    binary=_KIND,
+    trainings=_object(others=_or_null(_AMOUNT)),
+    histogram=_object("edges", edges=_list(_COUNT), others=_list(_COUNT)),
+    binary_planes=_list(_PART),
+    layers=_object(others=_object(*_KINDS, multilevel=_PART, binary=_PART)),
+)
+
+# Of `hic_jax.inference.accuracy_over_time`.
+_READING = _object(
+    "time",
+    "compensation",
+    "accuracies",
+    time={"type": "number", "exclusiveMinimum": 0},
+    devices=_TEXT,
+    without=_list(_TEXT),
+    compensation=_TEXT,
+    ideal_reference=_YES_OR_NO,
+    mean=_SHARE,
+    std=_or_null(_AMOUNT),
+    interval=_or_null(_list(_NUMBER, minItems=2, maxItems=2)),
+    accuracies=_list(_SHARE, minItems=1),
+)
+
+# Of `experiments.field`.
+_FIELD = _object(
+    "trained", "seconds", "shift",
+    trained=_TEXT, step=_COUNT, seconds=_AMOUNT, shift=_TEXT,
+    accuracy_trained=_SHARE,
+    accuracy_before=_object(
+        "none", none=_SHARE, gdc=_SHARE, adabs=_SHARE, others=False
+    ),
+    accuracy_after=_SHARE, extra_cycles=_or_null(_object(others=_AMOUNTS)),
+)  # fmt: skip
+
+SUMMARY = _object(
+    algorithm=_TEXT,
+    dataset=_TEXT,
+    num_classes=_SOME,
+    test_accuracy=_SHARE,
+    train_loss=_NUMBER,
+    steps=_COUNT,
+    seconds_per_step=_AMOUNT,
+    metrics_fault=_TEXT,
+    inference_bits=_SOME,
+    training_bits=_SOME,
+    mixed_precision_bits=_SOME,
+    fp32_bits=_SOME,
+    optimizer_bits=_COUNT,
+    analog_weights=_COUNT,
+    digital_weights=_COUNT,
+    multilevel_devices=_COUNT,
+    binary_devices=_COUNT,
+    write_erase_cycles=_or_null(_WEAR),
+    operations=_object(
+        inference=_AMOUNTS, training_step=_object(others=_AMOUNTS),
+        training=_or_null(_AMOUNTS),
+        arrays=_object(others=_COUNT),
+    ),
+    energy=_object(
+        basis=_TEXT, inference_j=_AMOUNTS, training_j=_or_null(_AMOUNTS),
+        table=_AMOUNTS,
+    ),
+    drift=_list(_READING),
+    field=_FIELD,
+)  # fmt: skip
+
+# Of `experiments.run_folder`, in each checkpoint.
+RECORD = _object(
+    "step",
+    step=_COUNT,
+    score=_or_null(_NUMBER),
+    config=_object(),
+    logged=_object(
+        "rows", "crc32", "sums", "best_accuracy", "last",
+        rows=_COUNT, crc32=_COUNT, sums=_object(others=_NUMBER),
+        best_accuracy=_SHARE, last=_object(others=_NUMBER),
+    ),
+)  # fmt: skip
+
+
+def _histograms(wear: dict[str, Any]) -> Iterator[tuple[str, list[int], list[int]]]:
+    """Every histogram of write-erase cycles: its field, its counts, the edges."""
+    own = wear.get("histogram", {})
+    edges = own.get("edges", [])
+    yield from (
+        (f"histogram.{kind}", own[kind], edges) for kind in own if kind != "edges"
+    )
+    for bit, plane in enumerate(wear.get("binary_planes", ())):
+        yield f"binary_planes[{bit}].histogram", plane["histogram"], edges
+    for name, layer in wear.get("layers", {}).items():
+        for kind in _KINDS:
+            yield f"layers.{name}.{kind}.histogram", layer[kind]["histogram"], edges

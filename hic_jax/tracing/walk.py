@@ -1,0 +1,351 @@
+"""Tracing of a model: every value is followed from where it comes to where it goes.
+
+Any function that JAX can trace will do: Linen, nnx through `flax.nnx.split`, or plain
+code; layers that are computed by crossbars and layers that are not.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from hic_jax.crossbar.geometry import (
+    Geometry,
+    Tag,
+    convolution_roles,
+    matrix_roles,
+    read_tag,
+)
+from hic_jax.kernel_axes import KernelAxes
+from hic_jax.packing import path_name
+from hic_jax.tracing import rules
+from hic_jax.tracing.parts import Part, Parts, united
+from hic_jax.tracing.products import Product, shared
+
+# Calls whose inner program runs nobody knows how often, or on parts of its arguments.
+_UNCOUNTABLE = ("cond", "while", "shard_map", "pallas_call")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What a trace of a model found.
+
+    Attributes:
+      products: all, in their order.
+      tables: paths of parameters in which something is looked up by the inputs, as an
+        embedding is.
+    """
+
+    products: list[Product]
+    tables: frozenset[str]
+
+
+def trace(function: Callable[..., Any], params: Any, *inputs: Any) -> Trace:
+    """Traces ``function(params, *inputs)``; see `products`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    shapes = {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
+    jaxpr = jax.make_jaxpr(function)(params, *inputs).jaxpr
+    values = [_Value(parts=(Part.of(*item),)) for item in shapes.items()]
+    values += [_Value(inputs=True)] * (len(jaxpr.invars) - len(values))
+    walk = _Walk(shapes)
+    walk.follow(jaxpr, values, repeats=1)
+    return Trace(walk.products, frozenset(walk.tables))
+
+
+def products(function: Callable[..., Any], params: Any, *inputs: Any) -> list[Product]:
+    """Traces ``function(params, *inputs)`` and lists its products, in their order.
+
+    An operand of a product is its weights if it is made of parameters alone, whatever
+    is done to them first. Where both operands are, the right one is. Of several
+    parameters each has a product, if they were concatenated, and the largest has it
+    all, if they make the same entries.
+
+    Args:
+      function: the model; what it closes over counts as neither parameter nor input.
+      params: pytree of arrays, or of `jax.ShapeDtypeStruct`.
+      *inputs: pytrees likewise.
+
+    Returns:
+      A `Product` for each.
+
+    Raises:
+      ValueError: if a product is inside a `jax.lax.cond`, `while_loop` or the like, so
+        that nobody can tell how often it is computed.
+
+    Examples:
+      >>> import flax.linen as nn, jax.numpy as jnp
+      >>> model = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(2)])
+      >>> x = jnp.zeros((5, 3))
+      >>> params = model.init(jax.random.key(0), x)
+      >>> for p in products(model.apply, params, x):
+      ...     print(p.parameter, p.geometry.macs, p.backward_products)
+      params/layers_0/kernel 60 0
+      params/layers_2/kernel 40 1
+    """
+    return trace(function, params, *inputs).products
+
+
+def find_kernel_axes(
+    function: Callable[..., Any], params: Any, *inputs: Any
+) -> dict[str, KernelAxes]:
+    """Which axes of each kernel of a model are rows, columns, and a stack.
+
+    Rows are the axes that a product contracts. Axes of a stack are batch axes of a
+    product, those that a scan takes one after the other, and those that are indexed
+    away. Where the first product with a parameter and the inputs does not tell, because
+    a reshape has cut across the axes, the last is the columns: `KernelAxes.plain`.
+
+    Args:
+      function: as of `products`.
+      params: as of `products`.
+      *inputs: as of `products`.
+
+    Returns:
+      The axes by path of the parameter; parameters that are the weights of no product
+      are left out.
+
+    Raises:
+      ValueError: as `products`.
+
+    Examples:
+      >>> import flax.linen as nn, jax.numpy as jnp
+      >>> model, x = nn.MultiHeadAttention(2), jnp.zeros((5, 8))
+      >>> params = model.init(jax.random.key(0), x)["params"]
+      >>> apply = lambda params, x: model.apply({"params": params}, x)
+      >>> find_kernel_axes(apply, params, x)["query/kernel"]
+      KernelAxes(stack=(), columns=(1, 2))
+    """
+    found = products(function, params, *inputs)
+    first = [p for p in found if p.of_inputs] + [p for p in found if not p.of_inputs]
+    axes: dict[str, KernelAxes] = {}
+    for p in first:
+        if p.axes is not None:
+            axes.setdefault(p.parameter, p.axes)
+    return axes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Value:
+    """Where a value comes from; a constant comes from nowhere.
+
+    Attributes:
+      inputs: whether it depends on the inputs of the model.
+      trained: whether it depends on a parameter and on the inputs.
+      parts: what each parameter brings to it, if they alone do.
+    """
+
+    inputs: bool = False
+    trained: bool = False
+    parts: Parts = ()
+
+
+def _joined(values: Sequence[_Value], parts: Parts) -> _Value:
+    """What is made of all these, and has these parts if no input is among them."""
+    if not any(v.inputs for v in values):
+        return _Value(parts=parts)
+    return _Value(inputs=True, trained=any(v.trained or v.parts for v in values))
+
+
+def _moved(value: _Value, move: Callable[[Part], Part]) -> _Value:
+    return dataclasses.replace(value, parts=tuple(map(move, value.parts)))
+
+
+class _Walk:
+    """Follows where every value of a jaxpr comes from."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]):
+        self.shapes = shapes
+        self.products: list[Product] = []
+        self.tables: set[str] = set()
+
+    def follow(
+        self, jaxpr: core.Jaxpr, given: Sequence[_Value], repeats: int
+    ) -> list[_Value]:
+        """The results, from the arguments."""
+        known = dict(zip(jaxpr.invars, given, strict=True))
+
+        def value(atom) -> _Value:
+            if isinstance(atom, core.Literal):
+                return _Value()
+            return known.get(atom, _Value())  # A constant of the closure.
+
+        tags = _tags(jaxpr)
+        for equation in jaxpr.eqns:
+            operands = [value(atom) for atom in equation.invars]
+            tag = tags.get(equation.outvars[0]) if equation.outvars else None
+            made = self._made(equation, operands, tag, repeats)
+            known.update(zip(equation.outvars, made, strict=True))
+        return [value(atom) for atom in jaxpr.outvars]
+
+    def _made(self, equation, given, tag: Tag | None, repeats: int) -> list[_Value]:
+        """The results of an equation; notes the products in it."""
+        kind, fields = equation.primitive.name, equation.params
+        if tag is not None:
+            self._note_crossbar(equation, given, tag, repeats)
+        elif kind in ("dot_general", "ragged_dot_general"):
+            self._note_matrices(equation, *given[:2], repeats)
+        elif kind == "conv_general_dilated":
+            self._note_convolution(equation, *given, repeats)
+        elif kind in rules.LOOKUPS and any(index.inputs for index in given[1:]):
+            self.tables.update(part.parameter for part in given[0].parts)
+        elif kind == "scan":
+            return self._scan(fields, given, repeats)
+        elif inner := _called(fields):
+            return self._inside(equation, inner, given, repeats)
+        parts = [()] * len(equation.outvars)
+        if not any(value.inputs for value in given):
+            parts = rules.results(equation, [value.parts for value in given])
+        return [_joined(given, p) for p in parts]
+
+    def _inside(self, equation, inner, given, repeats) -> list[_Value]:
+        """The same of an equation that calls others."""
+        kind = equation.primitive.name
+        sizes = [atom.aval.shape for atom in equation.invars]
+        within = [[v.aval.shape for v in jaxpr.invars] for jaxpr in inner]
+        if kind not in _UNCOUNTABLE and within[0] == sizes:
+            return self.follow(inner[0], given, repeats)
+        before = len(self.products)
+        for jaxpr in inner:
+            anything = [
+                _joined(given, _spread(given, v.aval.shape)) for v in jaxpr.invars
+            ]
+            self.follow(jaxpr, anything, repeats)
+        if len(self.products) > before:
+            raise ValueError(
+                f"function: has a product inside {kind!r}; how often it is computed "
+                "cannot be told"
+            )
+        return [_joined(given, _spread(given, v.aval.shape)) for v in equation.outvars]
+
+    def _scan(self, fields, given, repeats) -> list[_Value]:
+        """The same of a scan, whose rounds hand on what depends on more and more."""
+        length, jaxpr = fields["length"], fields["jaxpr"].jaxpr
+        consts = fields["num_consts"]
+        carried = slice(consts, consts + fields["num_carry"])
+        given = [
+            _moved(
+                value,
+                lambda part, i=i: part.into_loop(length, scanned=i >= carried.stop),
+            )
+            for i, value in enumerate(given)
+        ]
+        noted = len(self.products)
+        while True:
+            made = self.follow(jaxpr, given, repeats * length)
+            handed = [
+                _joined([old, new], united([old.parts, new.parts]))
+                for old, new in zip(
+                    given[carried], made[: fields["num_carry"]], strict=True
+                )
+            ]
+            if handed == given[carried]:
+                break
+            given[carried] = handed
+            del self.products[noted:]
+        return [
+            _moved(
+                value,
+                lambda part, i=i: part.out_of_loop(stacked=i >= fields["num_carry"]),
+            )
+            for i, value in enumerate(made)
+        ]
+
+    def _note_crossbar(self, equation, given, tag, repeats) -> None:
+        if equation.primitive.name != "custom_vjp_call":
+            raise ValueError("function: must be a forward pass, without its gradient")
+        geometry = tag.geometry
+        one = geometry.groups * geometry.positions * geometry.columns
+        repeats *= equation.outvars[0].aval.size // max(one, 1)  # Inside vmap.
+        consts = equation.params["num_consts"]
+        shape = equation.invars[consts + 1].aval.shape
+        roles = _mapped(tag.roles, tag.weights, shape)
+        tile = (tag.tile_rows, tag.tile_columns)
+        self._note(*given[consts:][:2], geometry, roles, repeats, tile)
+
+    def _note_matrices(self, equation, lhs, rhs, repeats) -> None:
+        """Notes a matrix product.
+
+        In a ragged one each row of the left operand multiplies the matrix of one group:
+        those of all groups together are as many as the rows of one product.
+        """
+        fields, shapes = equation.params, [v.aval.shape for v in equation.invars[:2]]
+        groups = ()
+        if equation.primitive.name == "ragged_dot_general":
+            ragged = fields["ragged_dot_dimension_numbers"]
+            rows, batch = ragged.dot_dimension_numbers
+            groups = ragged.rhs_group_dimensions
+        else:
+            rows, batch = fields["dimension_numbers"]
+            if not rhs.parts and lhs.parts:
+                lhs, rhs = rhs, lhs
+                shapes, rows, batch = shapes[::-1], rows[::-1], batch[::-1]
+        roles = matrix_roles(len(shapes[1]), rows[1], batch[1], groups)
+        shapes[1] = [1 if a in groups else n for a, n in enumerate(shapes[1])]
+        geometry = Geometry.of_matrices(*shapes, (rows, batch))
+        self._note(lhs, rhs, geometry, roles, repeats)
+
+    def _note_convolution(self, equation, lhs, rhs, repeats) -> None:
+        fields = equation.params
+        shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
+        numbers = fields["dimension_numbers"]
+        geometry = Geometry.of_convolution(
+            *shapes,
+            numbers,
+            fields["feature_group_count"],
+            window_strides=fields["window_strides"],
+            padding=fields["padding"],
+            lhs_dilation=fields["lhs_dilation"],
+            rhs_dilation=fields["rhs_dilation"],
+        )
+        self._note(lhs, rhs, geometry, convolution_roles(numbers), repeats)
+
+    def _note(self, lhs, rhs, geometry, roles, repeats, tile=None) -> None:
+        errors = [lhs] if rhs.parts else [lhs, rhs]
+        whole = Product(
+            parameter=None,
+            geometry=geometry,
+            tile=tile,
+            repeats=repeats,
+            of_inputs=any(value.inputs for value in errors),
+            backward_products=sum(bool(v.trained or v.parts) for v in errors),
+        )
+        if rhs.parts:
+            self.products += shared(whole, rhs.parts, roles, self.shapes)
+        else:
+            self.products.append(whole)
+
+
+def _spread(values: Sequence[_Value], shape: tuple[int, ...]) -> Parts:
+    return united(tuple(p.spread(shape) for p in v.parts) for v in values)
+
+
+def _mapped(
+    roles: Sequence[str], weights: Sequence[int], shape: Sequence[int]
+) -> list[str]:
+    """Roles of the axes of weights to which `jax.vmap` added some, rather in front."""
+    added = len(shape) - len(weights)
+    for axes in itertools.combinations(range(len(shape)), added):
+        if [n for a, n in enumerate(shape) if a not in axes] == list(weights):
+            own = iter(roles)
+            return ["repeats" if a in axes else next(own) for a in range(len(shape))]
+    raise AssertionError(f"weights of {shape}, tagged as of {weights}")
+
+
+def _called(fields: dict[str, Any]) -> list[core.Jaxpr]:
+    """The programs among the fields of an equation."""
+    found = []
+    for field in fields.values():
+        for x in field if isinstance(field, tuple | list) else (field,):
+            x = x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
+            found += [x] if isinstance(x, core.Jaxpr) else []
+    return found
+
+
+def _tags(jaxpr: core.Jaxpr) -> dict[Any, Tag]:
+    """Notes of crossbars, by the variable that they are about."""
+    named = [e for e in jaxpr.eqns if e.primitive.name == "name"]
+    tags = {e.invars[0]: read_tag(e.params["name"]) for e in named}
+    return {variable: tag for variable, tag in tags.items() if tag is not None}
