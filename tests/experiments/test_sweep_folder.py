@@ -54,7 +54,7 @@ def test_a_manifest_that_is_none_is_one_error(tmp_path, content, error):
 
 
 ENTRIES = {
-    "above": ({"folder": "../mine"}, r"folder='\.\./mine': must be a name without"),
+    "above": ({"folder": "../mine"}, r"folder='\.\./mine': must be the plain name"),
     "absolute": ({"folder": "/tmp/mine"}, r"folder='/tmp/mine': "),
     "deeper": ({"folder": "a/../../mine"}, r"folder='a/\.\./\.\./mine': "),
     "the folder above": ({"folder": ".."}, r"folder='\.\.': "),
@@ -62,6 +62,7 @@ ENTRIES = {
     "nothing": ({"folder": ""}, r"folder='': "),
     "a zero byte": ({"folder": "a\0"}, r"folder='a\\x00': "),
     "half a character": ({"folder": "\ud800"}, r"folder='\\ud800': "),
+    "300 letters": ({"name": "é" * 150}, r"name='éé.*': must be a plain name"),
     "null folder": ({"folder": None}, r"folder=None: "),
     "a name above": ({"name": "../mine"}, r"name='\.\./mine': "),
     "a name in lines": ({"name": "a\nb"}, r"name='a\\nb': "),
