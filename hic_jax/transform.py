@@ -117,8 +117,8 @@ def hic(
       spec: the hardware.
       key: a random key or an integer seed. Two transformations need two keys.
       axes: which axes of a parameter are rows, columns and parts of a stack, by its
-        path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is taken
-        for the columns.
+        path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is
+        taken for the columns.
 
     Returns:
       An optax transformation, whose ``update`` needs ``params``.
