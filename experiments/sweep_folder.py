@@ -25,6 +25,7 @@ from experiments.writing import write_whole
 _MANIFEST = "manifest.json"
 # Names of runs and their folders, as `grid.name_of` makes them: none leads elsewhere.
 _NAME = re.compile(r"(?!\.)[\w.,+=-]+")
+_LONGEST = 255  # Bytes of a name, in any file system of today.
 _MOST_STEPS = 2**31 - 1  # Steps are counted in int32.
 
 
@@ -123,8 +124,8 @@ class Entry:
         if not isinstance(stored, dict):
             raise ValueError(f"={reprlib.repr(stored)}: must be an object")
         allowed = {
-            "name": (_is_name, "a name without slashes"),
-            "folder": (_is_name, "a name without slashes, of a folder in the sweep"),
+            "name": (_is_name, "a plain name"),
+            "folder": (_is_name, "the plain name of a folder in the sweep"),
             "swept": (lambda value: isinstance(value, dict), "an object"),
             "steps": (_is_steps, f"an integer in [1, {_MOST_STEPS}]"),
         }
@@ -189,7 +190,9 @@ class Manifest:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        return False
+    return len(value.encode()) <= _LONGEST
 
 
 def _is_steps(value: Any) -> bool:

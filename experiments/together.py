@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import device_warnings
 from experiments import train as train_lib
 from experiments.config import differences
 from experiments.run_folder import RunFolder
@@ -140,6 +141,7 @@ def _begin(
         experiments, folders, chips.unstack(states, len(folders)), strict=True
     ):
         state = folder.resume(state)
+        device_warnings.of_programming(state)
         folder.begin_metrics(int(state.step))
         members.append(_Member(experiment, folder, state))
     return members
@@ -231,6 +233,7 @@ def _advance(
             try:
                 train_lib.check_losses(own["loss"], step - len(batches))
                 row = train_lib.interval_row(member.experiment, step, own)
+                device_warnings.of_interval(row, member.folder.metrics())
                 best = tested and accuracies[i] > member.folder.logged.best_accuracy
                 if tested:
                     row["test_accuracy"] = accuracies[i]

@@ -22,7 +22,7 @@ import numpy as np
 import rich.table
 from absl import app, flags, logging
 
-from experiments import launch, terminal, words
+from experiments import device_warnings, launch, terminal, words
 from experiments.config import Config, changed_flags, define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
 from experiments.run_folder import RunFolder, check_unused_or_same
@@ -148,6 +148,7 @@ def _train(
             batches = experiment.epoch_order(0)[: min(log_every, last)]
             run.compile(experiment.state_shapes(), train_set, batches)
     state = folder.resume(start.result())
+    device_warnings.of_programming(state)
     step = int(state.step)
     folder.begin_metrics(step)
     bar.initial = bar.n = step
@@ -169,6 +170,7 @@ def _train(
 
         step += len(batches)
         row = interval_row(experiment, step, metrics)
+        device_warnings.of_interval(row, folder.metrics())
         bar.set_postfix_str(
             f"loss {row['loss']:.3f}, training accuracy {100 * row['accuracy']:.1f} %"
         )

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from hic_jax.packing import path_name
 from hic_jax.tracing import trace
 
-# What leaves of two or more dimensions are called that are not multiplied, or entry by
-# entry.
+# What leaves are called that are not multiplied, or entry by entry.
 _NO_KERNELS = frozenset(
     "bias scale offset gamma beta layer_scale temperature logit_scale "
     "cls cls_token class_token probe pos_embed".split()
 )
+# What else is called so is a kernel, even of a single row.
 _KERNELS = ("kernel", "weight", "w")
 
 

@@ -203,7 +203,7 @@ def is_analog(params: Any) -> Any:
 
 def counted(state: optax.MaskedState, count: Any) -> optax.MaskedState:
     """The state with another count of updates."""
-    return state._replace(inner_state=state.inner_state.replace(count=count))
+    return state._replace(inner_state=state.inner_state._replace(count=count))
 
 
 def with_due_pairs(state: optax.MaskedState) -> optax.MaskedState:
@@ -213,7 +213,7 @@ def with_due_pairs(state: optax.MaskedState) -> optax.MaskedState:
     due = jax.random.uniform(jax.random.key(6), shape) < DUE
     g = jnp.where(due[..., None, :], jnp.array([[7.0], [5.0]]), pairs.g)
     weights = weights.replace(multilevel=pairs.replace(g=g))
-    return state._replace(inner_state=state.inner_state.replace(weights=weights))
+    return state._replace(inner_state=state.inner_state._replace(weights=weights))
 
 
 def over_chips(function: Callable, chips: int, **axes: Any) -> Callable:

@@ -110,7 +110,7 @@ def load(
     that need more of it have to be prepared once where TensorFlow is installed.
 
     The first start decodes all images into ``.npy`` files under ``cache_dir``; later
-    starts map these into memory and do not even import tfds.
+    starts check these by SHA-256, map them into memory and do not even import tfds.
 
     Args:
       name: 'digits' or the TFDS name, for example 'cifar10'.

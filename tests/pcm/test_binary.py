@@ -87,3 +87,34 @@ def test_wear_that_was_not_tracked_is_not_zero_but_an_error():
 def test_more_stuck_cells_than_cells():
     with pytest.raises(ValueError, match=r"stuck_set \+ stuck_reset=1.2"):
         pcm.BinarySpec(stuck_set=0.6, stuck_reset=0.6)
+
+
+@pytest.mark.parametrize("bits", [2, 5, 7, 8])
+def test_stuck_cells_change_their_own_bits_and_no_others(bits):
+    words = np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)).astype(np.int8)
+    every = np.tile(words, 40)
+    state, _ = cells(bits, pcm.BinarySpec(stuck_set=0.2, stuck_reset=0.2), every.shape)
+    for k in range(bits):
+        ones, zeros = ((np.asarray(m) >> k) & 1 for m in (
+            state.stuck_set, state.stuck_reset
+        ))  # fmt: skip
+        assert ones.any() and zeros.any()
+        held = np.asarray(binary.held(state, jnp.asarray(every), bits)).astype(int)
+        wanted = ((every.astype(int) >> k) & 1 | ones) & ~zeros & 1
+        np.testing.assert_array_equal((held >> k) & 1, wanted)
+    assert held.min() >= words[0] and held.max() <= words[-1]
+
+
+def test_healthy_cells_beside_stuck_ones_alternate():
+    state, word = cells(4, pcm.BinarySpec(stuck_reset=0.3), (500,))
+    for target in (5, 0, 5, 2, 7):
+        goal = jnp.full((500,), target, jnp.int8)
+        state, word = binary.write(state, word, goal, 4)
+    sets, resets = (np.asarray(x).astype(int) for x in binary.wear(state))
+    stuck = np.stack([(np.asarray(state.stuck_reset) >> k) & 1 for k in range(4)]) > 0
+    # Bits 0 and 2 go 0 1 0 1 0 1, bit 1 goes 0 0 0 0 1 1, and bit 3 stays.
+    for k, (up, down) in enumerate([(3, 2), (1, 0), (3, 2), (0, 0)]):
+        np.testing.assert_array_equal(sets[k][~stuck[k]], up)
+        np.testing.assert_array_equal(resets[k][~stuck[k]], down)
+    assert not resets[stuck].any()  # A cell that stays RESET is only ever SET again.
+    assert sets[0][stuck[0]].min() == 3

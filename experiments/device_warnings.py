@@ -1,0 +1,40 @@
+"""What a launcher says, once, of weights that do not reach the devices as they are."""
+
+from collections.abc import Sequence
+
+from absl import logging
+
+from hic_jax.training.state import TrainState, find_hic
+
+
+def of_programming(state: TrainState) -> None:
+    """Warns of initial weights that were not written as they were.
+
+    Args:
+      state: before the first step; of a later one, nothing is known of it.
+    """
+    hic_state = find_hic(state.opt_state)
+    if hic_state is None or state.step > 0:
+        return
+    size = hic_state.weights.size
+    for count, what in (
+        (hic_state.events.undefined_weights, "are no finite numbers, and held as zero"),
+        (hic_state.events.saturated_weights, "lie beyond what pulses reach"),
+    ):
+        if count:
+            logging.warning("%d of %d initial weights %s", count, size, what)
+
+
+def of_interval(row: dict[str, float], earlier: Sequence[dict[str, float]]) -> None:
+    """Warns the first time that parameters are not what devices hold.
+
+    Args:
+      row: of metrics.
+      earlier: rows before it.
+    """
+    if row.get("parted_tensors") and not any(r.get("parted_tensors") for r in earlier):
+        logging.warning(
+            "up to step %d: parameters are not what the devices answered with; "
+            "something after or around hic changes them",
+            row["step"],
+        )
