@@ -47,7 +47,8 @@ def _is_the_same_run(path, other):
         assert set(row) == set(same)
         # Where rounding decides on one code of a converter, or one LSB of a weight.
         assert row["loss"] == pytest.approx(same["loss"], rel=1e-3)
-        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=0.02)
+        # Each that is moves others: of a hundred, seven differed.
+        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=0.15)
         # One of 479 training images, or of 360 test images.
         assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1 / 479)
         assert row["learning_rate"] == same["learning_rate"]

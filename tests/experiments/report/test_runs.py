@@ -12,6 +12,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.report import commands, runs
 
 SUMMARY = {"test_accuracy": 0.9, "inference_bits": 80_000, "write_erase_cycles": None}
+FIELD = {"trained": "runs/a", "step": 3, "seconds": 3600.0, "shift": "none"}
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         write("only-drift", {"drift": []}),
         write("stopped", epochs=4, epochs_done=1.5),
         write("old", SUMMARY | {"steps": 0}, epochs=1, epochs_done=1),
-        write("field", SUMMARY | {"field": {}}),
+        write("field", SUMMARY | {"field": FIELD}),
         write("maker", seed=2),
         write("first", seed=1),
         write("again", seed=1, data_dir="elsewhere"),
