@@ -12,7 +12,6 @@ from hic_jax.crossbar.converters import absmax
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 
-
 # Streams of random numbers of a product.
 _FORWARD, _BACKWARD = 0, 1
 
