@@ -7,7 +7,7 @@ A hook is a module, and a part of the layer that it is given to. A running range
 of random numbers of the hook's own, in evaluation, too.
 
 A hook with running ranges is for one layer. `nnx.MultiHeadAttention` gives its layers
-the same one; ``attention.query.dot_general = NnxDotGeneral(spec)`` gives one of its own.
+the same one; ``attention.query.dot_general = NnxDotGeneral(spec)`` gives another one.
 """
 
 import weakref
