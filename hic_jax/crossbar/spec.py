@@ -38,8 +38,9 @@ class CrossbarSpec:
       range_momentum: share of a running range that one batch keeps.
       adc_noise: standard deviation of the noise of a sum as it is read, in both
         passes, as a share of the converter's range (0.004 is 0.04 at a bound of 10,
-        the standard of IBM's aihwkit). Drawing it takes longer than the product, on a
-        CPU.
+        the standard of IBM's aihwkit). Every read takes a new key (see
+        `hic_jax.crossbar.linen` and `hic_jax.crossbar.nnx`). Drawing it takes longer
+        than the product, on a CPU.
     """
 
     tile_rows: int = 256
