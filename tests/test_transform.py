@@ -156,6 +156,28 @@ def test_refreshing_with_real_devices_tells_its_error():
     assert 0.3 < error < 1.5  # uS; a pulse cannot do better than about 1 uS.
 
 
+def test_a_refresh_of_a_step_finds_what_has_drifted_by_then():
+    device = dataclasses.replace(pcm.ideal(), drift_nu=0.1)  # From an age of 1 s on.
+    spec = dataclasses.replace(
+        IDEAL,
+        multilevel=device,
+        refresh_every=1,
+        refresh_above=0.0,
+        refresh_common=0.0,
+        refresh_verify=False,
+    )
+    tx, params = hic_jax.hic(spec, 0), jnp.ones(50)
+    state = tx.init(params)
+    pairs = state.weights.multilevel
+    pairs = pairs.replace(g=jnp.stack([jnp.full(50, 10.0), jnp.full(50, 5.0)]))
+    old = state.weights.replace(multilevel=pairs, time=jnp.float32(1024.0))
+    _, state = tx.update(jnp.zeros(50), state._replace(weights=old), params)
+    assert state.events.refreshed_pairs == 50
+    g = state.weights.multilevel.g
+    # Half of the 5 uS is left, in steps of 0.625 uS.
+    np.testing.assert_allclose(g, np.stack([np.full(50, 2.5), np.zeros(50)]))
+
+
 def test_stuck_cells_are_told():
     spec = dataclasses.replace(IDEAL, binary=pcm.BinarySpec(stuck_set=0.1))
     _, _, events = run(spec, 0.05 * normal(4, (5, 64)), normal(5, (64,)))

@@ -16,6 +16,7 @@ from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.stored import RunFolderError
 from experiments.train import train
+from hic_jax.pcm import binary
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import find_hic
 from tests.experiments import run_files
@@ -102,6 +103,40 @@ def test_wear_goes_on_from_where_it_was(learnt, trained):
         assert 0 < extra["mean"]
         assert after[kind]["max"] <= before[kind]["max"] + extra["max"]
         assert after[kind]["sets"] > before[kind]["sets"]
+
+
+def test_extra_cycles_are_those_of_the_field_alone(learnt, trained):
+    summary, path = learnt
+    before, after = (
+        jax.tree.leaves(
+            hic_jax.hybrid_weights(_state(folder).opt_state),
+            is_leaf=hic_jax.weights.is_hybrid,
+        )
+        for folder in (trained, path)
+    )
+
+    def cycles(pulses):
+        """Of every device: its SETs or its RESETs since, whichever are more."""
+        more = [
+            np.maximum(late[0].astype(int) - early[0], late[1].astype(int) - early[1])
+            for early, late in zip(map(pulses, before), map(pulses, after), strict=True)
+        ]
+        flat = np.concatenate([x.ravel() for x in more])
+        return {"max": flat.max(), "mean": pytest.approx(flat.mean(), rel=1e-9)}
+
+    def of_pairs(weight):
+        pairs = weight.multilevel
+        sets, resets = np.asarray(pairs.set_pulses), np.asarray(pairs.resets)
+        return sets, np.broadcast_to(resets, sets.shape)
+
+    def of_cells(weight):
+        return tuple(np.asarray(x) for x in binary.wear(weight.binary))
+
+    extra = summary["field"]["extra_cycles"]
+    assert extra == {"multilevel": cycles(of_pairs), "binary": cycles(of_cells)}
+    total = summary["write_erase_cycles"]
+    for kind, found in extra.items():
+        assert 0 < found["mean"] < total[kind]["mean"]
 
 
 def test_it_is_logged_as_often_as_was_asked_for(learnt):
