@@ -352,16 +352,15 @@ def test_examples_at_once_are_examples_one_by_one(kind):
         x, w = whole(0, (4, 1, 5, 6, 4)), whole(1, (*WINDOW, 4, 4))
         product = convolution(spec, (1, 1), ((0, 0), (0, 0)))
 
+    @jax.jit
     def of_example(x):
         y, transpose = jax.vjp(product, x, w)
         return y, transpose(jnp.sin(y))
 
+    at_once = jax.vmap(of_example)(x)
     for i, example in enumerate(x):
-        jax.tree.map(
+        for many, alone in zip(
+            jax.tree.leaves(at_once), jax.tree.leaves(of_example(example)), strict=True
+        ):
             # The same codes; their unit may be rounded in another order.
-            lambda at_once, alone, i=i: np.testing.assert_allclose(
-                at_once[i], alone, rtol=1e-5, atol=1e-4
-            ),
-            jax.vmap(of_example)(x),
-            of_example(example),
-        )
+            np.testing.assert_allclose(many[i], alone, rtol=1e-5, atol=1e-4)
