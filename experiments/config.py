@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -326,13 +327,8 @@ def define_flags() -> None:
     for field in dataclasses.fields(TrainConfig):
         name, group = field.name, groups.get(field.name, cli.RECIPE)
         _define(name, field.type, field.default, texts[name], group)
-    usual = resolve(TrainConfig())
-    for name, field, cls, group in _spec_fields():
-        text = cli.documented(cls)[field.name]
-        known = getattr(_part(usual, cls), field.name)
-        if cls is pcm.MultilevelSpec:
-            known = f"{cli.shown(known)} with {usual.train.preset}"
-        _define(name, field.type, None, text, group, known)
+    for name, (kind, usual, text, group) in _hardware_flags().items():
+        _define(name, kind, None, text, group, usual)
 
 
 def from_flags(**others: Any) -> Config:
@@ -355,7 +351,7 @@ def from_flags(**others: Any) -> Config:
 def flag_names() -> list[str]:
     """Flags of the configuration: of the recipe, then of the hardware."""
     recipe = [field.name for field in dataclasses.fields(TrainConfig)]
-    return [*recipe, *(name for name, *_ in _spec_fields())]
+    return [*recipe, *_hardware_flags()]
 
 
 def is_used(name: str, algorithm: str) -> bool:
@@ -370,23 +366,25 @@ def is_used(name: str, algorithm: str) -> bool:
     return name in recipe - set(ANALOG_FIELDS)
 
 
-def _spec_fields() -> Iterator[tuple[str, dataclasses.Field, type, str]]:
-    """(flag name, field, its dataclass, group) of every field of the hardware."""
-    for prefix, cls, group in (
-        ("", HICSpec, cli.ALGORITHM),
-        ("pcm_", pcm.MultilevelSpec, cli.DEVICE),
-        ("binary_", pcm.BinarySpec, cli.DEVICE),
-        ("crossbar_", CrossbarSpec, cli.CROSSBAR),
+@functools.cache
+def _hardware_flags() -> dict[str, tuple[Any, Any, str, str]]:
+    """(type, usual value, help, group) of the fields of the hardware by their flags."""
+    usual = resolve(TrainConfig())
+    found = {}
+    for prefix, part, group in (
+        ("", usual.spec, cli.ALGORITHM),
+        ("pcm_", usual.spec.multilevel, cli.DEVICE),
+        ("binary_", usual.spec.binary, cli.DEVICE),
+        ("crossbar_", usual.crossbar, cli.CROSSBAR),
     ):
-        for field in dataclasses.fields(cls):
+        texts = cli.documented(type(part))
+        for field in dataclasses.fields(part):
             if field.name not in ("multilevel", "binary", "name", "source"):
-                yield prefix + field.name, field, cls, group
-
-
-def _part(config: Config, cls: type) -> Any:
-    """The part of the hardware that is of some class."""
-    parts = (config.spec, config.spec.multilevel, config.spec.binary, config.crossbar)
-    return next(part for part in parts if isinstance(part, cls))
+                value, text = getattr(part, field.name), texts[field.name]
+                if prefix == "pcm_":
+                    value = f"{cli.shown(value)} with {usual.train.preset}"
+                found[prefix + field.name] = (field.type, value, text, group)
+    return found
 
 
 def _define(
