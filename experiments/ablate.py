@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import rich.table
-from absl import app, flags
+from absl import flags
 
 import hic_jax
-from experiments import drift, launch, plots, terminal, words
+from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config, define_flags, from_flags
 from experiments.run_folder import check_unused_or_same
@@ -179,14 +179,21 @@ def main(argv: list[str]) -> None:
 
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
-    flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    cli.define("workdir", cli.path(), None, "Folder of the run folders.", required=True)
     launch.define_flags()
-    flags.DEFINE_integer("seeds", 1, "Trainings of each variant.", lower_bound=1)
-    flags.DEFINE_integer("chips", 5, "Chips read after a year.", lower_bound=1)
+    cli.define(
+        "seeds",
+        cli.integer(1, cli.SEEDS_MAX),
+        1,
+        "Trainings of each variant, from --seed on.",
+    )
+    cli.define(
+        "chips",
+        cli.integer(1, inference.CHIPS_MAX),
+        5,
+        "Chips of each training that are read after a year of drift.",
+    )
 
 
 if __name__ == "__main__":
-    define_launch_flags()
-    train_lib.define_option_flags()
-    define_flags()
-    app.run(main)
+    launch.run(main, define_launch_flags, train_lib.define_option_flags, define_flags)

@@ -2,17 +2,17 @@
 
 import contextlib
 import dataclasses
-import inspect
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from absl import flags
 
-from hic_jax import HICSpec, checks, data, pcm
+from experiments import cli
+from hic_jax import HICSpec, checks, data, models, pcm
 from hic_jax.crossbar import CrossbarSpec
-from hic_jax.models import CHANNEL_PLANS
+from hic_jax.crossbar.spec import RANGES
+from hic_jax.spec import INITIAL_WORDS
 from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS
 from hic_jax.training.schedules import SCHEDULES
 
@@ -39,6 +39,37 @@ FLAG_PREFIXES = {
     "train.": "",
 }
 
+# What a field of `TrainConfig` may be, where that is one of several names.
+CHOICES: dict[str, Collection[str]] = {
+    "algorithm": ALGORITHMS,
+    "channel_plan": models.CHANNEL_PLANS,
+    "schedule": SCHEDULES,
+    "augmentation": ("auto", *data.POLICIES),
+    "shift": data.SHIFTS,
+    "preset": pcm.PRESETS,
+    "compute_dtype": COMPUTE_DTYPES,
+}
+# Of fields of the hardware, by their flags.
+_SPEC_CHOICES = {
+    "initial_words": INITIAL_WORDS,
+    "crossbar_dac_range": RANGES,
+    "crossbar_adc_range": RANGES,
+}
+
+# The group that the flag of a field of `TrainConfig` is listed in; the rest is recipe.
+_GROUPS = {
+    cli.NETWORK: (
+        "dataset", "data_dir", "depth", "width", "channel_plan", "augmentation",
+        "shift", "compute_dtype",
+    ),
+    cli.ALGORITHM: ("algorithm",),
+    cli.DEVICE: ("preset",),
+    cli.CROSSBAR: ("converters", "digital_layers"),
+}  # fmt: skip
+
+# Products of two rates stay in float32, and nothing trains far below it.
+_RATE_MAX = 1e6
+
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
 # measured on devices above a third of full conductance. `nandakumar_2018` has none, but
 # a chip whose devices all drift alike would make a year look too easy.
@@ -50,40 +81,49 @@ class TrainConfig:
     """What is trained and how; the hardware is a `HICSpec` and a `CrossbarSpec`.
 
     Attributes:
-      algorithm: hic or fp32.
-      dataset: digits, or any TFDS image-classification set by its name.
-      data_dir: TFDS directory; the default is TFDS's own.
-      depth: of the ResNet, 6n + 2.
-      width: multiplier of the ResNet's channels.
-      channel_plan: hic (16, 28, 56) or textbook (16, 32, 64).
+      algorithm: training algorithm: hic, with weights in hybrid PCM, or fp32.
+      dataset: images: digits, or a TFDS image-classification set by its name, as
+        cifar10.
+      data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
+      depth: layers of the ResNet, 6n + 2, 8 to 1202.
+      width: multiplier of the ResNet's channels, up to 100.
+      channel_plan: channels of the ResNet's three stages at width 1: hic, which is 16,
+        28, 56, or textbook, which is 16, 32, 64.
       epochs: passes over the training images.
-      batch_size: images per step.
-      learning_rate: highest learning rate of parameters that are held digitally.
-      schedule: shape of the learning rate over the run.
-      warmup: share of the run in which the learning rate rises linearly from zero.
-      momentum: of parameters that are held digitally.
-      weight_decay: of digital kernels.
-      analog_learning_rate: highest learning rate of analog weights; with the trust
-        ratio, their relative change in a step.
+      batch_size: images per training step.
+      learning_rate: highest learning rate of parameters that are held digitally, up to
+        1e6.
+      schedule: shape of the learning rates over the run, after the warm-up: cosine and
+        linear fall to zero, constant stays, staircase falls to a tenth at 1/2 and 3/4.
+      warmup: share of the run in which the learning rates rise linearly from zero, 0 to
+        1.
+      momentum: momentum of parameters that are held digitally, 0 to 1.
+      weight_decay: weight decay of digital kernels, per step and times the learning
+        rate, up to 1e6.
+      analog_learning_rate: highest learning rate of analog weights, up to 1e6; with
+        analog_trust_ratio, their relative change in a step.
       analog_trust_ratio: whether gradients of analog weights are brought to the norm of
         the weights, tensor by tensor.
-      analog_norm_decay: with the trust ratio: decay of analog weights in a step, over
-        the square of their learning rate; at 0.5 their norm stays about the same.
-      analog_momentum: of analog weights; costs a floating-point buffer.
-      analog_weight_decay: of analog weights.
-      label_smoothing: share of the target that is spread over all classes.
-      augmentation: auto, none, crop or crop_flip; auto is crop for characters, and
-        crop_flip else.
-      shift: how the images are changed before anything else: none, dim, invert, noise
-        or rotate. They are normalised by the moments of the unchanged ones.
-      preset: the multi-level device.
+      analog_norm_decay: decay of analog weights in a step, over the square of their
+        learning rate, up to 1e6, with analog_trust_ratio; at 0.5 their norm stays about
+        the same.
+      analog_momentum: momentum of analog weights, 0 to 1; other than 0 it costs a
+        floating-point buffer.
+      analog_weight_decay: weight decay of analog weights, per step and times the
+        learning rate, up to 1e6.
+      label_smoothing: share of the target that is spread over all classes, 0 to 1.
+      augmentation: random changes of training images: none, crop, or crop_flip, which
+        mirrors them, too; auto is crop for characters, and crop_flip else.
+      shift: change of all images before anything else: none, dim, invert, noise or
+        rotate. They are normalised by the moments of the unchanged images.
+      preset: multi-level device, whose constants the pcm_ flags change one by one.
       converters: whether analog layers are computed by crossbars with converters, or
         exactly.
       digital_layers: layers that are held and computed digitally, by their paths,
         separated by commas: stem,head are the first and the last.
-      compute_dtype: of the products and what is between them: float32 or bfloat16.
-        Parameters and devices are float32 whatever it is.
-      seed: of everything random.
+      compute_dtype: type of the products and of what is between them, float32 or
+        bfloat16. Parameters and devices are float32 whatever it is.
+      seed: seed of everything random, 0 to 2^32 - 1.
     """
 
     algorithm: str = "hic"
@@ -114,23 +154,21 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self):
-        checks.one_of("algorithm", self.algorithm, ALGORITHMS)
-        checks.one_of("channel_plan", self.channel_plan, CHANNEL_PLANS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("augmentation", self.augmentation, ("auto", *data.POLICIES))
-        checks.one_of("shift", self.shift, data.SHIFTS)
-        checks.one_of("preset", self.preset, pcm.PRESETS)
-        checks.one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        for name, allowed in CHOICES.items():
+            checks.one_of(name, getattr(self, name), allowed)
+        models.check_depth(self.depth)
+        models.stage_channels(self.channel_plan, self.width)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch_size", self.batch_size, 1)
         checks.integer("seed", self.seed, 0, 2**32 - 1)
-        checks.above("width", self.width, 0.0)
         for name in ("learning_rate", "analog_learning_rate"):
             checks.above(name, getattr(self, name), 0.0)
+            checks.at_most(name, getattr(self, name), _RATE_MAX)
         for name in ("warmup", "label_smoothing", "momentum", "analog_momentum"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
         for name in ("weight_decay", "analog_norm_decay", "analog_weight_decay"):
             checks.at_least(name, getattr(self, name), 0.0)
+            checks.at_most(name, getattr(self, name), _RATE_MAX)
 
     @property
     def digital_paths(self) -> tuple[str, ...]:
@@ -283,11 +321,18 @@ def _named(prefix: str) -> Iterator[None]:
 
 def define_flags() -> None:
     """Defines a flag for every field of `TrainConfig` and of the hardware."""
-    for field, text in _documented(TrainConfig):
-        _define(field.name, field.type, field.default, text)
-    for name, field, text in _spec_fields():
-        text += " The default is that of the preset or of the spec."
-        _define(name, field.type, None, text)
+    groups = {name: group for group, names in _GROUPS.items() for name in names}
+    texts = cli.documented(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        name, group = field.name, groups.get(field.name, cli.RECIPE)
+        _define(name, field.type, field.default, texts[name], group)
+    usual = resolve(TrainConfig())
+    for name, field, cls, group in _spec_fields():
+        text = cli.documented(cls)[field.name]
+        known = getattr(_part(usual, cls), field.name)
+        if cls is pcm.MultilevelSpec:
+            known = f"{cli.shown(known)} with {usual.train.preset}"
+        _define(name, field.type, None, text, group, known)
 
 
 def from_flags(**others: Any) -> Config:
@@ -310,7 +355,7 @@ def from_flags(**others: Any) -> Config:
 def flag_names() -> list[str]:
     """Flags of the configuration: of the recipe, then of the hardware."""
     recipe = [field.name for field in dataclasses.fields(TrainConfig)]
-    return [*recipe, *(name for name, _, _ in _spec_fields())]
+    return [*recipe, *(name for name, *_ in _spec_fields())]
 
 
 def is_used(name: str, algorithm: str) -> bool:
@@ -325,38 +370,39 @@ def is_used(name: str, algorithm: str) -> bool:
     return name in recipe - set(ANALOG_FIELDS)
 
 
-def _spec_fields():
-    """(flag name, field, help) of every field of the hardware."""
-    for field, text in _documented(HICSpec):
-        if field.name not in ("multilevel", "binary"):
-            yield field.name, field, text
-    for prefix, cls in (
-        ("pcm_", pcm.MultilevelSpec),
-        ("binary_", pcm.BinarySpec),
-        ("crossbar_", CrossbarSpec),
+def _spec_fields() -> Iterator[tuple[str, dataclasses.Field, type, str]]:
+    """(flag name, field, its dataclass, group) of every field of the hardware."""
+    for prefix, cls, group in (
+        ("", HICSpec, cli.ALGORITHM),
+        ("pcm_", pcm.MultilevelSpec, cli.DEVICE),
+        ("binary_", pcm.BinarySpec, cli.DEVICE),
+        ("crossbar_", CrossbarSpec, cli.CROSSBAR),
     ):
-        for field, text in _documented(cls):
-            if field.name not in ("name", "source"):
-                yield prefix + field.name, field, text
+        for field in dataclasses.fields(cls):
+            if field.name not in ("multilevel", "binary", "name", "source"):
+                yield prefix + field.name, field, cls, group
 
 
-def _documented(cls):
-    """Fields of a dataclass, each with its paragraph of the class docstring."""
-    section = inspect.cleandoc(cls.__doc__).split("Attributes:\n")[1]
-    texts = dict(re.findall(r"^  (\w+): ((?:.|\n    )+)", section, flags=re.MULTILINE))
-    for field in dataclasses.fields(cls):
-        yield field, " ".join(texts[field.name].split())
+def _part(config: Config, cls: type) -> Any:
+    """The part of the hardware that is of some class."""
+    parts = (config.spec, config.spec.multilevel, config.spec.binary, config.crossbar)
+    return next(part for part in parts if isinstance(part, cls))
 
 
-def _define(name: str, kind: Any, default: Any, text: str) -> None:
+def _define(
+    name: str, kind: Any, default: Any, text: str, group: str, usual: Any = None
+) -> None:
+    """Defines the flag of a field, which itself says what is allowed of its type."""
     if kind is bool:
-        flags.DEFINE_bool(name, default, text)
-    elif kind is int:
-        flags.DEFINE_integer(name, default, text)
-    elif kind is float:
-        flags.DEFINE_float(name, default, text)
+        cli.define_switch(name, default, text, group=group, usual=usual)
+        return
+    if choices := (CHOICES | _SPEC_CHOICES).get(name):
+        takes = cli.Choice(choices)
+    elif name == "data_dir":
+        takes = cli.path()
     else:
-        flags.DEFINE_string(name, default, text)
+        takes = {int: cli.integer, float: cli.number}.get(kind, cli.text)()
+    cli.define(name, takes, default, text, group=group, usual=usual)
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:

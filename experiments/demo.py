@@ -8,10 +8,10 @@ Two minutes on two cores; nothing is downloaded but packages.
 from pathlib import Path
 
 import rich.table
-from absl import app, flags
+from absl import flags
 
 import hic_jax
-from experiments import drift, launch, plots, terminal, words
+from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder, check_unused_or_same
@@ -124,13 +124,22 @@ def main(argv: list[str]) -> None:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_string("workdir", "runs/demo", "Folder of the run folders.")
+    cli.define("workdir", cli.path(), "runs/demo", "Folder of the run folders.")
     launch.define_flags()
-    flags.DEFINE_integer("epochs", 30, "Passes over the images.", lower_bound=1)
-    flags.DEFINE_integer("seeds", 1, "Runs of each algorithm.", lower_bound=1)
-    flags.DEFINE_integer("chips", 5, "Inference chips.", lower_bound=1)
+    cli.define("epochs", cli.integer(1), 30, "Passes over the training images.")
+    cli.define(
+        "seeds",
+        cli.integer(1, cli.SEEDS_MAX),
+        1,
+        "Trainings of each algorithm, from seed 0 on.",
+    )
+    cli.define(
+        "chips",
+        cli.integer(1, inference.CHIPS_MAX),
+        5,
+        "Chips of each HIC training that are read over a year of drift.",
+    )
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    launch.run(main, define_flags)

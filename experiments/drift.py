@@ -1,4 +1,4 @@
-"""Reads a trained network again after seconds, days, a year of drift.
+r"""Reads a trained network again after seconds, days, a year of drift.
 
     python -m experiments.drift --workdir=runs/digits \
         --times=25,3600,86400,31536000 --chips=10
@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rich.table
-from absl import app, flags, logging
+from absl import flags, logging
 
-from experiments import launch, plots, sweep_folder, terminal, words
+from experiments import cli, launch, plots, sweep_folder, terminal, words
 from experiments.config import Config
 from experiments.report.runs import folders_in
 from experiments.run_folder import RunFolder
@@ -321,45 +321,54 @@ def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_string("workdir", None, "Run folder, or a sweep's.", required=True)
+    cli.define(
+        "workdir", cli.path(), None, "Run folder, or that of a sweep.", required=True
+    )
     launch.define_flags()
-    flags.DEFINE_list(
+    cli.define_list(
         "times",
         "25,3600,86400,31536000",
-        "Seconds after training, separated by commas.",
+        "Times at which the network is read, after training or programming, s.",
     )
-    flags.DEFINE_integer(
-        "chips", 10, "Chips that hold the trained weights, each with its own drift."
+    cli.define(
+        "chips",
+        cli.integer(1, inference.CHIPS_MAX),
+        10,
+        "Chips that hold the trained weights, each with its own drift.",
     )
-    flags.DEFINE_integer(
+    cli.define(
         "chips_at_once",
+        cli.integer(1),
         None,
         "Chips that are computed at once, spread over the accelerators: as many as "
-        "their memory holds. By default 8 on each accelerator, and 1 on the CPU.",
+        "their memory holds.",
+        usual="8 on each accelerator, 1 on the CPU",
     )
-    flags.DEFINE_list(
+    cli.define_list(
         "compensations",
         "none,adabs",
-        f"Of {', '.join(COMPENSATIONS)}, separated by commas.",
+        f"Compensations of drift to read with, of {', '.join(COMPENSATIONS)}.",
     )
-    flags.DEFINE_string(
+    cli.define(
         "deploy",
+        cli.text("NAME"),
         "",
-        "Devices of fresh inference chips that get the trained weights: "
-        f"{', '.join(pcm.PROGRAMMED_PRESETS)}. Empty reads the devices as trained.",
+        "Devices of fresh inference chips that get the trained weights: one of "
+        f"{', '.join(pcm.PROGRAMMED_PRESETS)}. Without, the devices are read as "
+        "trained.",
     )
-    flags.DEFINE_list(
+    cli.define_list(
         "without",
         [],
-        "What is switched off, to see what it costs: of "
-        f"{', '.join(inference.OF_READING)}, separated by commas.",
+        "Non-idealities that are switched off, to see what they cost, of "
+        f"{', '.join(inference.OF_READING)}.",
     )
-    flags.DEFINE_bool(
+    cli.define_switch(
         "ideal_reference",
         False,
         "Whether gdc, column and adabs compare exact reads, not noisy ones.",
     )
-    flags.DEFINE_bool(
+    cli.define_switch(
         "again",
         False,
         "Whether runs of a sweep are read that have been before: at the same times, on "
@@ -368,5 +377,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    launch.run(main, define_flags)

@@ -1,4 +1,4 @@
-"""Learning in the field: goes on training on devices that have drifted, where they are.
+r"""Learning in the field: trains devices further that have drifted, where they are.
 
     python -m experiments.field --trained=runs/digits --workdir=runs/field
     python -m experiments.field --trained=runs/digits --workdir=runs/rotated \
@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 import rich.table
-from absl import app, flags
+from absl import flags
 
 import hic_jax
-from experiments import launch, plots, terminal, words
+from experiments import cli, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
@@ -214,7 +214,6 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
-        checks.at_least("seconds", options.seconds, 0.0)
         trained = read_config_of_devices(options.trained, "trained")
         given = {name: options[name].value for name in CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}
@@ -259,31 +258,39 @@ def table(field: dict[str, Any]) -> rich.table.Table:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_string("trained", None, "Run folder to go on from.", required=True)
-    flags.DEFINE_string("workdir", None, "New run folder.", required=True)
+    cli.define("trained", cli.path(), None, "Run folder to go on from.", required=True)
+    cli.define("workdir", cli.path(), None, "New run folder.", required=True)
     launch.define_flags()
-    flags.DEFINE_float("seconds", hic_jax.YEAR, "How long the devices drift before.")
-    flags.DEFINE_enum(
+    cli.define(
+        "seconds",
+        cli.number(0.0, checks.SECONDS_MAX),
+        hic_jax.YEAR,
+        "Time that the devices drift before they learn, s; by default a year.",
+    )
+    cli.define(
         "shift",
+        cli.Choice(data.SHIFTS),
         None,
-        list(data.SHIFTS),
-        "What images become; by default as in the training of the run.",
+        "Change of all images.",
+        usual="as in the training of the run",
     )
-    flags.DEFINE_integer("epochs", 5, "Passes over the training images.")
-    flags.DEFINE_float(
+    cli.define("epochs", cli.integer(1), 5, "Passes over the training images.")
+    usual = "of the training of the run if images become others, else a quarter of it"
+    cli.define(
         "learning_rate",
+        cli.number(),
         None,
-        "Highest learning rate of digital parameters; by default that of the training "
-        "of the run if images become others, and a quarter of it if not.",
+        "Highest learning rate of parameters that are held digitally.",
+        usual=f"that {usual}",
     )
-    flags.DEFINE_float(
+    cli.define(
         "analog_learning_rate",
+        cli.number(),
         None,
-        "Highest learning rate of analog weights; likewise.",
+        "Highest learning rate of analog weights.",
+        usual=f"that {usual}",
     )
 
 
 if __name__ == "__main__":
-    define_flags()
-    train_lib.define_option_flags()
-    app.run(main)
+    launch.run(main, define_flags, train_lib.define_option_flags)

@@ -14,7 +14,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments.config import Config, flag_names, from_flags, is_used
+from experiments import cli
+from experiments.config import CHOICES, Config, flag_names, from_flags, is_used
 from experiments.setup import Experiment
 from experiments.train import last_step
 from hic_jax import checks
@@ -42,16 +43,31 @@ class Run:
 
 def define_flags() -> None:
     """Flags that name what is swept."""
-    flags.DEFINE_list("algorithms", None, "Short for --grid=algorithm=...")
-    flags.DEFINE_list("widths", None, "Short for --grid=width=...")
-    flags.DEFINE_integer(
-        "seeds", 1, "Runs of each configuration, from --seed on.", lower_bound=1
+    cli.define_list(
+        "algorithms",
+        None,
+        f"Algorithms to sweep over, of {', '.join(CHOICES['algorithm'])}.",
+        group=cli.SWEEP,
     )
-    flags.DEFINE_multi_string(
+    cli.define_list(
+        "widths",
+        None,
+        "Multipliers of the ResNet's channels to sweep over.",
+        group=cli.SWEEP,
+    )
+    cli.define(
+        "seeds",
+        cli.integer(1, cli.SEEDS_MAX),
+        1,
+        "Runs of each configuration, from --seed on.",
+        group=cli.SWEEP,
+    )
+    cli.define_repeated(
         "grid",
-        [],
-        "FLAG=VALUE,VALUE,...: sweeps any flag of the configuration; may be repeated. "
-        "Values that hold commas are separated by semicolons.",
+        "Values of a flag to sweep over, FLAG=VALUE,VALUE,..., of any flag of the "
+        "configuration (network and data to crossbar); may be repeated. Values that "
+        "hold commas are separated by semicolons.",
+        group=cli.SWEEP,
     )
 
 

@@ -10,17 +10,18 @@ import importlib.util
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from absl import app, flags
 from absl import logging as absl_logging
 
-from experiments import terminal
+from experiments import cli, end_at_once, terminal
 from hic_jax import checks
 
 # How many processes there are, by what started them: Slurm and Open MPI give a number,
@@ -32,41 +33,94 @@ _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 ANSWER_S = 20.0
 
 
-class _MeshParser(flags.ArgumentParser):
+class _MeshParser(cli.Kind):
     """A number of devices; None for auto."""
 
-    syntactic_help = "auto, or a number of devices"
+    def __init__(self):
+        super().__init__(self._devices, "auto, or a number of devices", "NUMBER")
 
-    def parse(self, argument):
-        if argument in (None, "auto"):
+    @staticmethod
+    def _devices(word):
+        if word == "auto":
             return None
-        if str(argument).isdecimal() and int(argument) > 0:
-            return int(argument)
-        raise ValueError(f"must be {self.syntactic_help}")
+        if not (word.isdecimal() and int(word) > 0):
+            raise ValueError
+        return int(word)
 
 
 def define_flags() -> None:
     """Flags that say on what a launch runs, which changes no result."""
-    flags.DEFINE(
-        _MeshParser(),
+    cli.define(
         "mesh",
+        _MeshParser(),
         None,
-        "Devices that share each batch equally. The default, auto, is as many as there "
-        "are, of all processes, and divide the batch.",
+        "Devices that share each batch equally, or auto: as many as there are, of all "
+        "processes, and divide the batch.",
+        usual="auto",
     )
-    flags.DEFINE_string(
+    cli.define(
         "coordinator",
+        cli.text("HOST:PORT"),
         None,
-        "HOST:PORT where process 0 of several is to be found by the others. Not needed "
-        "on Slurm, under Open MPI and where TPU_WORKER_HOSTNAMES is set; auto asks JAX "
-        "to find it elsewhere.",
+        "Address of process 0 of several, for the others to find it, or auto to have "
+        "JAX find it. Not needed on Slurm, under Open MPI and where "
+        "TPU_WORKER_HOSTNAMES is set.",
     )
-    flags.DEFINE_integer(
-        "num_processes", None, "With --coordinator: how many.", lower_bound=1
+    cli.define(
+        "num_processes",
+        cli.integer(1),
+        None,
+        "Number of processes, with --coordinator.",
     )
-    flags.DEFINE_integer(
-        "process_id", None, "With --coordinator: which this is, from 0.", lower_bound=0
+    cli.define(
+        "process_id",
+        cli.integer(0),
+        None,
+        "Number of this process, counted from 0, with --coordinator.",
     )
+
+
+def run(main: Callable[[list[str]], None], *definitions: Callable[[], None]) -> None:
+    """Runs a launcher from the command line.
+
+    Args:
+      main: the launcher, called with what is no flag.
+      *definitions: define its flags.
+    """
+    for define in definitions:
+        define()
+    app.run(functools.partial(told, main), flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Reads the flags, or shows what there are, or ends with what is wrong."""
+    if set(argv[1:]) & set(cli.HELP_WORDS):
+        show_page(cli.help_page(sys.modules["__main__"].__doc__))
+        sys.exit()
+    with clear_errors(ValueError):
+        return cli.parse(argv)
+
+
+def show_page(text: str) -> None:
+    """Prints, to whom may have read enough of it before its end, as ``head`` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would try once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def told(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    """Runs ``main``; what the file system refuses ends it in one line, as Ctrl-C does.
+
+    A full disk, a folder that may not be written, a name that is too long: nothing that
+    a traceback would help with.
+    """
+    try:
+        with clear_errors(OSError):
+            main(argv)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -79,18 +133,20 @@ def clear_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def start(argv: list[str]) -> None:
-    """Prepares a launch.
+    """Prepares a launch, or ends it: at words on the command line that are no flags.
 
-    Raises:
-      app.UsageError: at words on the command line that are no flags.
+    From here on Ctrl-C is Python's: what a launcher has begun, it can end well.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     quiet_log()
     names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
     asked = {name: flags.FLAGS[name].value for name in names}
-    with clear_errors(ValueError):
+    # JAX has a RuntimeError for processes that do not come.
+    with clear_errors(ValueError, RuntimeError):
+        if len(argv) > 1:
+            raise ValueError(f"unknown arguments: {' '.join(argv[1:])}")
         prepare_process(**asked)
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def prepare_process(**asked: str | int | None) -> None:
@@ -113,7 +169,8 @@ def join_processes(
       process_id: which this is.
 
     Raises:
-      ValueError: if it is not clear how many there are, or where.
+      ValueError: if it is not clear how many there are, or where, or there is nothing
+        to compute on.
     """
     given = {
         "--coordinator": coordinator,
@@ -122,7 +179,8 @@ def join_processes(
     }
     missing = [name for name, value in given.items() if value is None]
     asked = len(missing) < len(given)
-    if coordinator == "auto" or (not asked and _are_several(os.environ)):
+    started = not asked and _are_several(os.environ)
+    if coordinator == "auto" or started:
         try:
             jax.distributed.initialize()
         except ValueError as error:
@@ -133,12 +191,14 @@ def join_processes(
     elif asked:
         if missing:
             raise ValueError(f"several processes need {' and '.join(missing)}, too")
-        if not re.fullmatch(r".+:\d+", coordinator):
+        port = re.fullmatch(r".+:(\d{1,5})", coordinator)
+        if not port or int(port[1]) > 65535:
             raise ValueError(f"coordinator={coordinator!r}: must be HOST:PORT or auto")
         checks.integer("process_id", process_id, 0, num_processes - 1)
         with _answering(coordinator):
             jax.distributed.initialize(coordinator, num_processes, process_id)
-    elif jax.process_count() > 1:
+    _check_platform()
+    if not (asked or started) and jax.process_count() > 1:
         raise ValueError(
             f"there are {jax.process_count()} processes: --coordinator must be given, "
             "or be auto"
@@ -176,8 +236,22 @@ def _answering(coordinator: str) -> Iterator[None]:
         joined.set()
 
 
+def _check_platform() -> None:
+    """Raises `ValueError` unless what JAX is to compute on is there."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # The latter where it skips one.
+        raise ValueError(
+            f"JAX_PLATFORMS={jax.config.jax_platforms}: must be what JAX finds on this "
+            f"machine, or not be set ({str(error) or 'no such device'})"
+        ) from error
+
+
 def _are_several(environment: Mapping[str, str]) -> bool:
     """Whether what started this process started others beside it."""
+    for name in _COUNTS:
+        if not environment.get(name, "1").isdecimal():
+            raise ValueError(f"{name}={environment[name]!r}: must be an integer")
     counts = (int(environment.get(name, 1)) for name in _COUNTS)
     hosts = (environment.get(name, "").count(",") + 1 for name in _HOSTS)
     return max(*counts, *hosts) > 1

@@ -39,10 +39,11 @@ class Experiment:
       steps_per_epoch: whole batches of the training set.
       mesh: devices that share each batch; all else has a copy on each.
       order_key: shuffles the images; each epoch folds in its number.
-      augment_key: augments them; each step folds in its number.
+      augment_key: augments them, and draws the noise of converters in training; each
+        step folds in its number.
       init_key: draws the initial parameters.
       device_key: draws all that the devices do in training.
-      read_key: draws the read noise of evaluations; each folds in the step.
+      read_key: draws the noise of evaluations; each folds in the step.
       chip_key: makes the inference chips.
     """
 
@@ -75,7 +76,6 @@ class Experiment:
         """
         train = config.train
         channels = models.stage_channels(train.channel_plan, train.width)
-        models.check_depth(train.depth)
         dataset = data.load(train.dataset, train.data_dir)
         data.shift(dataset.test_images[:1], train.shift)  # Whether it can be.
         size = len(dataset.train_labels)
@@ -86,6 +86,7 @@ class Experiment:
             )
         steps_per_epoch = size // train.batch_size
         total = steps_per_epoch * train.epochs
+        check_length(config, steps_per_epoch)
         shape = SCHEDULES[train.schedule]
         warmup_steps = round(train.warmup * total)
         schedule = shape(train.learning_rate, total, warmup_steps)
@@ -185,6 +186,26 @@ def crossbars_of(config: Config) -> LayerCrossbars:
         return LayerCrossbars()
     digital = FrozenDict(dict.fromkeys(train.digital_paths))
     return LayerCrossbars(config.crossbar, digital)
+
+
+def check_length(config: Config, steps_per_epoch: int) -> None:
+    """Raises `ValueError` unless steps and hardware time of a training can be counted.
+
+    Steps are int32, and devices do not get older than `checks.SECONDS_MAX`.
+    """
+    epochs, seconds = config.train.epochs, config.spec.seconds_per_step
+    steps = steps_per_epoch * epochs
+    if steps > checks.INT32_MAX:
+        raise ValueError(
+            f"epochs={epochs}: must be at most {checks.INT32_MAX // steps_per_epoch}, "
+            f"with {steps_per_epoch} steps each, so that all steps can be counted"
+        )
+    if steps * seconds > checks.SECONDS_MAX:
+        raise ValueError(
+            f"seconds_per_step={seconds}: must be at most "
+            f"{checks.SECONDS_MAX / steps:.3g}, with {steps} steps in all, so that no "
+            f"device gets older than {checks.SECONDS_MAX:g} s"
+        )
 
 
 def check_digital_layers(

@@ -1,4 +1,4 @@
-"""Trains a whole grid: widths, seeds, algorithms, any flags; here or on a cluster.
+r"""Trains a whole grid: widths, seeds, algorithms, any flags; here or on a cluster.
 
     python -m experiments.sweep --workdir=runs/sweep --widths=0.5,0.75,1 --seeds=3 \
         --algorithms=fp32,hic --epochs=10
@@ -29,10 +29,11 @@ import jax
 import rich.console
 import rich.live
 import rich.table
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from experiments import (
+    cli,
     config,
     grid,
     jobs,
@@ -44,6 +45,7 @@ from experiments import (
 )
 from experiments import train as train_lib
 from experiments.stored import RunFolderError
+from hic_jax import checks
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
 
@@ -229,9 +231,10 @@ def slurm_parameters(words: list[str]) -> dict[str, int | str]:
         name, equals, value = word.partition("=")
         if not (name and equals and value):
             raise ValueError(f"--slurm={word}: must be OPTION=VALUE")
-        parameters[name] = int(value) if value.isdigit() else value
-    if not isinstance(parameters.get("time", 0), int):
-        raise ValueError(f"--slurm=time={parameters['time']}: must be minutes")
+        parameters[name] = int(value) if value.isdecimal() else value
+    time = parameters.get("time", 1)
+    if not (isinstance(time, int) and 1 <= time <= checks.INT32_MAX):
+        raise ValueError(f"--slurm=time={time}: must be minutes")
     if "job_name" in parameters:
         raise ValueError("--slurm=job_name: is taken; jobs are known by their names")
     return parameters
@@ -354,40 +357,42 @@ def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:
 
 def define_flags() -> None:
     """Flags of this launcher, beside those of a training."""
-    flags.DEFINE_string("workdir", None, "Folder of the run folders.", required=True)
+    cli.define("workdir", cli.path(), None, "Folder of the run folders.", required=True)
     launch.define_flags()
     grid.define_flags()
-    flags.DEFINE_enum(
+    cli.define(
         "cluster",
+        cli.Choice(CLUSTERS),
         None,
-        CLUSTERS,
-        "Where the runs run: in this process (the default), in processes beside it "
-        "(the default with --jobs), on Slurm.",
+        "Where the runs run: here, in this process; local, in processes beside it; on "
+        "slurm.",
+        group=cli.SWEEP,
+        usual="here, and local with --jobs",
     )
-    flags.DEFINE_integer(
+    cli.define(
         "jobs",
+        cli.integer(1),
         None,
-        "Runs at once; by default one on this machine, and any number on Slurm.",
-        lower_bound=1,
+        "Jobs at once, each of a run or of --together.",
+        group=cli.SWEEP,
+        usual="1 on this machine, any number on Slurm",
     )
-    flags.DEFINE_integer(
+    cli.define(
         "together",
+        cli.integer(1),
         None,
-        "Runs that differ in their seeds to train at once in one process, as many as "
-        "the memory of its accelerators holds. By default up to 8 on each accelerator, "
-        "and 1 on the CPU and on Slurm.",
-        lower_bound=1,
+        "Runs that differ in their seeds to train at once in one process: as many as "
+        "the memory of its accelerators holds.",
+        group=cli.SWEEP,
+        usual="up to 8 on each accelerator, 1 on the CPU and on Slurm",
     )
-    flags.DEFINE_multi_string(
+    cli.define_repeated(
         "slurm",
-        [],
-        "OPTION=VALUE: an option of sbatch, with underscores, such as partition=gpu, "
+        "Option of sbatch, OPTION=VALUE, with underscores, such as partition=gpu, "
         "gpus_per_node=1, cpus_per_task=8; time is in minutes. May be repeated.",
+        group=cli.SWEEP,
     )
 
 
 if __name__ == "__main__":
-    define_flags()
-    train_lib.define_option_flags()
-    config.define_flags()
-    app.run(main)
+    launch.run(main, define_flags, train_lib.define_option_flags, config.define_flags)

@@ -1,4 +1,4 @@
-"""Trains a ResNet, in hybrid PCM or in floating point, into a run folder.
+r"""Trains a ResNet, in hybrid PCM or in floating point, into a run folder.
 
     python -m experiments.train --workdir=runs/digits
     python -m experiments.train --workdir=runs/fp32 --algorithm=fp32
@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.table
-from absl import app, flags, logging
+from absl import flags, logging
 
-from experiments import device_warnings, launch, terminal, words
+from experiments import cli, device_warnings, launch, terminal, words
 from experiments.config import Config, changed_flags, define_flags, from_flags
 from experiments.hardware import hardware_summary, read_energy_table
 from experiments.run_folder import RunFolder, check_unused_or_same
@@ -322,43 +322,43 @@ def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def define_launch_flags() -> None:
     """Flags of this launcher, beside those of the configuration."""
-    flags.DEFINE_string("workdir", None, "Run folder.", required=True)
+    cli.define("workdir", cli.path(), None, "Run folder.", required=True)
     launch.define_flags()
     define_option_flags()
 
 
 def define_option_flags() -> None:
     """Flags that say how much is trained and reported, not what."""
-    flags.DEFINE_integer(
+    cli.define(
         "max_steps",
+        cli.integer(1),
         None,
-        "Stop after this many steps in all; the schedule stays.",
-        lower_bound=1,
+        "Steps to stop after, in all; the schedule stays that of all epochs.",
     )
-    flags.DEFINE_integer(
-        "log_every", 50, "Steps between two rows of metrics.", lower_bound=1
-    )
-    flags.DEFINE_integer(
+    cli.define("log_every", cli.integer(1), 50, "Steps between two rows of metrics.")
+    cli.define(
         "keep_checkpoints",
+        cli.integer(1),
         2,
         "Newest checkpoints that stay, beside that of the highest test accuracy.",
-        lower_bound=1,
     )
-    flags.DEFINE_integer(
+    cli.define(
         "checkpoint_every",
+        cli.integer(1),
         None,
-        "Steps between two checkpoints, each at the next row of metrics; by default "
-        "an epoch. The highest test accuracy and the last step have one, too.",
-        lower_bound=1,
+        "Steps between two checkpoints, each at the next row of metrics. The highest "
+        "test accuracy and the last step have one, too.",
+        usual="an epoch",
     )
-    flags.DEFINE_float(
+    cli.define(
         "endurance_cycles",
+        cli.number(1.0, 1e18),
         ENDURANCE_CYCLES,
         "Write-erase cycles that a device endures, for the summary.",
-        lower_bound=1.0,
     )
-    flags.DEFINE_string(
+    cli.define(
         "energy_table",
+        cli.path(),
         None,
         "JSON file with the energy of operations in pJ, for the summary: fields of "
         "hic_jax.accounting.EnergyTable. Those that it lacks have their defaults.",
@@ -383,6 +383,4 @@ def options_from_flags() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    define_launch_flags()
-    define_flags()
-    app.run(main)
+    launch.run(main, define_launch_flags, define_flags)

@@ -31,6 +31,9 @@ from hic_jax.weights import drift, is_analog
 TRAINED = "trained"
 CONFIDENCE = 0.95
 
+# More would only be noticed after days: their keys alone take minutes.
+CHIPS_MAX = 10**6
+
 # Non-idealities that act when a network is read, whatever it was written with.
 OF_READING = ("read_noise", "drift", "drift_spread")
 
@@ -234,7 +237,8 @@ def check_reading(
         checks.one_of("without", name, OF_READING)
     for seconds in times:
         checks.above("times", seconds, 0.0)
-    checks.integer("chips", chips, 1)
+        checks.at_most("times", seconds, checks.SECONDS_MAX)
+    checks.integer("chips", chips, 1, CHIPS_MAX)
     check_at_once("chips_at_once", chips_at_once)
     for name in compensations:
         checks.one_of("compensation", name, COMPENSATIONS)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hic_jax import checks
 from hic_jax.pcm.binary import BinarySpec
-from hic_jax.pcm.multilevel import MultilevelSpec, mean_trajectory
+from hic_jax.pcm.multilevel import SMALLEST_STEP_US, MultilevelSpec, mean_trajectory
 from hic_jax.pcm.presets import nandakumar_2018
 
 INITIAL_WORDS = ("uniform", "zero")
@@ -31,37 +31,41 @@ class HICSpec:
     Attributes:
       multilevel: the multi-level devices (MSB).
       binary: the binary devices (LSB).
-      multilevel_bits: nominal bits b_M of a pair, 2 to 8. Sets how much conductance
-        the initial weights use, as far as pulses reach (see `full_scale`), and what
-        `model_size` counts.
-      lsb_bits: bits b_L of the accumulator word, 2 to 8.
-      initial_words: what the accumulators hold at first: "uniform", drawn over the
-        whole range (the cells are written once, which is counted), or "zero". From
-        zero, weights whose updates are of one size, as under Adam, would all carry in
-        the same step.
-      word_steps: SET steps that half the range of the word stands for, a power of two;
-        a carry takes one of them. At 1 it leaves the word near zero, so that the next
-        carry may as well lead back. At 2 it leaves it half full, three steps from a
-        carry back: updates that only fluctuate fire a third of the noisy pulses.
-      update_bits: width of the bus that brings updates to the accumulator, 2 to 16;
-        an update beyond it is clipped, and counted.
-      w_max_sigmas: alpha, the weight of full nominal range over the root mean square of
-        the initial weights.
-        A pulse's noise does not shrink with the weights, so they had better be large
-        in uS. Beyond w_max there is room as far as SET pulses reach: with
-        `nandakumar_2018`, 9.3 uS after the 20 of a refresh, where w_max is 6.2.
+      multilevel_bits: nominal width of a pair of multi-level devices (b_M), bits, 2 to
+        8. Sets how much conductance the initial weights use, as far as pulses reach,
+        and what is counted as the size of the model.
+      lsb_bits: width of the accumulator word (b_L), bits, 2 to 8.
+      initial_words: what the accumulators hold at first: uniform, drawn over the whole
+        range (the cells are written once, which is counted), or zero. From zero,
+        weights whose updates are of one size, as under Adam, would all carry in the
+        same step.
+      word_steps: SET steps that half the range of the accumulator word stands for, a
+        power of two; a carry takes one of them. At 1 it leaves the word near zero, so
+        that the next carry may as well lead back. At 2 it leaves it half full, three
+        steps from a carry back: updates that only fluctuate fire a third of the noisy
+        pulses.
+      update_bits: width of the bus that brings updates to the accumulator, bits, 2 to
+        16; an update beyond it is clipped, and counted.
+      w_max_sigmas: the weight of full nominal range (w_max) over the root mean square
+        of a layer's initial weights, 0.001 to 1000. A pulse's noise does not shrink
+        with the weights, so they had better be large in uS. Beyond w_max there is room
+        as far as SET pulses reach: with `nandakumar_2018`, 9.3 uS after the 20 of a
+        refresh, where w_max is 6.2.
       stochastic_rounding: whether updates are rounded to LSBs stochastically, so that
-        updates far below an LSB act in the mean; False rounds to nearest.
-      refresh_every: steps between looks for pairs to refresh; 0 never refreshes.
-      refresh_above: a pair is due when one device is above this conductance, uS. Low,
-        because the mean of a pulse falls faster with conductance than its noise ...
-      refresh_common: ... and both are above this, uS: what they hold in common is the
-        room that a rewrite gains. At least the mean of a RESET, if there are any.
-      refresh_pulses: SET pulses per device at the most when a difference is written.
-      refresh_verify: whether a rewrite reads before every pulse and stops at its
-        target, or fires a planned number of pulses blind.
-      seconds_per_step: hardware time of one training step, s.
-      track_wear: whether to count the pulses of every device.
+        updates far below an LSB act in the mean, or to the nearest.
+      refresh_every: training steps between looks for pairs to refresh; 0 for never.
+      refresh_above: conductance above which one device of a pair must be for a refresh,
+        uS. Low, because the mean of a pulse falls faster with conductance than its
+        noise.
+      refresh_common: conductance above which both devices of a pair must be for a
+        refresh, uS: what they hold in common is the room that a rewrite gains. Not
+        below the mean of a RESET, if there are refreshes.
+      refresh_pulses: most SET pulses that a device gets when a pair is written, 1 to
+        255.
+      refresh_verify: whether the writing of a pair reads before every pulse and stops
+        at its target, or fires a planned number of pulses blind.
+      seconds_per_step: time that one training step takes on the hardware, s.
+      track_wear: whether the pulses of every device are counted.
     """
 
     multilevel: MultilevelSpec = dataclasses.field(default_factory=nandakumar_2018)
@@ -96,6 +100,8 @@ class HICSpec:
             raise ValueError(f"word_steps={self.word_steps}: must be a power of two")
         checks.integer("update_bits", self.update_bits, 2, 16)
         checks.above("w_max_sigmas", self.w_max_sigmas, 0.0)
+        # Beyond, every weight is clipped, or none uses as much as a pulse.
+        checks.within("w_max_sigmas", self.w_max_sigmas, 1e-3, 1e3)
         checks.integer("refresh_every", self.refresh_every, 0)
         checks.at_least("refresh_above", self.refresh_above, 0.0)
         checks.at_least("refresh_common", self.refresh_common, 0.0)
@@ -106,7 +112,14 @@ class HICSpec:
                 "rewrite gains no room"
             )
         checks.integer("refresh_pulses", self.refresh_pulses, 1, 255)
+        if self.full_scale < SMALLEST_STEP_US:
+            raise ValueError(
+                f"refresh_pulses={self.refresh_pulses}: must be as many as add "
+                f"{SMALLEST_STEP_US} uS to the mean conductance of the device after a "
+                "RESET, or it holds no weights"
+            )
         checks.above("seconds_per_step", self.seconds_per_step, 0.0)
+        checks.at_most("seconds_per_step", self.seconds_per_step, checks.SECONDS_MAX)
         for name in ("stochastic_rounding", "refresh_verify", "track_wear"):
             checks.boolean(name, getattr(self, name))
 

@@ -432,7 +432,7 @@ def test_nothing_is_printed(ageing, capsys):
         ({"times": [-1.0]}, r"times=-1\.0: must be greater than 0"),
         ({"times": [math.inf]}, r"times=inf: must be a finite number"),
         ({"times": []}, r"times=\[\]: must name at least one"),
-        ({"chips": 0}, r"chips=0: must be at least 1"),
+        ({"chips": 0}, r"chips=0: must be in \[1, 1000000\]"),
         ({"chips_at_once": 0}, r"chips_at_once=0: must be at least 1"),
         ({"chips": 1.5}, r"chips=1\.5: must be an integer"),
         ({"compensations": ["adabn"]}, r"compensation='adabn': .*mean 'adabs'"),

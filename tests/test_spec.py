@@ -62,6 +62,16 @@ def test_bad_fields_are_named_with_what_is_allowed(field, value, allowed):
         HICSpec(**{field: value})
 
 
+def test_a_device_that_few_pulses_leave_where_it_was_holds_no_weights():
+    # The first pulses take away what the memory of a fresh device makes them.
+    device = dataclasses.replace(
+        pcm.ideal(), step_memory=-5.0, memory_pulses=2.0, g_min=0.0
+    )
+    with pytest.raises(ValueError, match=r"^refresh_pulses=1: must be as many as add"):
+        HICSpec(multilevel=device, refresh_pulses=1)
+    assert HICSpec(multilevel=device, refresh_pulses=20).full_scale > 1.0
+
+
 def test_specs_compare_and_hash_by_value():
     assert HICSpec() == HICSpec()
     assert hash(HICSpec()) == hash(HICSpec())

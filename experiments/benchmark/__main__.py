@@ -15,12 +15,14 @@ import sys
 from pathlib import Path
 
 import rich.table
-from absl import app, flags
+from absl import flags
 
-from experiments import launch, terminal
+from experiments import cli, launch, terminal
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
+from experiments.config import COMPUTE_DTYPES
 from experiments.writing import write_whole
+from hic_jax import models
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +90,8 @@ def compared(paths: list[str]) -> list[str | rich.table.Table]:
         raise ValueError(
             f"--compare={','.join(paths)}: must be two files, the old and the new one"
         )
-    return results.compare(*map(results.read, paths))
+    old, new = (cli.read("--compare", cli.path(), path) for path in paths)
+    return results.compare(results.read(old), results.read(new))
 
 
 def check_writable(path: Path) -> None:
@@ -99,22 +102,36 @@ def check_writable(path: Path) -> None:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_list("depths", "32", "Of the ResNet, 6n + 2 each.")
-    flags.DEFINE_list("widths", "1", "Multipliers of the ResNet's channels.")
-    flags.DEFINE_list("batch_sizes", "100", "Images per step.")
-    flags.DEFINE_list(
+    cli.define_list("depths", "32", "Layers of the ResNet, 6n + 2 each.")
+    cli.define_list("widths", "1", "Multipliers of the ResNet's channels.")
+    cli.define_list("batch_sizes", "100", "Images per step.")
+    cli.define_list(
         "chips",
         "1",
         "Chips whose devices are simulated at once; with more than one, only devices "
         "and evaluations are measured.",
     )
-    flags.DEFINE_string("channel_plan", "hic", "hic or textbook.")
-    flags.DEFINE_list("compute_dtypes", "float32", "float32, bfloat16 or both.")
-    flags.DEFINE_integer("repeats", 20, "Times that each is measured.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File for all that was measured.")
-    flags.DEFINE_list("compare", None, "OLD,NEW: compares two such files, no more.")
+    cli.define(
+        "channel_plan",
+        cli.Choice(models.CHANNEL_PLANS),
+        "hic",
+        "Channels of the ResNet's three stages at width 1: hic, which is 16, 28, 56, "
+        "or textbook, which is 16, 32, 64.",
+    )
+    cli.define_list(
+        "compute_dtypes",
+        "float32",
+        f"Types of the products and of what is between them, of "
+        f"{', '.join(COMPUTE_DTYPES)}.",
+    )
+    cli.define(
+        "repeats", cli.integer(1, 10**6), 20, "Times that each program is measured."
+    )
+    cli.define("json", cli.path(), None, "File for all that was measured.")
+    cli.define_list(
+        "compare", None, "Two such files, OLD,NEW, to be compared: nothing is measured."
+    )
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    launch.run(main, define_flags)

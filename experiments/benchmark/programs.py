@@ -49,8 +49,8 @@ class Size:
     """What is built.
 
     Attributes:
-      depth: of the ResNet, 6n + 2.
-      width: multiplier of its channels.
+      depth: layers of the ResNet, 6n + 2.
+      width: multiplier of the ResNet's channels.
       batch_size: images per step.
       chips: that are simulated at once. With more than one there are no training steps.
       channel_plan: hic or textbook.
@@ -69,7 +69,8 @@ class Size:
         models.stage_channels(self.channel_plan, self.width)
         checks.one_of("compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         for name in ("batch_size", "chips"):
-            checks.integer(name, getattr(self, name), 1)
+            # A million images of 32x32 are 12 GB: more would fail only when built.
+            checks.integer(name, getattr(self, name), 1, 10**6)
 
     def __str__(self):
         return (

@@ -13,9 +13,9 @@ import shlex
 from pathlib import Path
 
 import rich.table
-from absl import app, flags
+from absl import flags
 
-from experiments import launch, terminal, words
+from experiments import cli, launch, terminal, words
 from experiments.hardware import read_energy_table
 from experiments.plots import NAMES
 from experiments.report import page, runs
@@ -71,16 +71,18 @@ def verdicts(group: runs.Group) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
-    launch.quiet_log()
-    with launch.clear_errors(ValueError, OSError):
-        report(argv[1:], flags.FLAGS.out, flags.FLAGS.energy_table)
+    launch.start(argv[:1])
+    with launch.clear_errors(ValueError):
+        paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
+        report(paths, flags.FLAGS.out, flags.FLAGS.energy_table)
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    flags.DEFINE_string("out", None, "Folder of the report.", required=True)
-    flags.DEFINE_string(
+    cli.define("out", cli.path(), None, "Folder of the report.", required=True)
+    cli.define(
         "energy_table",
+        cli.path(),
         None,
         "JSON file with the energy of operations in pJ: fields of "
         "hic_jax.accounting.EnergyTable. Those that it lacks have their defaults. "
@@ -89,5 +91,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    launch.run(main, define_flags)

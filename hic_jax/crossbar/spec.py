@@ -20,26 +20,33 @@ class CrossbarSpec:
 
     Attributes:
       tile_rows: rows of an array; 0 for as many as a layer needs.
-      tile_columns: columns of an array, which a backward product sums over; 0 likewise.
-      dac_bits: width of the inputs' converters, 2 to 16; 0 is none.
-      adc_bits: width of the outputs' converters, 2 to 16; 0 is none.
-      error_dac_bits: of the converters for errors in the backward pass.
-      error_adc_bits: of the converters for what comes of them.
-      dac_range: how the largest input is set: absmax, of each example (an image; a
-        row of a matrix), as arrays see one after the other; fixed, to dac_bound;
-        running, a mean over past batches (see `hic_jax.crossbar.running`). Errors
-        shrink a thousandfold in training, and differ as much between examples: theirs
-        is always absmax.
-      adc_range: likewise for the sums; absmax is each tile's own, over all its columns
-        and groups.
-      dac_bound: largest input where that is fixed.
-      adc_bound: largest sum where that is fixed, in units of the largest input times
-        the largest weight of the layer.
-      range_momentum: share of a running range that one batch keeps.
-      adc_noise: standard deviation of the noise of a sum as it is read, in both
-        passes, as a share of the converter's range (0.004 is 0.04 at a bound of 10,
-        the standard of IBM's aihwkit). Drawing it takes longer than the product, on a
-        CPU.
+      tile_columns: columns of an array, over which a backward product sums; 0 for as
+        many as a layer needs.
+      dac_bits: width of the digital-to-analog converters (DACs) of the inputs in the
+        forward pass, bits, 2 to 16; 0 for none.
+      adc_bits: width of the analog-to-digital converters (ADCs) of the sums in the
+        forward pass, bits, 2 to 16; 0 for none.
+      error_dac_bits: width of the DACs of the errors in the backward pass, bits, 2 to
+        16; 0 for none.
+      error_adc_bits: width of the ADCs of the sums in the backward pass, bits, 2 to 16;
+        0 for none.
+      dac_range: how the largest input of a DAC is set in the forward pass: absmax, of
+        each example (an image; a row of a matrix), as arrays see one after the other;
+        fixed, to dac_bound; running, a mean over past batches. In the backward pass it
+        is always absmax: errors shrink a thousandfold in training, and differ as much
+        between examples.
+      adc_range: how the largest sum of an ADC is set in the forward pass: absmax, of
+        each example and tile, over all columns and groups of the tile; fixed, to
+        adc_bound; running, a mean over past batches. In the backward pass it is always
+        absmax.
+      dac_bound: largest input of a DAC whose range is fixed, 1e-6 to 1e6.
+      adc_bound: largest sum of an ADC whose range is fixed, in units of the largest
+        input times the largest weight of the layer, 1e-6 to 1e6.
+      range_momentum: share of a running range that one batch keeps, 0 to below 1.
+      adc_noise: standard deviation of the noise of a sum as an ADC reads it, in both
+        passes, as a share of the ADC's range, 0 to 1 (0.004 is 0.04 at a bound of 10,
+        the standard of IBM's aihwkit). Every read takes a new key, from the layer's
+        stream "crossbar". Drawing it takes longer than the product, on a CPU.
     """
 
     tile_rows: int = 256
@@ -66,9 +73,12 @@ class CrossbarSpec:
             checks.one_of(name, getattr(self, name), RANGES)
         for name in ("dac_bound", "adc_bound"):
             checks.above(name, getattr(self, name), 0.0)
+            # So that codes times bounds, and their inverses, stay in float32.
+            checks.within(name, getattr(self, name), 1e-6, 1e6)
         checks.at_least("range_momentum", self.range_momentum, 0.0)
         checks.below("range_momentum", self.range_momentum, 1.0)
         checks.at_least("adc_noise", self.adc_noise, 0.0)
+        checks.at_most("adc_noise", self.adc_noise, 1.0)
 
     @property
     def runs(self) -> bool:

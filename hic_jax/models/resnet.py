@@ -19,6 +19,10 @@ CHANNEL_PLANS: dict[str, tuple[int, int, int]] = {
     "textbook": (16, 32, 64),
 }
 
+# What nobody has trained would only be refused by the memory, after a long wait. The
+# deepest is that of He et al., and a stage has up to 6,400 channels.
+_DEEPEST, _WIDEST = 1202, 100.0
+
 
 def stage_channels(plan: str, width: float) -> tuple[int, ...]:
     """Channels of the three stages.
@@ -32,6 +36,7 @@ def stage_channels(plan: str, width: float) -> tuple[int, ...]:
     """
     checks.one_of("channel_plan", plan, CHANNEL_PLANS)
     checks.above("width", width, 0.0)
+    checks.at_most("width", width, _WIDEST)
     channels = tuple(round(width * c) for c in CHANNEL_PLANS[plan])
     if min(channels) < 1:
         least = 0.5 / min(CHANNEL_PLANS[plan])
@@ -43,8 +48,8 @@ def stage_channels(plan: str, width: float) -> tuple[int, ...]:
 
 
 def check_depth(depth: int) -> None:
-    """Raises `ValueError` unless ``depth`` is 6n + 2."""
-    checks.integer("depth", depth, 8)
+    """Raises `ValueError` unless ``depth`` is 6n + 2, 8 to 1202."""
+    checks.integer("depth", depth, 8, _DEEPEST)
     if (depth - 2) % 6:
         raise ValueError(f"depth={depth!r}: must be 6n + 2, as 8, 14, 20, 32, 56 are")
 

@@ -21,8 +21,8 @@ class BinarySpec:
     """Faults of binary cells.
 
     Attributes:
-      stuck_set: fraction of cells that always read 1.
-      stuck_reset: fraction of cells that always read 0.
+      stuck_set: fraction of binary cells that always read 1, 0 to 1.
+      stuck_reset: fraction of binary cells that always read 0, 0 to 1.
     """
 
     stuck_set: float = 0.0
@@ -45,7 +45,8 @@ class BinaryState:
         is not tracked.
       stuck_set: (*shape) uint8, bit k says that cell k always reads 1; None if no
         cell is stuck.
-      stuck_reset: (*shape) uint8, likewise for cells that always read 0.
+      stuck_reset: (*shape) uint8, bit k says that cell k always reads 0; None if no
+        cell is stuck.
     """
 
     writes: jax.Array | None

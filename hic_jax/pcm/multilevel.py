@@ -26,6 +26,12 @@ import numpy as np
 
 from hic_jax import checks
 
+# Bounds of the constants: beyond any device, and close enough that nothing computed of
+# them leaves float32. A conductance of a siemens is that of a wire; a step of a
+# picosiemens is below what any circuit reads.
+_LARGEST_US = 1e6
+SMALLEST_STEP_US = 1e-6
+
 # Pulses counted before the programming memory is treated as spent: a uint8 counter
 # stops here, and exp(-255 / 2.6) is zero in float32.
 MAX_COUNTED_PULSES = 255
@@ -42,23 +48,29 @@ class MultilevelSpec:
       source: where the constants come from.
       g_min: lowest conductance that a SET pulse leaves, uS.
       g_max: highest conductance, uS.
-      reset_mean: mean conductance after RESET, uS.
-      reset_std: its standard deviation, uS.
-      reset_min: lowest conductance after RESET, uS.
-      step_slope: change of the mean SET step per uS of conductance, 1.
-      step_offset: mean SET step at zero conductance and spent memory, uS.
-      step_memory: what a full programming memory adds to the mean step, uS.
-      noise_slope: change of the step's standard deviation per uS, 1.
-      noise_offset: standard deviation at zero conductance and spent memory, uS.
-      noise_memory: what a full programming memory adds to it, uS.
-      memory_pulses: SET pulses in which the programming memory falls by e.
-      drift_t0: age at which ``g`` is defined; younger devices do not drift, s.
-      drift_nu: mean drift exponent.
-      drift_nu_std: its standard deviation from device to device.
-      read_slope: growth of the read noise per uS of conductance, 1.
-      read_offset: read noise (standard deviation) at zero conductance, uS.
-      stuck_set: fraction of devices that stay at ``g_max``.
-      stuck_reset: fraction of devices that stay at ``reset_mean``.
+      reset_mean: mean conductance after a RESET pulse, uS.
+      reset_std: standard deviation of the conductance after a RESET pulse, uS.
+      reset_min: lowest conductance after a RESET pulse, uS.
+      step_slope: change of the mean SET step per uS of conductance, uS per uS, -1 to 1.
+      step_offset: mean SET step at zero conductance and spent programming memory, uS.
+      step_memory: what a full programming memory adds to the mean SET step, uS.
+      noise_slope: change of the SET step's standard deviation per uS of conductance,
+        uS per uS, 0 to 1.
+      noise_offset: standard deviation of the SET step at zero conductance and spent
+        programming memory, uS.
+      noise_memory: what a full programming memory adds to the SET step's standard
+        deviation, uS.
+      memory_pulses: SET pulses in which the programming memory falls by a factor of e.
+      drift_t0: age from which a device drifts, counted from its last write, s, 1e-6 to
+        1e6. Conductances are those at this age; younger devices keep them.
+      drift_nu: mean drift exponent, -0.5 to 1.
+      drift_nu_std: standard deviation of the drift exponent from device to device, 0 to
+        0.25.
+      read_slope: growth of the read noise per uS of conductance, uS per uS, 0 to 1.
+      read_offset: standard deviation of the read noise at zero conductance, uS.
+      stuck_set: fraction of devices that stay at the highest conductance, 0 to 1.
+      stuck_reset: fraction of devices that stay at the mean conductance of a RESET, 0
+        to 1.
     """
 
     name: str
@@ -87,25 +99,37 @@ class MultilevelSpec:
         for field in dataclasses.fields(self):
             if field.name not in ("name", "source"):
                 checks.finite(field.name, getattr(self, field.name))
-        for name in (
-            "g_min", "reset_mean", "reset_std", "reset_min", "noise_offset",
-            "noise_slope", "noise_memory", "drift_nu_std", "read_slope", "read_offset",
-        ):  # fmt: skip
-            checks.at_least(name, getattr(self, name), 0.0)
-        for name in ("g_max", "memory_pulses", "drift_t0", "step_offset"):
+        for name in ("g_max", "memory_pulses", "step_offset"):
             checks.above(name, getattr(self, name), 0.0)
-        checks.above("g_max", self.g_max, self.g_min)
-        checks.within("reset_mean", self.reset_mean, 0.0, self.g_max)
-        for name in ("stuck_set", "stuck_reset"):
+        for name in (
+            "g_min", "g_max", "reset_mean", "reset_std", "reset_min", "step_offset",
+            "noise_offset", "noise_memory", "read_offset",
+        ):  # fmt: skip
+            checks.within(name, getattr(self, name), 0.0, _LARGEST_US)
+        checks.within("step_memory", self.step_memory, -_LARGEST_US, _LARGEST_US)
+        checks.within("step_slope", self.step_slope, -1.0, 1.0)
+        for name in ("noise_slope", "read_slope", "stuck_set", "stuck_reset"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
+        # Six standard deviations below the lowest mean a device grows by (t / t0)^2: by
+        # 1e32 in `checks.SECONDS_MAX`.
+        checks.within("drift_t0", self.drift_t0, 1e-6, 1e6)
+        checks.within("drift_nu", self.drift_nu, -0.5, 1.0)
+        checks.within("drift_nu_std", self.drift_nu_std, 0.0, 0.25)
+        if np.float32(self.g_max) <= np.float32(self.g_min):
+            raise ValueError(
+                f"g_max={self.g_max}: must be greater than {self.g_min}, the g_min of "
+                "the device, in float32, too"
+            )
+        checks.within("reset_mean", self.reset_mean, 0.0, self.g_max)
         checks.within(
             "stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1
         )
-        if self.mean_step <= 0:
+        if self.mean_step < SMALLEST_STEP_US:
             raise ValueError(
-                f"reset_mean={self.reset_mean}, step_offset={self.step_offset}, "
-                f"step_slope={self.step_slope}: SET pulses must add to the mean "
-                "conductance after a RESET"
+                f"g_max={self.g_max}, reset_mean={self.reset_mean}, "
+                f"step_offset={self.step_offset}, step_slope={self.step_slope}, "
+                f"step_memory={self.step_memory}: SET pulses must add to the mean "
+                f"conductance after a RESET, at least {SMALLEST_STEP_US} uS each"
             )
 
     @property
@@ -284,10 +308,10 @@ def _clipped_moments(mean: float, variance: float, low: float) -> tuple[float, f
         return max(mean, low), 0.0
     z = (mean - low) / std
     above = 0.5 * math.erfc(-z / math.sqrt(2))
-    density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     first = (mean - low) * above + std * density
     second = ((mean - low) ** 2 + variance) * above + (mean - low) * std * density
-    return low + first, second - first**2
+    return low + first, max(second - first**2, 0.0)  # Rounding may leave less.
 
 
 def pulses_for(g: jax.Array, spec: MultilevelSpec, max_pulses: int) -> jax.Array:

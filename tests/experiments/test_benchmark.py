@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from experiments import launch as launching
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import measure, programs, results
 from experiments.benchmark.programs import Size
@@ -35,7 +36,7 @@ def launch():
     def launch(*words):
         benchmark.define_flags()
         try:
-            benchmark.main(flags.FLAGS(["benchmark", *words]))
+            benchmark.main(launching.parse(["benchmark", *words]))
         finally:
             for name in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, name)
@@ -192,9 +193,9 @@ def test_nothing_to_compare(measured):
         (["--depths="], r"--depths=: must list at least one"),
         (["--widths=wide"], r"--widths=wide: must be numbers, separated by commas"),
         (["--widths=1,0"], r"width=0\.0: must be greater than 0"),
-        (["--batch_sizes=0"], r"batch_size=0: must be at least 1"),
+        (["--batch_sizes=0"], r"batch_size=0: must be in \[1, 1000000\]"),
         (["--chips=1.5"], r"--chips=1\.5: must be whole numbers"),
-        (["--channel_plan=hicc"], r"channel_plan='hicc': .* mean 'hic'"),
+        (["--channel_plan=hicc"], r"--channel_plan=hicc: .* mean 'hic'"),
         (["--compute_dtypes="], r"--compute_dtypes=: must list at least one type"),
         (["--compute_dtypes=float16"], r"compute_dtype='float16': must be one of"),
         (["--json=/no/such/folder/x.json"], r"--json=/no/such/folder/x\.json: must be"),

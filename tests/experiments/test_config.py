@@ -25,6 +25,8 @@ WORDS = {
     "preset": "ideal",
     "shift": "noise",
     "word_steps": "4",
+    "depth": "14",
+    "initial_words": "zero",
 }
 # What these change besides.
 CONSEQUENCES = {
@@ -109,8 +111,8 @@ def test_chips_of_a_device_that_drifts_have_a_spread(preset, spread):
     assert spec.multilevel == dataclasses.replace(
         pcm.preset(preset), drift_nu_std=spread
     )
-    given = resolve(TrainConfig(preset=preset), {"pcm_drift_nu_std": 0.5}).spec
-    assert given.multilevel.drift_nu_std == 0.5
+    given = resolve(TrainConfig(preset=preset), {"pcm_drift_nu_std": 0.25}).spec
+    assert given.multilevel.drift_nu_std == 0.25
 
 
 def test_what_is_given_goes_before_preset_and_defaults():

@@ -2,10 +2,13 @@
 
 import re
 import traceback
+import types
 from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -13,12 +16,16 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import hic_jax
-from experiments import config
+from experiments import cli, config
 from experiments.config import Config
 from experiments.setup import Experiment
+from hic_jax import checks
+from hic_jax.pcm import multilevel
 from hic_jax.training import steps
 from hic_jax.training.arrays import Arrays
+from hic_jax.training.schedules import SCHEDULES
 from hic_jax.training.state import initial_variables, programmed
+from hic_jax.weights import weight_scale
 
 OURS = tuple(
     str(Path(module.__file__).parent) for module in (hic_jax, config)
@@ -35,10 +42,12 @@ TEXTS = (
 )  # fmt: skip
 # What is typed after a flag of a kind, mostly.
 WORDS = {
-    "int": NUMBERS,
-    "float": NUMBERS,
-    "string": TEXTS,
-    "bool": ("true", "false", "maybe"),
+    "INTEGER": NUMBERS,
+    "NUMBER": NUMBERS,
+    "NAME": TEXTS,
+    "TEXT": TEXTS,
+    "PATH": TEXTS,
+    "": ("true", "false", "maybe"),
 }
 
 
@@ -52,25 +61,36 @@ def defined_flags():
         delattr(flags.FLAGS, name)
 
 
+def placeholder(name: str) -> str:
+    """What stands for the value of a flag in the help; nothing for a switch."""
+    return getattr(flags.FLAGS[name].parser, "placeholder", "")
+
+
 def parsed(words: list[str]) -> Config | None:
     """The configuration; None if it is refused."""
+
+    def read():
+        cli.parse(["train", *words])
+        return config.from_flags()
+
     with flagsaver.flagsaver():
-        try:
-            flags.FLAGS(["train", *words])
-        except flags.Error as error:
-            assert re.search(r"flag --\w+=", str(error)), str(error)
-            return None
-        return accepted(config.from_flags)
+        return accepted(read, words)
 
 
-def accepted(function):
-    """What a function returns; None if it refuses, clearly and by itself."""
+def accepted(function, words=()):
+    """What a function returns; None if it refuses, clearly and by itself.
+
+    A refusal names one of the flags in ``words``, with or without its prefix.
+    """
     try:
         return function()
     except ValueError as error:
         raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
         assert raised_in.startswith(OURS), f"from {raised_in}: {error}"
-        assert re.match(r"[\w -]+=.*: .+", str(error), re.DOTALL), str(error)
+        assert re.match(r"[\w, =.+-]+=.*: .*must ", str(error), re.DOTALL), str(error)
+        given = {re.match(r"--(\w+)", word)[1] for word in words}
+        names = [re.sub("^(pcm|binary|crossbar)_", "", name) for name in given]
+        assert not words or any(name in str(error) for name in names), str(error)
         return None
 
 
@@ -89,7 +109,7 @@ def test_any_flags_make_a_run_or_are_refused(defined_flags, data):
         st.one_of(recipe, st.sampled_from(defined_flags)), min_size=1, max_size=3
     )
     words = [
-        f"--{name}={data.draw(st.sampled_from(WORDS[flags.FLAGS[name].flag_type()]))}"
+        f"--{name}={data.draw(st.sampled_from(WORDS[placeholder(name)]))}"
         for name in data.draw(names)
     ]
     made = parsed(words)
@@ -107,6 +127,99 @@ def test_any_flags_make_a_run_or_are_refused(defined_flags, data):
     event("built" if experiment else "network refused")
     if experiment is not None:
         assert experiment.steps_per_epoch >= 1
+
+
+# Every decade that a float64 has, and what is no number of an array's type.
+EXTREMES = st.one_of(
+    st.builds("{}{}e{}".format, st.sampled_from(["", "-"]), st.integers(1, 9),
+              st.one_of(st.integers(-300, 300), st.integers(-9, 9))),
+    st.builds("{}{}".format, st.sampled_from(["", "-"]),
+              st.integers(0, 30).flatmap(lambda n: st.integers(0, 10**n))),
+    st.sampled_from(["nan", "inf", "-inf", "1e400", "", " ", "1_0", "-0.0", "many"]),
+)  # fmt: skip
+KERNEL = 0.01 * np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+
+
+@jax.jit
+def scale_of_a_small_kernel(numbers: dict[str, float]) -> jax.Array:
+    """`weight_scale` by the numbers that it takes of a spec: compiled once for all."""
+    return weight_scale.__wrapped__(KERNEL, types.SimpleNamespace(**numbers))
+
+
+def derived(made: Config) -> dict[str, jax.Array | float]:
+    """Numbers that follow from a configuration, up to those of its oldest devices."""
+    spec, train, crossbar = made.spec, made.train, made.crossbar
+    device = spec.multilevel
+    tails = jnp.float32([-6.0, 0.0, 6.0])  # Draws of a million devices are within.
+    g = jnp.float32([device.g_min, device.g_max])[:, None]
+    exponents = multilevel.drift_exponents(tails, device)
+    oldest = jnp.float32(checks.SECONDS_MAX)
+    names = ("full_scale", "w_max_sigmas", "reach", "write_error")
+    numbers = {name: getattr(spec, name) for name in names}
+    scale = scale_of_a_small_kernel(numbers)
+    steps = min(14 * train.epochs, checks.INT32_MAX)
+    at = jnp.asarray([0, 1, steps // 2, steps - 1, steps], jnp.int32)
+    schedules = {
+        name: SCHEDULES[train.schedule](
+            getattr(train, name), steps, round(train.warmup * steps)
+        )(at)
+        for name in ("learning_rate", "analog_learning_rate")
+    }
+    return (
+        schedules
+        | numbers
+        | {
+            "decay": train.analog_norm_decay * schedules["analog_learning_rate"] ** 2,
+            "mean_step": device.mean_step,
+            "lsb": spec.lsb,
+            "scale": scale,
+            "LSBs of a unit": scale / spec.lsb,
+            "reset": multilevel.reset(tails, device),
+            "set": multilevel.set_pulse(g, jnp.zeros(3, jnp.uint8), tails, device)[0],
+            "drifted": multilevel.drifted(g, oldest, exponents, device),
+            "read_std": multilevel.read_std(g, device),
+            "clock": jnp.float32(min(steps, 1e4)) * jnp.float32(spec.seconds_per_step),
+            "adc": jnp.float32(crossbar.adc_bound) * jnp.float32(crossbar.dac_bound),
+            "codes": (2**15 - 1) / jnp.float32(crossbar.dac_bound),
+        }
+    )
+
+
+def check_derived(made: Config, words: list[str]) -> None:
+    """Fails unless all that follows from a configuration can be computed with."""
+    numbers = derived(made)
+    for name, value in numbers.items():
+        assert np.isfinite(value).all(), (words, name, value)
+    for name in ("mean_step", "full_scale", "lsb", "scale"):
+        assert numbers[name] > 0, (words, name)
+
+
+def test_every_flag_at_the_ends_of_its_numbers(defined_flags):
+    # Around where squares and numbers leave float64 and float32, up and down.
+    ends = ("1e-300", "1e-160", "1e-46", "1e-39", "1e38", "1e39", "1e160", "1e300")
+    words = [f"--{name}={end}" for name in defined_flags for end in ends]
+    words += [f"--{name}={'9' * n}" for name in defined_flags for n in (10, 19, 30)]
+    for word in words:
+        if (made := parsed([word])) is not None:
+            check_derived(made, [word])
+
+
+@settings(
+    max_examples=400,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_any_number_is_refused_or_all_that_follows_is_finite(defined_flags, data):
+    names = [n for n in defined_flags if placeholder(n)]
+    chosen = st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)
+    words = [f"--{name}={data.draw(EXTREMES)}" for name in data.draw(chosen)]
+    made = parsed(words)
+    event("refused" if made is None else "accepted")
+    if made is not None:
+        check_derived(made, words)
 
 
 # Corners that are allowed, and that a step has to be possible in.

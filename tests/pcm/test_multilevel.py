@@ -67,6 +67,24 @@ def test_conductance_stays_between_its_bounds():
     assert g.max() == spec.g_max
 
 
+@pytest.mark.parametrize(
+    "constants",
+    [
+        # Its square is nothing to float64, and that of the mean over it too much.
+        {"reset_std": 1e-160, "noise_offset": 0.0, "noise_slope": 0.0},
+        # Beside the square of the mean the variance is lost in rounding.
+        {"reset_std": 1e-5, "g_max": 1e6, "reset_mean": 9e5, "step_offset": 1e3},
+    ],
+)
+def test_the_mean_trajectory_takes_spreads_of_any_size(constants):
+    device = dataclasses.replace(DEVICE.only("write_noise"), noise_memory=0.0)
+    trajectory = multilevel.mean_trajectory(
+        dataclasses.replace(device, **constants), 255
+    )
+    assert np.isfinite(trajectory).all()
+    assert (np.diff(trajectory) >= 0).all()
+
+
 def test_reset_leaves_its_mean_and_spread():
     g = multilevel.reset(jax.random.normal(jax.random.key(1), (100_000,)), DEVICE)
     # Standard errors: 3e-5 and 2e-5 uS.
@@ -161,11 +179,14 @@ def test_exponents_spread_about_their_mean():
         ("g_max", 0.05, "greater than 0.1"),
         ("g_max", float("nan"), "finite"),
         ("memory_pulses", 0.0, "greater than 0"),
-        ("drift_t0", -1.0, "greater than 0"),
-        ("read_offset", -0.1, "at least 0"),
+        ("drift_t0", -1.0, r"must lie in \[1e-06, 1000000.0\]"),
+        ("read_offset", -0.1, r"must lie in \[0.0, 1000000.0\]"),
         ("stuck_set", 1.5, r"\[0.0, 1.0\]"),
         ("step_offset", "a", "finite number"),
         ("reset_mean", 20.0, "SET pulses must add"),
+        ("step_slope", -1.5, r"must lie in \[-1.0, 1.0\]"),
+        ("drift_nu_std", 0.5, r"must lie in \[0.0, 0.25\]"),
+        ("g_max", 0.1 + 1e-12, "greater than 0.1, the g_min of the device, in float32"),
     ],
 )
 def test_bad_constants_are_named(field, value, allowed):
