@@ -94,7 +94,7 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         "maker": "provenance.json: an entry lacks its date",
         "again": f"configuration and the seed of {tmp_path / 'first'}",
         "broken": "config.json: ",
-        "list": "must be an object",
+        "list": "must have type=object",
         "empty": "lacks train.algorithm",
     }.items():
         assert part in reasons[name]
