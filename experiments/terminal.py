@@ -4,6 +4,7 @@ Of several processes, the first alone talks. Where nobody looks on, in a file or
 there are no colours and no bars, and lines are as long as they have to be.
 """
 
+import copy
 import logging
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -36,8 +37,6 @@ def table(
     """
     result = rich.table.Table(
         title=title or None,
-        title_justify="left",
-        title_style="bold",
         box=rich.box.SIMPLE_HEAD if any(heads) else None,
         show_header=any(heads),
         pad_edge=False,
@@ -56,6 +55,11 @@ def show(*parts: str | rich.table.Table) -> None:
         sys.stdout.reconfigure(errors="replace")  # No result is lost for a letter.
     console = console_of()
     for part in parts:
+        if not isinstance(part, str) and part.title:
+            # Above a table that is narrower, rich would fold it.
+            console.print(part.title, style="bold", soft_wrap=True)
+            part = copy.copy(part)
+            part.title = None
         console.print(part, soft_wrap=isinstance(part, str))
 
 
