@@ -16,6 +16,8 @@ import rich.console
 import rich.table
 from tqdm import tqdm
 
+Bar = tqdm
+
 # A bar of a width that stays, whatever stands beside it.
 BAR = "{desc} |{bar:16}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
 
@@ -83,7 +85,7 @@ def note(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
 
-def bar(total: int, *, disable: bool = False, **options: Any) -> tqdm:
+def bar(total: int, *, disable: bool = False, **options: Any) -> Bar:
     """A bar on standard error, where that is a terminal; one in another is transient.
 
     Args:

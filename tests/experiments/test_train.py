@@ -421,7 +421,7 @@ def test_the_bar_moves_before_there_is_a_row(tmp_path, monkeypatch):
     accuracy = (
         f"loss {row['loss']:.3f}, training accuracy {100 * row['accuracy']:.1f} %"
     )
-    assert told == ["fp32, epoch 1/1", *EPOCH * [1], accuracy]
+    assert told == ["fp32, preparing", "fp32, epoch 1/1", *EPOCH * [1], accuracy]
 
 
 def test_the_table_is_the_summary(uninterrupted):

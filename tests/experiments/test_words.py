@@ -59,7 +59,7 @@ def test_shares_in_per_cent_with_their_spread():
     [
         (63, 6.3e-8, 1e9, "63, or 6e-8 of 10^9"),
         (1200, 0.024, 5e4, "1,200, or 0.02 of 50000"),
-        (3, 1e-8, 3e8, "3, or 10^-8 of 3e8"),
+        (3, 1e-8, 3e8, "3, or 1e-8 of 3e8"),
         (0, 0.0, 1e9, "0, or 0 of 10^9"),
     ],
 )
