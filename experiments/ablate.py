@@ -114,28 +114,27 @@ def run(
     folders = {key: str(workdir / f"{key[0]}-seed{key[1]}") for key in runs}
     for key, variant in runs.items():
         check_unused_or_same(folders[key], variant)
+    reading = {"times": [hic_jax.YEAR], "chips": chips, "compensations": ["adabs"]}
     results: dict[str, dict] = {}
-    bar = terminal.bar(len(runs), desc="ablation", unit="runs")
-    for (name, seed), variant in runs.items():
-        folder = folders[name, seed]
-        bar.set_description_str(f"ablation: {name}, seed {seed}")
-        experiment = Experiment.of(variant, mesh)
-        summary = train_lib.train(experiment, folder, **options)
-        reading = {"times": [hic_jax.YEAR], "chips": chips, "compensations": ["adabs"]}
-        if not drift.has_been_read(folder, **reading):
-            drift.read_over_time(experiment, folder, **reading)
-        rows = drift.rows_of(folder)
-        (after,) = (row for row in rows if drift.what(row) == AS_TRAINED)
-        result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
-        result["test_accuracy"].append(summary["test_accuracy"])
-        result["after_a_year"].append(after["mean"])
-        bar.update()
-        terminal.note(
-            f"{name}, seed {seed}: test accuracy "
-            f"{words.percent([summary['test_accuracy']])}, a year later "
-            f"{words.percent([after['mean']])}"
-        )
-    bar.close()
+    with terminal.bar(len(runs), desc="ablation", unit="runs") as bar:
+        for (name, seed), variant in runs.items():
+            folder = folders[name, seed]
+            bar.set_description_str(f"ablation: {name}, seed {seed}")
+            experiment = Experiment.of(variant, mesh)
+            summary = train_lib.train(experiment, folder, **options)
+            if not drift.has_been_read(folder, **reading):
+                drift.read_over_time(experiment, folder, **reading)
+            rows = drift.rows_of(folder)
+            (after,) = (row for row in rows if drift.what(row) == AS_TRAINED)
+            result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
+            result["test_accuracy"].append(summary["test_accuracy"])
+            result["after_a_year"].append(after["mean"])
+            bar.update()
+            terminal.note(
+                f"{name}, seed {seed}: test accuracy "
+                f"{words.percent([summary['test_accuracy']])}, a year later "
+                f"{words.percent([after['mean']])}"
+            )
     return results
 
 

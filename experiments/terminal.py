@@ -4,6 +4,7 @@ Of several processes, the first alone talks. Where nobody looks on, in a file or
 there are no colours and no bars, and lines are as long as they have to be.
 """
 
+import copy
 import logging
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -14,6 +15,8 @@ import rich.box
 import rich.console
 import rich.table
 from tqdm import tqdm
+
+Bar = tqdm
 
 # A bar of a width that stays, whatever stands beside it.
 BAR = "{desc} |{bar:16}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
@@ -36,8 +39,6 @@ def table(
     """
     result = rich.table.Table(
         title=title or None,
-        title_justify="left",
-        title_style="bold",
         box=rich.box.SIMPLE_HEAD if any(heads) else None,
         show_header=any(heads),
         pad_edge=False,
@@ -56,6 +57,11 @@ def show(*parts: str | rich.table.Table) -> None:
         sys.stdout.reconfigure(errors="replace")  # No result is lost for a letter.
     console = console_of()
     for part in parts:
+        if not isinstance(part, str) and part.title:
+            # Above a table that is narrower, rich would fold it.
+            console.print(part.title, style="bold", soft_wrap=True)
+            part = copy.copy(part)
+            part.title = None
         console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -79,7 +85,7 @@ def note(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
 
-def bar(total: int, *, disable: bool = False, **options: Any) -> tqdm:
+def bar(total: int, *, disable: bool = False, **options: Any) -> Bar:
     """A bar on standard error, where that is a terminal; one in another is transient.
 
     Args:

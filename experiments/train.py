@@ -106,12 +106,13 @@ def train_in(
         energy_table=energy_table or EnergyTable(),
     )
     every = checkpoint_every or experiment.steps_per_epoch
+    last = last_step(experiment, max_steps)
+    bar = terminal.bar(last, unit="steps", disable=not progress)
     try:
-        with stop_requests() as stop:
+        with stop_requests() as stop, bar:
             summary = _train(
-                experiment, folder, max_steps, log_every, every, stop, summarise,
-                progress,
-            )  # fmt: skip
+                experiment, folder, last, log_every, every, stop, summarise, bar
+            )
             if signum := stop.asked():  # There was nothing more to train.
                 raise Stopped(signum, summary["steps"])
     except Stopped as stopped:
@@ -123,21 +124,18 @@ def train_in(
 def _train(
     experiment: Experiment,
     folder: RunFolder,
-    max_steps: int | None,
+    last: int,
     log_every: int,
     checkpoint_every: int,
     stop: Requests,
     summarise: Callable[..., dict],
-    progress: bool,
+    bar: terminal.Bar,
 ) -> dict:
     """`train_in`; ``summarise`` says what it took."""
     # ---- set up
     config = experiment.config
     algorithm, epochs = config.train.algorithm, config.train.epochs
-    last = last_step(experiment, max_steps)
-    bar = terminal.bar(
-        last, desc=f"{algorithm}, preparing", unit="steps", disable=not progress
-    )
+    bar.set_description_str(f"{algorithm}, preparing")
     train_set = experiment.arrays("train")
     test_set = experiment.arrays("test")
     run = experiment.runner()
@@ -187,10 +185,8 @@ def _train(
             folder.log(row)
         folder.check()
         if signum:
-            bar.close()
             folder.wait()
             raise Stopped(signum, step)
-    bar.close()
 
     # ---- summarise
     end = folder.logged.last

@@ -39,7 +39,8 @@ def _short(number: float, form: str) -> str:
     digits, letter, exponent = format(number, form).partition("e")
     if not letter:
         return digits
-    return f"10^{int(exponent)}" if digits == "1" else f"{digits}e{int(exponent)}"
+    power = int(exponent)
+    return f"10^{power}" if digits == "1" and power > 0 else f"{digits}e{power}"
 
 
 def si(number: float, unit: str = "") -> str:

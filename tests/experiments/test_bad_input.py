@@ -238,6 +238,16 @@ def test_learning_in_the_field_without_devices(refusal, tmp_path):
     assert "algorithm=fp32, which has no analog weights" in error
 
 
+def test_learning_in_the_field_from_a_folder_of_runs(refusal, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        _stored(tmp_path / "runs" / name)
+    runs = tmp_path / "runs"
+    error = refusal(field, f"--trained={runs}", f"--workdir={tmp_path / 'field'}")
+    assert f"trained={runs}: is no run" in error
+    assert error.endswith(f"name one of {runs / 'a'}, {runs / 'b'}")
+
+
 @pytest.mark.parametrize("words", ["--epochs=0", "--seeds=0", "--chips=0", "--epoch=1"])
 def test_the_demo_is_refused(refusal, tmp_path, words):
     assert words.split("=")[0].lstrip("-") in refusal(

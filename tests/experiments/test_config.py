@@ -202,3 +202,18 @@ def test_converters_whose_codes_bfloat16_cannot_hold():
     resolve(train, {"crossbar_adc_bits": 9})
     with pytest.raises(ValueError, match=r"^crossbar_adc_bits=10: must be at most 9"):
         resolve(train, {"crossbar_adc_bits": 10})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", ""),
+        ("--algorithm=fp32 --dataset=mnist --preset=ideal", "preset=ideal"),
+        (
+            "--crossbar_adc_bits=6 --pcm_g_max=12 --lsb_bits=6 --epochs=2",
+            "epochs=2 lsb_bits=6 pcm_g_max=12.0 crossbar_adc_bits=6",
+        ),
+    ],
+)
+def test_what_was_given_is_said_and_what_follows_is_not(parse, given, said):
+    assert sorted(config.changed_flags(parse(*given.split()))) == sorted(said.split())

@@ -246,3 +246,44 @@ def test_times_are_words():
     assert drift.parse_times(["25", "3.6e3"]) == [25.0, 3600.0]
     with pytest.raises(ValueError, match=r"times=25,1h: must be seconds, separated"):
         drift.parse_times(["25", "1h"])
+
+
+def test_the_table_shows_the_rows(path, launch, capsys):
+    rows = launch("--times=25,31536000", "--chips=2", "--compensations=none,adabs")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for time, name in ((25.0, "25 s"), (hic_jax.YEAR, "1 year")):
+        texts = (
+            f"{100 * row['mean']:.1f} +- {100 * row['std']:.1f} %"
+            for row in rows
+            if row["time"] == time
+        )
+        assert f"{name} {' '.join(texts)}" in lines
+
+
+def test_a_folder_of_runs_is_read_run_by_run_and_once(path, tmp_path, launch, capsys):
+    """One finished, one that is not, one without devices, deeper than others."""
+    folder = tmp_path / "runs"
+    for name in ("done", "deeper/done", "on_its_way", "digital"):
+        shutil.copytree(path, folder / name)
+    (folder / "on_its_way" / "summary.json").unlink()
+    config = read_config(path)
+    digital = dataclasses.replace(config.train, algorithm="fp32")
+    (folder / "digital" / "config.json").write_text(
+        dataclasses.replace(config, train=digital).to_json()
+    )
+    words = ["--times=25", "--chips=1", "--compensations=none", f"--workdir={folder}"]
+    launch(*words)
+    first, second = (_rows(folder / name) for name in ("done", "deeper/done"))
+    assert len(first) == 1 and first == second
+    assert _rows(folder / "digital") == []
+    text = f"25 s {100 * first[0]['mean']:.1f} %"
+    assert " ".join(capsys.readouterr().out.split()).count(text) == 2
+    summary = folder / "done" / "summary.json"
+    written = summary.stat().st_mtime_ns
+    launch(*words)
+    assert summary.stat().st_mtime_ns == written
+    for name in ("done", "deeper"):
+        shutil.rmtree(folder / name)
+    found = r"digital \(fp32\), on_its_way \(hic, not finished\), without a finished"
+    with pytest.raises(SystemExit, match=f"workdir={folder}: holds {found} run of hic"):
+        launch(*words)

@@ -19,7 +19,7 @@ from experiments.train import train
 from hic_jax.pcm import binary
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import find_hic
-from tests.experiments import run_files
+from tests.experiments import run_files, shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -211,3 +211,19 @@ def test_images_shift_for_training_and_test_alike(trained):
         shifted = experiment.arrays(split)
         np.testing.assert_array_equal(shifted.images, 255 - np.asarray(plain.images))
         np.testing.assert_array_equal(shifted.mean, plain.mean)
+
+
+def test_the_table_is_the_summary(learnt):
+    result = learnt[0]["field"]
+    rows = shown.by_name(field.table(result))
+    accuracies = [
+        result["accuracy_trained"],
+        *result["accuracy_before"].values(),
+        result["accuracy_after"],
+    ]
+    most = [kind["max"] for kind in result["extra_cycles"].values()]
+    texts = [*(f"{100 * share:.1f} %" for share in accuracies), *map(str, most)]
+    assert [text for (text,) in rows.values()] == texts
+    assert "1 year later, AdaBS" in rows
+    untracked = field.table(result | {"extra_cycles": None})
+    assert len(untracked.rows) == len(accuracies)

@@ -181,7 +181,8 @@ def test_every_file_is_written_once(two):
 
 def test_one_process_talks(two):
     path, (first, second) = two
-    for words in ("(all of it: ", "test accuracy", f"Run folder: {path}"):
+    accuracy = run_files.rows(path)[FIRST - 1]["test_accuracy"]
+    for words in ("(all of it: ", f" {100 * accuracy:.1f} %", f"Run folder: {path}"):
         assert first.count(words) == 1
         assert words not in second
 

@@ -18,14 +18,15 @@ import optax
 import pytest
 
 import hic_jax
+from experiments import terminal
 from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
 from experiments.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.stopping import Stopped
-from experiments.train import TrainingDiverged, check_losses, train
+from experiments.train import TrainingDiverged, check_losses, table, train
 from hic_jax.accounting import EnergyTable
-from tests.experiments import run_files
+from tests.experiments import run_files, shown
 
 EPOCH = 3  # Steps; a run has two epochs.
 
@@ -399,3 +400,40 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     assert summary["inference_bits"] < summary["fp32_bits"] / 4
     # A tenth of 7 cells each hold some of every word: the LSBs are told.
     assert all(row["faulty_lsbs"] > 0 for row in run_files.rows(tmp_path / "run"))
+
+
+def test_the_bar_moves_before_there_is_a_row(tmp_path, monkeypatch):
+    told = []
+
+    class Bar(terminal.tqdm):
+        def update(self, n=1):
+            told.append(n)
+
+        def set_description_str(self, desc=None, refresh=True):
+            told.append(desc)
+
+        def set_postfix_str(self, s="", refresh=True):
+            told.append(s)
+
+    monkeypatch.setattr(terminal, "tqdm", Bar)
+    train(_experiment("fp32", epochs=1), str(tmp_path))
+    (row,) = run_files.rows(tmp_path)
+    accuracy = (
+        f"loss {row['loss']:.3f}, training accuracy {100 * row['accuracy']:.1f} %"
+    )
+    assert told == ["fp32, preparing", "fp32, epoch 1/1", *EPOCH * [1], accuracy]
+
+
+def test_the_table_is_the_summary(uninterrupted):
+    config, summary = _experiment().config, uninterrupted.summary
+    rows = shown.by_name(table(config, summary))
+    assert rows["test accuracy"] == (f"{100 * summary['test_accuracy']:.1f} %",)
+    assert rows["training loss"] == (f"{summary['train_loss']:.3f}",)
+    assert rows["steps"] == (str(2 * EPOCH),)
+    for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
+        most = summary["write_erase_cycles"][kind]["max"]
+        (text,) = rows[f"most write-erase cycles, {name}"]
+        assert text.startswith(f"{most}, or ")
+    # What is not tracked is not shown.
+    untracked = table(config, summary | {"write_erase_cycles": None})
+    assert len(untracked.rows) == len(rows) - 2

@@ -194,6 +194,16 @@ def test_a_program_compiled_ahead_from_shapes_is_the_one_that_runs(scan, caplog)
     assert compiled not in caplog.text
 
 
+@pytest.mark.parametrize(("scan", "told"), [(False, 6 * [1]), (True, [6])])
+def test_how_many_steps_are_done_is_told_meanwhile(scan, told):
+    state, step = _new_training()
+    done = []
+    run = steps.make_runner(step, scan=scan)
+    state, metrics = run(state, _images(), _batches(), done.append)
+    assert done == told
+    assert metrics["loss"].shape == (6,) and state.step == 6
+
+
 @pytest.mark.parametrize("augmentation", ["none", "crop"])
 def test_every_step_augments_anew(augmentation):
     state, step = _training("fp32", rate=0.0, augmentation=augmentation)

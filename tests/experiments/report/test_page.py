@@ -337,7 +337,7 @@ def test_what_made_the_runs_is_on_the_page(text, out):
         assert part in words
 
 
-def test_groups_are_judged_apart(tmp_path):
+def test_groups_are_judged_apart(tmp_path, capsys):
     _sweep(tmp_path / "runs" / "a", drift=False)
     _sweep(tmp_path / "runs" / "b", drift=False, epochs=3)
     launcher.report([str(tmp_path / "runs")], str(tmp_path / "out"))
@@ -346,6 +346,13 @@ def test_groups_are_judged_apart(tmp_path):
     assert "Group 2: digits, ResNet-8, 3 epochs" in text
     verdicts = _rows(tmp_path / "out" / "verdicts.csv")
     assert [row["group"] for row in verdicts] == 4 * ["1"] + 4 * ["2"]
+    printed = capsys.readouterr()
+    assert "24 runs found: 12 FP32, 12 HIC" in printed.err
+    for title in ("digits, ResNet-8, 30 epochs", "digits, ResNet-8, 3 epochs"):
+        assert title in printed.out
+    for verdict in Verdict:
+        count = sum(row["verdict"] == verdict for row in verdicts)
+        assert printed.out.count(f"  {verdict}  ") == count
     points = _rows(tmp_path / "out" / "accuracy_size.csv")
     assert {row["seeds"] for row in points} == {"3"}
     assert (tmp_path / "out" / "group2_accuracy_size.svg").is_file()
