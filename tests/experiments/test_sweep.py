@@ -240,7 +240,9 @@ def test_how_far_a_run_is(tmp_path, runs):
     assert sweep.state(tmp_path, run, ()) == "waiting"
     paths.run.mkdir()
     assert sweep.state(tmp_path, run, {run.name}) == f"step 0/{STEPS}"
-    (paths.run / "metrics.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"ste')
+    rows = [{"step": step, "epoch": step / 3, "loss": 1.0} for step in (2, 4)]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (paths.run / "metrics.jsonl").write_text(f'{text}{{"ste')
     assert sweep.state(tmp_path, run, {run.name}) == f"step 4/{STEPS}"
     assert sweep.steps_done(tmp_path, [run], {run.name}) == 4
     for line in (b"[]\n", b'{"step": 1e999}\n', b"\xff\n", b"\n", b"[" * 9999 + b"\n"):
