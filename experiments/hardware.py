@@ -111,7 +111,8 @@ def _products(
             "batch_stats": state.batch_stats,
             crossbar.COLLECTION: state.ranges,
         }
-        return experiment.model.apply(variables, x, train=False)
+        rngs = crossbar.rngs(jax.random.key(0))  # Draws are traced, but not made.
+        return experiment.model.apply(variables, x, train=False, rngs=rngs)
 
     shape = (images, *experiment.dataset.image_shape)
     return accounting.products(

@@ -39,10 +39,11 @@ class Experiment:
       steps_per_epoch: whole batches of the training set.
       mesh: devices that share each batch; all else has a copy on each.
       order_key: shuffles the images; each epoch folds in its number.
-      augment_key: augments them; each step folds in its number.
+      augment_key: augments them, and draws the noise of converters in training; each
+        step folds in its number.
       init_key: draws the initial parameters.
       device_key: draws all that the devices do in training.
-      read_key: draws the read noise of evaluations; each folds in the step.
+      read_key: draws the noise of evaluations; each folds in the step.
       chip_key: makes the inference chips.
     """
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hic_jax.sharding import divided_like
+
 
 def conv_general_dilated(
     lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any
@@ -31,8 +33,12 @@ def materialised(x: jax.Array) -> jax.Array:
     condition that XLA cannot decide; here, whether the first number is one NaN of many,
     which nothing computes.
     """
-    if not x.size or not jnp.issubdtype(x.dtype, jnp.floating):
+    if 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         return x
+    return divided_like(lambda x: x, _kept_apart, x)
+
+
+def _kept_apart(x):
     return lax.platform_dependent(x, cpu=_materialised, default=lambda x: x)
 
 

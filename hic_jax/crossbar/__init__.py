@@ -2,17 +2,19 @@
 
 from hic_jax.crossbar.hooks import conv_general_dilated, dot_general
 from hic_jax.crossbar.layers import LayerCrossbars
-from hic_jax.crossbar.running import (
+from hic_jax.crossbar.linen import (
     COLLECTION,
+    STREAM,
     LinenConvGeneralDilated,
     LinenDotGeneral,
-    NnxConvGeneralDilated,
-    NnxDotGeneral,
+    rngs,
 )
+from hic_jax.crossbar.nnx import NnxConvGeneralDilated, NnxDotGeneral
 from hic_jax.crossbar.spec import CrossbarSpec
 
 __all__ = [
     "COLLECTION",
+    "STREAM",
     "CrossbarSpec",
     "LayerCrossbars",
     "LinenConvGeneralDilated",
@@ -21,4 +23,5 @@ __all__ = [
     "NnxDotGeneral",
     "conv_general_dilated",
     "dot_general",
+    "rngs",
 ]

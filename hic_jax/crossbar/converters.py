@@ -1,5 +1,10 @@
-"""Converters: real numbers to codes of b bits and back."""
+"""Converters: real numbers to codes of b bits and back.
 
+Derivatives, of whatever order, pass straight through: those of a converter without
+rounding and clipping, at a range that is taken as it is.
+"""
+
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -15,7 +20,7 @@ def largest_code(bits: int) -> int:
 
 
 def absmax(x: jax.Array, *, kept: Sequence[int] = ()) -> jax.Array:
-    """Largest absolute value, float32; 0 of nothing.
+    """Largest absolute value, float32; 0 of nothing. Derivatives see a constant.
 
     Args:
       x: any real array.
@@ -23,10 +28,12 @@ def absmax(x: jax.Array, *, kept: Sequence[int] = ()) -> jax.Array:
         Without any the result is ().
     """
     others = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    x = jax.lax.stop_gradient(x)
     largest = jnp.max(jnp.abs(x), axis=others, keepdims=bool(kept), initial=0.0)
     return largest.astype(jnp.float32)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
     """Rounds to the nearest code (ties to even); what is beyond ``bound`` is clipped.
 
@@ -42,15 +49,39 @@ def to_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
     if not bits:
         return x
     most = largest_code(bits)
-    per_unit = jnp.where(bound < TINY, 0.0, most / bound)
-    codes = jnp.round(x.astype(jnp.float32) * per_unit)
+    codes = jnp.round(_in_codes(x, bound, bits))
     return jnp.clip(codes, -most, most).astype(x.dtype)
+
+
+@to_codes.defjvp
+def _straight_through(bits, operands, tangents):
+    x, bound = operands
+    tangent, _ = tangents
+    if bits:
+        tangent = _in_codes(tangent, bound, bits).astype(x.dtype)
+    return to_codes(x, bound, bits), tangent
+
+
+def _in_codes(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:
+    """In units of a code, not rounded, float32."""
+    most = largest_code(bits)
+    return x.astype(jnp.float32) * (most / _some(bound, bits))
+
+
+def _some(bound: jax.Array, bits: int) -> jax.Array:
+    """The bound; where that is nothing, one at which a code stands for 1.
+
+    Codes of nothing are 0 at any bound, and derivatives want one to pass through.
+    """
+    return jnp.where(bound < TINY, largest_code(bits), bound)
 
 
 def unit(bound: jax.Array, bits: int) -> jax.Array:
     """What a code of 1 stands for, as ``bound``; () 1 without a converter."""
+    if not bits:
+        return jnp.float32(1.0)
     # XLA divides an array by a constant like this anyway, but not a scalar.
-    return bound * jnp.float32(1 / largest_code(bits)) if bits else jnp.float32(1.0)
+    return _some(bound, bits) * jnp.float32(1 / largest_code(bits))
 
 
 def convert(x: jax.Array, bound: jax.Array, bits: int) -> jax.Array:

@@ -241,12 +241,21 @@ def tagged(
     Whoever traces a model can so tell the product from the operations that simulate it.
     """
     tag = Tag(geometry, tuple(weights), tuple(roles), spec.tile_rows, spec.tile_columns)
-    return checkpoint_name(result, _TAG + json.dumps(dataclasses.asdict(tag)))
+    # Sizes of a program for any batch (`jax.export.symbolic_shape`) are expressions.
+    fields = json.dumps(dataclasses.asdict(tag), default=str)
+    return checkpoint_name(result, _TAG + fields)
 
 
 def read_tag(name: str) -> Tag | None:
-    """The note in the name that `tagged` gave; None for a name of others."""
+    """The note in the name that `tagged` gave; None for a name of others.
+
+    Raises:
+      ValueError: if sizes of the product are not known yet.
+    """
     if not name.startswith(_TAG):
         return None
     fields = json.loads(name.removeprefix(_TAG))
+    for size, value in fields["geometry"].items():
+        if isinstance(value, str):
+            raise ValueError(f"{size}={value}: must be a number to be counted")
     return Tag(**fields | {"geometry": Geometry(**fields["geometry"])})

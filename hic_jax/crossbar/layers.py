@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flax.core import FrozenDict
 
 from hic_jax import convolution
-from hic_jax.crossbar import hooks
-from hic_jax.crossbar.running import LinenConvGeneralDilated, LinenDotGeneral
+from hic_jax.crossbar.linen import LinenConvGeneralDilated, LinenDotGeneral
 from hic_jax.crossbar.spec import CrossbarSpec
 
 
@@ -34,16 +33,12 @@ class LayerCrossbars:
 
     def dot_general(self, path: Sequence[str]) -> Callable | None:
         """For ``nn.Dense(dot_general=...)``."""
-        return _hook(self.of(path), hooks.dot_general, LinenDotGeneral)
+        spec = self.of(path)
+        return None if spec is None else LinenDotGeneral(spec)
 
     def conv_general_dilated(self, path: Sequence[str]) -> Callable:
         """For ``nn.Conv(conv_general_dilated=...)``."""
-        hook = _hook(self.of(path), hooks.conv_general_dilated, LinenConvGeneralDilated)
-        return hook or convolution.conv_general_dilated
-
-
-def _hook(spec, function, module) -> Callable | None:
-    if spec is None:
-        return None
-    # Without a parent, it becomes a part of the layer that it is given to.
-    return module(spec, parent=None) if spec.runs else function(spec)
+        spec = self.of(path)
+        if spec is None:
+            return convolution.conv_general_dilated
+        return LinenConvGeneralDilated(spec)

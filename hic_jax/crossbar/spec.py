@@ -32,9 +32,9 @@ class CrossbarSpec:
         0 for none.
       dac_range: how the largest input of a DAC is set in the forward pass: absmax, of
         each example (an image; a row of a matrix), as arrays see one after the other;
-        fixed, to dac_bound; running, a mean over past batches (see
-        `hic_jax.crossbar.running`). In the backward pass it is always absmax: errors
-        shrink a thousandfold in training, and differ as much between examples.
+        fixed, to dac_bound; running, a mean over past batches. In the backward pass it
+        is always absmax: errors shrink a thousandfold in training, and differ as much
+        between examples.
       adc_range: how the largest sum of an ADC is set in the forward pass: absmax, of
         each example and tile, over all columns and groups of the tile; fixed, to
         adc_bound; running, a mean over past batches. In the backward pass it is always
@@ -45,8 +45,8 @@ class CrossbarSpec:
       range_momentum: share of a running range that one batch keeps, 0 to below 1.
       adc_noise: standard deviation of the noise of a sum as an ADC reads it, in both
         passes, as a share of the ADC's range, 0 to 1 (0.004 is 0.04 at a bound of 10,
-        the standard of IBM's aihwkit). Drawing it takes longer than the product, on a
-        CPU.
+        the standard of IBM's aihwkit). Every read takes a new key, from the layer's
+        stream "crossbar". Drawing it takes longer than the product, on a CPU.
     """
 
     tile_rows: int = 256

@@ -12,6 +12,9 @@ from hic_jax.crossbar.converters import absmax
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 
+# Streams of random numbers of a product.
+_FORWARD, _BACKWARD = 0, 1
+
 
 class Ranges(NamedTuple):
     """Largest input and largest partial sum, float32, in the layer's units.
@@ -31,6 +34,7 @@ def multiply(
     x: jax.Array,
     w: jax.Array,
     ranges: Ranges,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, Ranges]:
     r"""``product(x, w)`` as a crossbar computes it.
 
@@ -43,7 +47,7 @@ def multiply(
 
     The gradient passes straight through the converters, clipped or not; the one of the
     weights is computed digitally, from codes in units of each example (which bfloat16
-    rounds to eight bits).
+    rounds to eight bits). Derivatives of the gradient pass straight through, too.
 
     Args:
       product: what is computed.
@@ -51,15 +55,17 @@ def multiply(
       x: inputs.
       w: weights, as read now.
       ranges: of the converters.
+      key: draws the noise of all reads, those of the backward pass on a stream of
+        their own; None without noise.
 
     Returns:
       The result, and the ranges that were seen.
     """
-    y, seen, _ = _forward(product, spec, x, w, ranges)
+    y, seen, _ = _forward(product, spec, x, w, ranges, key)
     return y, seen
 
 
-def _forward(product, spec, x, w, ranges):
+def _forward(product, spec, x, w, ranges, key):
     largest = absmax(x, kept=product.input_examples)
     bound = _known_or(ranges.dac, largest)
     codes = converters.to_codes(x, bound, spec.dac_bits)
@@ -74,20 +80,20 @@ def _forward(product, spec, x, w, ranges):
     sums = product.partial_sums(codes, w, spec.tile_rows)
     examples = product.result_examples
     y = _read_columns(
-        sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, (codes, w)
+        sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, _stream(key, _FORWARD)
     )
     seen = [jnp.max(unit * absmax(s, kept=examples), initial=0.0) for s in sums]
     seen = Ranges(jnp.max(largest, initial=0.0), jnp.max(jnp.stack(seen)))
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 
-def _forward_for_gradient(product, spec, x, w, ranges):
-    y, seen, (codes, unit) = _forward(product, spec, x, w, ranges)
-    return (y, seen), (codes, unit, w, ranges)
+def _forward_for_gradient(product, spec, x, w, ranges, key):
+    y, seen, (codes, unit) = _forward(product, spec, x, w, ranges, key)
+    return (y, seen), (codes, unit, w, ranges, key)
 
 
 def _backward(product, spec, residuals, cotangents):
-    codes, unit, w, ranges = residuals
+    codes, unit, w, ranges, key = residuals
     error, _ = cotangents
     bound = absmax(error, kept=product.result_examples)
     error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
@@ -96,7 +102,7 @@ def _backward(product, spec, residuals, cotangents):
     sums = product.transposed_sums(error_codes, w, codes, spec.tile_columns)
     x_bar = _read_columns(
         sums, product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
-        (error_codes, w),
+        _stream(key, _BACKWARD),
     )  # fmt: skip
     # Examples of different units add up.
     codes_, weighted, w_ = map(_wide, (codes, error_codes, w))
@@ -107,25 +113,28 @@ def _backward(product, spec, residuals, cotangents):
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
         w_bar.astype(w.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
+        None,
     )
 
 
 multiply.defvjp(_forward_for_gradient, _backward)
 
 
-def _read_columns(sums, examples, bound, bits, noise, operands):
+def _read_columns(sums, examples, bound, bits, noise, key):
     """Converts the sums of every tile and adds them digitally."""
     total = None
     for i, x in enumerate(sums):
         limit = _known_or(bound, absmax(x, kept=examples))
         if noise:
-            key = jax.random.fold_in(_key_of(*operands), i)
-            x = x + noise * limit.astype(x.dtype) * jax.random.normal(
-                key, x.shape, x.dtype
-            )
+            normal = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+            x = x + noise * limit.astype(x.dtype) * normal
         x = converters.convert(x, limit, bits)
         total = x if total is None else total + x
     return total
+
+
+def _stream(key: jax.Array | None, number: int) -> jax.Array | None:
+    return None if key is None else jax.random.fold_in(key, number)
 
 
 def _wide(x: jax.Array) -> jax.Array:
@@ -140,16 +149,3 @@ def _moved(x: jax.Array, source: tuple[int, ...], to: tuple[int, ...]) -> jax.Ar
 
 def _known_or(bound: jax.Array | None, seen: jax.Array) -> jax.Array:
     return seen if bound is None else jnp.where(bound > 0, bound, seen)
-
-
-def _key_of(*arrays: jax.Array) -> jax.Array:
-    """A key that the bits of arrays determine, whatever order they are summed in.
-
-    A layer has no room for a key among its arguments; its operands (the weights among
-    them, as read just now) are never twice the same in training.
-    """
-    key = jax.random.key(0)
-    for x in arrays:
-        bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-        key = jax.random.fold_in(key, jnp.sum(bits, dtype=jnp.uint32))
-    return key

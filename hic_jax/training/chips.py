@@ -193,7 +193,7 @@ def make_step(
     Args:
       model: called with ``(images, train=)``.
       tx: makes the updates; what it was made with, such as its key, is in the states.
-      keys: (chips,) of the augmentation draws.
+      keys: (chips,) of the augmentation and of the noise of converters.
       mesh: from `make_mesh`; its size must divide the number of chips.
       augmentation: of `hic_jax.data.POLICIES`.
       label_smoothing: share of the target that is spread over all classes.
@@ -247,7 +247,7 @@ def accuracies(
     """`evaluation.accuracy` of every chip, on the devices where its state is.
 
     Args:
-      keys: (chips,) of the read noise.
+      keys: (chips,) of the noise.
       model: called with ``(images, train=)``.
       states: a state of chips.
       split: images and labels, `everywhere`.

@@ -101,7 +101,7 @@ def adabs(
     """`hic_jax.compensation.adabs` on training images, without augmentation.
 
     Args:
-      key: chooses the images and draws the read noise.
+      key: chooses the images and draws the noise of devices and converters.
       model: called with ``(images, train=)``, BatchNorm in "batch_stats".
       network: as it is now, after drift.
       train: training images.
@@ -124,7 +124,10 @@ def adabs(
         network.params,
         network.batch_stats,
         network.weights,
-        [(network.ranges, train, i) for i in order.reshape(batches, batch_size)],
+        [
+            (jax.random.fold_in(read_key, i), network.ranges, train, indices)
+            for i, indices in enumerate(order.reshape(batches, batch_size))
+        ],
         key=read_key,
         gains=network.gains,
     )
@@ -134,7 +137,7 @@ def adabs(
 @functools.cache  # One function for each model, so that it is compiled once.
 def _update_of(model: nn.Module) -> compensation.Update:
     def update(params, stats, batch):
-        ranges, train, indices = batch
+        key, ranges, train, indices = batch
         images, _ = train.batch(indices)
         variables = {
             "params": params,
@@ -146,6 +149,7 @@ def _update_of(model: nn.Module) -> compensation.Update:
             data.normalise(images, train.mean, train.std),
             train=True,
             mutable=["batch_stats"],
+            rngs=crossbar.rngs(key),
         )
         return new["batch_stats"]
 

@@ -63,10 +63,10 @@ def _read(key: jax.Array, network: Network) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _count_correct(model, variables, split, indices, valid):
+def _count_correct(key, model, variables, split, indices, valid):
     images, labels = split.batch(indices)
     images = data.normalise(images, split.mean, split.std)
-    logits = model.apply(variables, images, train=False)
+    logits = model.apply(variables, images, train=False, rngs=crossbar.rngs(key))
     return jnp.sum((jnp.argmax(logits, axis=-1) == labels) & valid)
 
 
@@ -80,11 +80,11 @@ def correct_answers(
 ) -> jax.Array:
     """Number of correct answers on a whole split, BatchNorm on running statistics.
 
-    Read noise is new at every read, so every batch of images reads the devices anew.
-    The function can be vmapped, over chips for instance.
+    Noise of devices and of converters is new at every read, so every batch of images
+    reads the devices anew. The function can be vmapped, over chips for instance.
 
     Args:
-      key: draws the read noise.
+      key: draws the noise.
       model: called with ``(images, train=)``.
       network: what was trained.
       split: images and labels.
@@ -101,10 +101,12 @@ def correct_answers(
     correct = []
     for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.minimum(places, batch_size - 1)
+        read_key = jax.random.fold_in(key, i)
         correct.append(
             _count_correct(
+                read_key,
                 model,
-                network.variables(jax.random.fold_in(key, i)),
+                network.variables(read_key),
                 split,
                 jnp.minimum(position, size - 1),
                 (places < batch_size) & (position < size),

@@ -31,7 +31,8 @@ def make_step(
     Args:
       model: called with ``(images, train=)``, BatchNorm in "batch_stats".
       tx: makes the updates.
-      key: augmentation draws; each step folds in its number.
+      key: draws the augmentation and the noise of converters; each step folds in its
+        number.
       augmentation: of `hic_jax.data.POLICIES`.
       label_smoothing: share of the target that is spread over all classes.
 
@@ -42,7 +43,8 @@ def make_step(
 
     def step(state, train, indices):
         images, labels = train.batch(indices)
-        images = data.augment(jax.random.fold_in(key, state.step), images, augmentation)
+        step_key = jax.random.fold_in(key, state.step)
+        images = data.augment(step_key, images, augmentation)
         images = data.normalise(images, train.mean, train.std)
 
         def loss_fn(params):
@@ -55,6 +57,7 @@ def make_step(
                 images,
                 train=True,
                 mutable=["batch_stats", crossbar.COLLECTION],
+                rngs=crossbar.rngs(step_key),
             )
             targets = optax.smooth_labels(
                 jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing

@@ -51,7 +51,7 @@ def linen(layer, hook, w):
 def linen_dense(w, spec=RUNNING):
     hook = crossbar.LinenDotGeneral(spec)
     layer = nn.Dense(w.shape[-1], use_bias=False, dot_general=hook)
-    return linen(layer, "dot_general", w)
+    return linen(layer, "DotGeneral_0", w)
 
 
 def linen_conv(w):
@@ -60,7 +60,7 @@ def linen_conv(w):
         w.shape[-1], w.shape[:2], padding="VALID", use_bias=False,
         conv_general_dilated=hook,
     )  # fmt: skip
-    return linen(layer, "conv_general_dilated", w)
+    return linen(layer, "ConvGeneralDilated_0", w)
 
 
 def in_nnx(layer, hook, w):
@@ -129,7 +129,7 @@ def test_beyond_a_known_range_inputs_are_clipped_but_gradients_pass():
     ranges = jnp.array([[2.0, 1.0], [1e4, 1.0]])  # Inputs up to 2.
     variables = {
         "params": {"kernel": w},
-        crossbar.COLLECTION: {"dot_general": {"ranges": ranges}},
+        crossbar.COLLECTION: {"DotGeneral_0": {"ranges": ranges}},
     }
     y, transpose = jax.vjp(lambda x: layer.apply(variables, x), x)
     assert np.abs(x).max() == 8

@@ -105,7 +105,7 @@ def test_running_ranges_train_with_the_network_and_stay_in_evaluation():
     np.testing.assert_allclose(weights, np.float32(0.01), rtol=1e-5)  # One batch.
     # The stem sees the images themselves.
     images = (split.images / 255 - 0.5) / 0.25
-    total, weight = state.ranges["stem"]["conv_general_dilated"]["ranges"][0]
+    total, weight = state.ranges["stem"]["ConvGeneralDilated_0"]["ranges"][0]
     np.testing.assert_allclose(total / weight, np.abs(images).max(), rtol=1e-5)
     variables = Network.of(state).variables(jax.random.key(0))
     shift = jax.tree.map(lambda r: r.at[:, 0].mul(0.2), state.ranges)

@@ -117,8 +117,8 @@ def _scanned(devices):
 
 
 def _converted(devices):
-    """Loss and ranges of a step with converters."""
-    spec = crossbar.CrossbarSpec(adc_range="running")
+    """Loss and ranges of a step with noisy converters."""
+    spec = crossbar.CrossbarSpec(adc_range="running", adc_noise=0.05)
     _, state, images, step = _training(spec, devices)
     state, metrics = jax.jit(step)(state, images, _batches()[0])
     return {
