@@ -13,9 +13,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 
 from experiments import files
+from experiments.words import duration, scientific
 from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
 
 STYLE = {
@@ -123,16 +124,6 @@ def time_axis(axes: Axes, times: Sequence[float], since: str) -> None:
     axes.minorticks_off()
 
 
-def duration(seconds: float) -> str:
-    """As a person says it."""
-    units = {"years": YEAR, "days": DAY, "hours": HOUR, "minutes": MINUTE}
-    for name, unit in units.items():
-        if seconds >= unit:
-            count = seconds / unit
-            return f"{count:.3g} {name}" if count != 1 else f"one {name[:-1]}"
-    return f"{seconds:.3g} s"
-
-
 def epoch_axis(axes: Axes, label: str = "epoch") -> None:
     """An axis of epochs from 0, marked at whole ones."""
     axes.xaxis.set_major_locator(
@@ -153,15 +144,12 @@ def cycle_axis(axes: Axes, high: float, label: str) -> None:
     """A logarithmic axis of write-erase cycles to ``high``, with a place for none."""
     exponents = range(1, int(math.log10(high)) + 1)
     exponents = exponents[:: 1 if len(exponents) < 6 else 2]
-    ticks = {"0": math.sqrt(NO_CYCLE)} | {power(10.0**n): 10.0**n for n in exponents}
+    ticks = {"0": math.sqrt(NO_CYCLE)} | {
+        scientific(10.0**n): 10.0**n for n in exponents
+    }
     axes.set(xscale="log", xlim=(NO_CYCLE, high), xlabel=label)
     axes.set_xticks(list(ticks.values()), list(ticks))
     axes.minorticks_off()
-
-
-def power(number: float) -> str:
-    """A number as a power of ten, for words in a picture."""
-    return f"${ScalarFormatter(useMathText=True).format_data(number)}$"
 
 
 # ---- What is drawn on them
@@ -252,7 +240,7 @@ def limit_line(axes: Axes, limit: float) -> None:
     """The cycles that a device endures."""
     axes.axvline(limit, color=LIMIT, linestyle="--")
     axes.annotate(
-        f"endurance limit {power(limit)}",
+        f"endurance limit {scientific(limit)}",
         (limit, 0.5),
         xycoords=("data", "axes fraction"),
         xytext=(-3, 0),

@@ -15,7 +15,6 @@ from experiments.drawing import (
     accuracy_line,
     chance_line,
     devices_by_cycles,
-    duration,
     epoch_axis,
     figure,
     legend_below,
@@ -23,6 +22,7 @@ from experiments.drawing import (
     measured,
     time_axis,
 )
+from experiments.words import duration
 from hic_jax import inference, pcm
 from hic_jax.pcm import multilevel
 

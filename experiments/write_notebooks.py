@@ -1,8 +1,9 @@
 """Writes the .ipynb of every notebook from its .py, with what its cells put out.
 
-    python -m experiments.write_notebooks        # make notebooks
+    python -m experiments.write_notebooks                # make notebooks
+    python -m experiments.write_notebooks quick_start    # this one only
 
-A notebook is run if its code has changed, or if it has no outputs; otherwise the
+A notebook is run if its code has changed, or if there is no .ipynb of it; otherwise the
 outputs that it has are kept. Its badge opens it on Colab, and its first cell installs
 the project there: from the repository that pyproject.toml names in ``project.urls``.
 While none is named, the badge opens Colab's own search for a repository.

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from experiments import write_notebooks
-from experiments.write_notebooks import FOLDER, with_address
+from experiments.write_notebooks import FOLDER, ROOT, with_address
 
 NAMES = ("quick_start", "your_own_model", "what_a_pcm_device_does", "read_a_sweep")
 ADDRESS = "https://github.com/somebody/hic_jax.git"
@@ -100,7 +100,7 @@ def test_the_first_cell_installs_what_is_not_there(name, tmp_path, monkeypatch):
     assert run_first_cell("") == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.chdir(FOLDER)
-    root = FOLDER.parents[1].as_uri()
+    root = ROOT.as_uri()
     local = ("pip", f"install -q 'hic-jax[experiments] @ {root}'")
     assert run_first_cell("") == run_first_cell(ADDRESS) == [local]
     monkeypatch.chdir(tmp_path)
@@ -163,7 +163,7 @@ def test_it_runs_from_start_to_end(name, tmp_path):
     command = [sys.executable, "-m", "jupyter", "execute", "--timeout=300"]
     run = subprocess.run(
         [*command, f"--output={tmp_path / name}", str(FOLDER / f"{name}.ipynb")],
-        env=os.environ | {"HIC_JAX_FAST": "1"},
+        env=os.environ | {"HIC_JAX_FAST": "1", "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
