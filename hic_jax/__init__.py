@@ -3,11 +3,12 @@
 from hic_jax import accounting, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.deployment import DeployedWeight, deploy
+from hic_jax.device_state import HICState, age, hybrid_weights
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
 from hic_jax.spec import HICSpec
 from hic_jax.tracing import find_kernel_axes
-from hic_jax.transform import HICState, age, hic, hybrid_weights
+from hic_jax.transform import hic
 from hic_jax.weights import (
     DAY,
     HOUR,

@@ -7,8 +7,15 @@ to what an array holds.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
 
 from hic_jax import checks
+from hic_jax.packing import path_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,3 +48,30 @@ class KernelAxes:
     def rows(self, ndim: int) -> tuple[int, ...]:
         """Axes that an array sums over."""
         return tuple(a for a in range(ndim) if a not in (*self.stack, *self.columns))
+
+
+def axes_of_leaves(
+    params: Any, axes: Mapping[str, KernelAxes]
+) -> list[KernelAxes | None]:
+    """The axes of every leaf, None where they are not known."""
+    leaves = jax.tree_util.tree_leaves_with_path(
+        params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+    )
+    shapes = {path_name(path): jnp.shape(x) for path, x in leaves if _is_array(x)}
+    unknown = axes.keys() - {path_name(path) for path, _ in leaves}
+    if unknown:
+        raise ValueError(
+            f"axes[{min(unknown)!r}]: there is no such parameter; must be among "
+            f"{', '.join(shapes)}"
+        )
+    for name in axes.keys() & shapes.keys():
+        highest = max((*axes[name].stack, *axes[name].columns), default=-1)
+        if highest >= len(shapes[name]):
+            raise ValueError(
+                f"axes[{name!r}]={axes[name]}: the parameter is {list(shapes[name])}"
+            )
+    return [axes.get(name) for name in shapes]
+
+
+def _is_array(x: Any) -> bool:
+    return not isinstance(x, optax.MaskedNode)

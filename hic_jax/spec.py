@@ -22,7 +22,7 @@ class HICSpec:
     w_{max}` uS per unit of weight (``w_max`` not above what ``refresh_pulses`` reach
     in the mean), epsilon the mean conductance of one SET pulse and :math:`w_{max} =
     \alpha\,\mathrm{rms}(W)` at initialisation; smaller where single weights are too
-    large for that (`hic_jax.weights.weight_scale`). One LSB of the accumulator stands
+    large for that (`hic_jax.scaling.weight_scale`). One LSB of the accumulator stands
     for :math:`n \epsilon / 2^{b_L - 1}`, where n is ``word_steps``.
 
     The abstract of the paper gives no bit widths and no rules; the defaults below are

@@ -7,7 +7,6 @@ A weight tensor is programmed once and then only changed by the transformation
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
@@ -16,9 +15,11 @@ import optax
 from flax import struct
 
 from hic_jax import checks, packing
-from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import binary, multilevel, pair
 from hic_jax.spec import HICSpec
+
+# Streams of their own: one key may be given to a read and to a drift.
+_READ, _CHIP = 0, 1
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 MONTH, YEAR = 30 * DAY, 365 * DAY
@@ -123,79 +124,6 @@ class HybridWeight(AnalogWeight):
             multilevel=self.multilevel.replace(nu=nu),
             spec=dataclasses.replace(self.spec, multilevel=device),
         )
-
-
-# Parts of a tensor that differ more than this in size cannot share a scale: the smaller
-# ones would lie below a SET step.
-LARGEST_SPREAD = 4.0
-# Streams of their own: one key may be given to a read and to a drift.
-_READ, _CHIP = 0, 1
-
-TINY = 1e-30  # Weights below count as zero: their scale would overflow float32.
-
-
-@functools.partial(jax.jit, static_argnames=("spec", "axes"))
-def weight_scale(
-    weight: jax.Array, spec: HICSpec, axes: KernelAxes | None = None
-) -> jax.Array:
-    r"""Conductance per unit of weight for a tensor, from its initial values.
-
-    ``w_max`` is alpha times the root mean square, which suits weights without large
-    outliers. Larger weights than pulses reach would be cut off there: the scale is
-    lowered, in steps of 2^(1/4), as long as the squared error of all weights falls,
-    which is what is cut off of the large ones and what writing leaves of the others.
-
-    Each part of a stack has a scale of its own, which costs one digital factor: where
-    the axes are known, along ``axes.stack``; where they are not, along the first axis
-    of three and more, if its parts differ more than `LARGEST_SPREAD` in scale.
-
-    Args:
-      weight: initial weights. Where all are zero, the standard deviation of an
-        untrained layer, 1/sqrt(fan-in), stands in for the root mean square. What is
-        not finite is taken for zero.
-      spec: the hardware.
-      axes: of the tensor, if they are known.
-
-    Returns:
-      Float32, uS per unit of weight, broadcastable to ``weight``: () for a matrix.
-    """
-    weight = jnp.where(jnp.isfinite(weight), weight, 0).astype(jnp.float32)
-    known = axes or KernelAxes.plain(weight.ndim)
-    stack = axes.stack if axes else (0,) if weight.ndim > 2 else ()
-    rows = [a for a in known.rows(weight.ndim) if a not in stack]
-    fan_in = max(1, math.prod(weight.shape[a] for a in rows))
-    if not stack:
-        return _matrix_scale(weight, fan_in, spec)
-    kept = [weight.shape[a] if a in stack else 1 for a in range(weight.ndim)]
-    parts = jnp.moveaxis(weight, stack, range(len(stack)))
-    parts = parts.reshape(math.prod(kept), -1)
-    scales = jax.vmap(lambda part: _matrix_scale(part, fan_in, spec))(parts)
-    if axes is None:
-        alike = jnp.max(scales, initial=0.0) <= LARGEST_SPREAD * jnp.min(
-            scales, initial=jnp.inf
-        )
-        scales = jnp.where(alike, _matrix_scale(weight, fan_in, spec), scales)
-    return scales.reshape(kept)
-
-
-def _matrix_scale(weight: jax.Array, fan_in: int, spec: HICSpec) -> jax.Array:
-    """The scale of what shares one, () float32."""
-    size = jnp.abs(weight).reshape(-1)
-    largest = jnp.max(size, initial=0.0)
-    some = largest > TINY
-    largest = jnp.where(some, largest, 1.0)
-    size = size / largest  # Whose square neither overflows nor vanishes.
-    rms = largest * jnp.sqrt(jnp.sum(size**2) / max(1, size.size))
-    rms = jnp.where(some, rms, fan_in**-0.5)
-    scale = spec.full_scale / (spec.w_max_sigmas * rms)
-
-    def error(lower):
-        per_unit = scale * lower * largest
-        cut_off = jnp.maximum(size - spec.reach / per_unit, 0.0)
-        return jnp.sum(cut_off**2 + jnp.minimum(size, spec.write_error / per_unit) ** 2)
-
-    lower = 2.0 ** -(jnp.arange(41, dtype=jnp.float32) / 4)  # Down to a thousandth.
-    return scale * lower[jnp.argmin(jax.lax.map(error, lower))]
 
 
 @functools.partial(jax.jit, static_argnames="spec")

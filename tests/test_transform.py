@@ -189,7 +189,7 @@ def test_stuck_cells_are_told():
 def test_stochastic_rounding_lets_small_updates_act():
     params = normal(6, (5000,))
     spec = dataclasses.replace(IDEAL, stochastic_rounding=True)
-    tiny = 0.1 * spec.lsb / hic_jax.weights.weight_scale(params, spec)
+    tiny = 0.1 * spec.lsb / hic_jax.scaling.weight_scale(params, spec)
     updates = jnp.full((20, 5000), tiny)
     nearest, _, _ = run(IDEAL, updates, params)
     stochastic, _, _ = run(spec, updates, params)
@@ -202,7 +202,7 @@ def test_stochastic_rounding_lets_small_updates_act():
 def test_time_passes_and_only_written_devices_restart_their_clocks():
     spec = dataclasses.replace(IDEAL, seconds_per_step=2.0)
     params = jnp.ones(64)
-    one = IDEAL.lsb / hic_jax.weights.weight_scale(params, spec)
+    one = IDEAL.lsb / hic_jax.scaling.weight_scale(params, spec)
     updates = jnp.zeros((3, 64)).at[1, 0].set(100 * one).at[2, 1].set(-one)
     state, _, _ = run(spec, updates, params)
     assert state.weights.time == 6.0

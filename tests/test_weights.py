@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax import pcm, weights
+from hic_jax import pcm, scaling
 from hic_jax.kernel_axes import KernelAxes
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
@@ -46,7 +46,7 @@ def test_scale_maps_w_max_to_full_scale(devices):
     [((), 1), ((0,), 1), ((3, 0), 3), ((16, 4), 16), ((300, 7), 300), ((64,), 1)],
 )
 def test_weights_of_zero_have_the_scale_of_an_untrained_layer(shape, fan_in):
-    scale = float(weights.weight_scale(jnp.zeros(shape), SPEC))
+    scale = float(scaling.weight_scale(jnp.zeros(shape), SPEC))
     w_max = SPEC.w_max_sigmas * fan_in**-0.5
     assert scale == pytest.approx(SPEC.full_scale / w_max, rel=1e-6)
 
@@ -90,7 +90,7 @@ def test_the_scale_suits_whatever_a_tensor_holds(weight, bits):
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_a_single_weight_has_a_scale_of_its_own_size(shape):
-    scale = weights.weight_scale(jnp.full(shape, -0.5), SPEC)
+    scale = scaling.weight_scale(jnp.full(shape, -0.5), SPEC)
     assert float(scale) == pytest.approx(SPEC.full_scale / (1.5 * 0.5), rel=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_the_scale_has_the_least_squared_error_of_its_grid():
         cut_off = np.maximum(size - spec.reach / scale, 0)
         return np.sum(cut_off**2 + np.minimum(size, spec.write_error / scale) ** 2)
 
-    chosen = float(weights.weight_scale(weight, spec))
+    chosen = float(scaling.weight_scale(weight, spec))
     first = spec.full_scale / (1.5 * np.sqrt(np.mean(weight**2)))
     grid = first / 2 ** (np.arange(41) / 4)
     assert chosen == pytest.approx(min(grid, key=error), rel=1e-5)
@@ -152,7 +152,7 @@ def test_parts_of_a_stack_have_scales_of_their_own(shape, known):
     held, read, _ = _programmed(stack, **({"axes": {"w": axes}} if known else {}))
     chip = hic_jax.deploy({"w": held}, pcm.nandakumar_2019(), jax.random.key(1))["w"]
     for part in range(4):
-        alone = weights.weight_scale(stack[part].reshape(-1, shape[-1]), EXACT)
+        alone = scaling.weight_scale(stack[part].reshape(-1, shape[-1]), EXACT)
         assert held.scale[part].item() == pytest.approx(float(alone), rel=1e-5)
         for found, most in ((read, 0.1), (hic_jax.read(chip), 0.4)):
             error = np.linalg.norm(found[part] - stack[part])
@@ -174,7 +174,7 @@ def test_parts_of_about_one_size_share_a_scale_unless_they_are_known_to_be_a_sta
 
 def test_fan_in_is_that_of_the_known_rows():
     axes = KernelAxes(stack=(1,), columns=(0,))
-    scale = weights.weight_scale(jnp.zeros((5, 2, 9)), SPEC, axes)
+    scale = scaling.weight_scale(jnp.zeros((5, 2, 9)), SPEC, axes)
     np.testing.assert_allclose(scale, np.full((1, 2, 1), SPEC.full_scale / 0.5))
 
 

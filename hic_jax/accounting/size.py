@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.device_state import HICState
 from hic_jax.packing import path_name
-from hic_jax.transform import HICState
 
 DIGITAL_BITS = 32
 

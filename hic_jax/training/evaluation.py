@@ -10,9 +10,9 @@ from flax import struct
 
 from hic_jax import crossbar, data
 from hic_jax.compensation import with_gains
+from hic_jax.device_state import hybrid_weights
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState, find_hic
-from hic_jax.transform import hybrid_weights
 from hic_jax.weights import read_params
 
 

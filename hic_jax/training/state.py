@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from hic_jax import crossbar
-from hic_jax.transform import HICState, hybrid_weights
+from hic_jax.device_state import HICState, hybrid_weights
 from hic_jax.weights import read_params
 
 
