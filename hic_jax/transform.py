@@ -60,8 +60,8 @@ def hic(
       >>> for _ in range(200):
       ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
       ...     params = optax.apply_updates(params, updates)
-      >>> print(f"{loss(params):.2f}")  # 20.73 before
-      0.00
+      >>> print(f"{loss(params):.1f}")  # 20.7 before
+      0.0
     """
     if not isinstance(spec, HICSpec):
         raise ValueError(f"spec={spec!r}: must be a HICSpec")
