@@ -130,15 +130,16 @@ def test_an_ideal_reference_is_another_reading(launch):
 
 
 def test_what_costs_accuracy_is_switched_off(path, launch):
-    words = ["--times=31536000", "--chips=2", "--compensations=none"]
+    # After an hour the chips are not yet all at the accuracy of one class for all.
+    words = ["--times=3600", "--chips=4", "--compensations=none"]
     launch(*words)
     launch(*words, "--without=drift_spread,read_noise")
     launch(*words, "--without=drift,read_noise")
     usual, spread_off, still = _rows(path)
     assert usual["without"] == []
     assert spread_off["without"] == ["drift_spread", "read_noise"]
-    # Two chips of devices that differ in nothing and never fluctuate are one.
-    assert len(set(usual["accuracies"])) == 2
+    # Chips of devices that differ in nothing and never fluctuate are one.
+    assert len(set(usual["accuracies"])) > 1
     assert len(set(spread_off["accuracies"])) == 1
     held = json.loads((path / "summary.json").read_text())["test_accuracy"]
     assert still["mean"] == pytest.approx(held, abs=0.05)  # 360 images, one noisy read.
