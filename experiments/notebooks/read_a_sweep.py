@@ -113,6 +113,5 @@ _ = axes.legend()
 
 # %%
 page = report([str(RUNS)], str(RUNS / "report"))
-print(page.relative_to(RUNS))
 figures = sorted(page.parent.rglob("*size*.png"))
 Image(figures[0])
