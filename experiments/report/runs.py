@@ -106,7 +106,7 @@ def read(folder: Path) -> Run:
         summary = stored.read_summary(folder)
     except stored.RunFolderError as error:
         raise UnreadableRun(str(error)) from error
-    if not summary:
+    if not (folder / "summary.json").is_file():
         raise UnreadableRun("has no summary.json: it did not finish")
     if "field" in summary:
         raise UnreadableRun("learnt in the field: it went on from another run")
