@@ -21,6 +21,8 @@ SEEDS, EPOCH = 2, 3  # Runs; steps of an epoch. They have two epochs.
 
 def _experiment(seed, **fields):
     plan = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
+    # Converters would make a whole code of the last bit, in which runs may differ.
+    plan |= {"converters": False}
     return Experiment.of(resolve(TrainConfig(seed=seed, **plan | fields)))
 
 
@@ -45,10 +47,9 @@ def _is_the_same_run(path, other):
     assert [row["step"] for row in rows] == [row["step"] for row in others]
     for row, same in zip(rows, others, strict=True):
         assert set(row) == set(same)
-        # Where rounding decides on one code of a converter, or one LSB of a weight.
-        assert row["loss"] == pytest.approx(same["loss"], rel=1e-3)
-        # Each that is moves others: of a hundred, seven differed.
-        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=0.15)
+        # Where rounding decides on one LSB of a weight.
+        assert row["loss"] == pytest.approx(same["loss"], rel=1e-5)
+        assert row["accepted_lsbs"] == pytest.approx(same["accepted_lsbs"], rel=0.01)
         # One of 479 training images, or of 360 test images.
         assert row["accuracy"] == pytest.approx(same["accuracy"], abs=1 / 479)
         assert row["learning_rate"] == same["learning_rate"]
