@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,7 +248,7 @@ def test_crossbars_compute_whatever_lax_computes(data):
                 dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
             )  # fmt: skip
 
-        ours, theirs = crossbar.conv_general_dilated, jax.lax.conv_general_dilated
+        ours, theirs = crossbar.NnxConvGeneralDilated, jax.lax.conv_general_dilated
     else:
         rows = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=2))
         batch = data.draw(st.lists(st.integers(0, 3), max_size=1))
@@ -261,9 +262,13 @@ def test_crossbars_compute_whatever_lax_computes(data):
             numbers = ((last, first), (together, together))
             return lambda x, w: multiply(x, w, numbers)
 
-        ours, theirs = crossbar.dot_general, jax.lax.dot_general
+        ours, theirs = crossbar.NnxDotGeneral, jax.lax.dot_general
     x, w = (jax.ShapeDtypeStruct(shape, dtype) for shape in (x_shape, w_shape))
-    assert shapes_of_product(product(ours(spec)), x, w) == shapes_of_product(
+
+    def on_crossbars(x, w):
+        return product(ours(spec, rngs=nnx.Rngs(0)))(x, w)
+
+    assert shapes_of_product(on_crossbars, x, w) == shapes_of_product(
         product(theirs), x, w
     )
 
