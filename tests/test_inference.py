@@ -391,6 +391,7 @@ def test_each_compensation_does_its_own(deployed, ageing):
         assert none.gains is None
         assert gdc.gains["head"]["kernel"].shape == (1, 1)
         assert column.gains["head"]["kernel"].shape == (1, CLASSES)
+        assert adabs.gains["head"]["kernel"].shape == (1, 1)
         for network in (none, gdc, column):
             chex.assert_trees_all_equal(network.batch_stats, ageing.network.batch_stats)
         assert jnp.all(
