@@ -230,12 +230,12 @@ def test_adabs_keeps_the_dtype_of_statistics():
     norm = {"param_dtype": jnp.bfloat16, "force_float32_reductions": False}
     params, stats, update = residual(norm)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(stats))
-    weights, batches = on_devices(params), _batches(4)
-    new = compensation.adabs(update, params, stats, weights, batches)
+    batches = _batches(2)
+    with jax.disable_jit():  # A compiler may keep more bits than it is asked for.
+        new = compensation.adabs(update, params, stats, None, batches)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(new))
-    held = hic_jax.read_params(params, weights)
     # 8 bits of what is left of a difference of two squares of twice its size.
-    _check_law(new, stats, [_moments(held, x) for x in batches], rtol=2**-7)
+    _check_law(new, stats, [_moments(params, x) for x in batches], rtol=2**-7)
 
 
 def test_adabs_reads_what_the_chip_infers_with():

@@ -391,6 +391,7 @@ def test_each_compensation_does_its_own(deployed, ageing):
         assert none.gains is None
         assert gdc.gains["head"]["kernel"].shape == (1, 1)
         assert column.gains["head"]["kernel"].shape == (1, CLASSES)
+        assert adabs.gains["head"]["kernel"].shape == (1, 1)
         for network in (none, gdc, column):
             chex.assert_trees_all_equal(network.batch_stats, ageing.network.batch_stats)
         assert jnp.all(
@@ -409,9 +410,10 @@ def test_the_reference_is_the_chip_when_it_was_new(ageing, deploy_spec):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(COMPENSATIONS, "gdc", gdc)
         for ideal in (False, True):
-            ageing.measure(
+            rows = ageing.measure(
                 compensations=["gdc"], deploy_spec=deploy_spec, ideal_reference=ideal
             )
+            assert {row["ideal_reference"] for row in rows} == {ideal}
     for network, reference in compensated:
         new = jax.tree.map(
             lambda w: w.replace(time=jnp.float32(0.0)),
@@ -443,6 +445,9 @@ def test_nothing_is_printed(ageing, capsys):
         ({"times": [-1.0]}, r"times=-1\.0: must be greater than 0"),
         ({"times": [math.inf]}, r"times=inf: must be a finite number"),
         ({"times": []}, r"times=\[\]: must name at least one"),
+        ({"times": [25.0, 25.0]}, r"times=\[25\.0, 25\.0\]: names one twice"),
+        ({"compensations": ["gdc"] * 2}, r"compensations=\[.*\]: names one twice"),
+        ({"without": ["stuck"]}, r"without='stuck': must be one of read_noise, drift"),
         ({"chips": 0}, r"chips=0: must be in \[1, 1000000\]"),
         ({"chips_at_once": 0}, r"chips_at_once=0: must be at least 1"),
         ({"chips": 1.5}, r"chips=1\.5: must be an integer"),

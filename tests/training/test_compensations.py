@@ -13,7 +13,7 @@ from hic_jax.training import compensations
 from hic_jax.training.compensations import COMPENSATIONS, Reference
 from hic_jax.training.evaluation import Network
 from tests.key_recorder import keys_used_once
-from tests.small_network import IMAGES, Net, images_of, network_of, random_images
+from tests.small_network import IMAGES, SHAPE, Net, images_of, network_of, random_images
 
 # All devices drift alike, and are read exactly.
 ALIKE = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018().without("read_noise"))
@@ -250,6 +250,20 @@ def test_adabs_runs_the_model_with_its_ranges():
     # float32 means of 64 numbers; the statistics of the start are 0 and 1.
     np.testing.assert_allclose(new["mean"], [0.985 * pixels.mean()], rtol=1e-4)
     np.testing.assert_allclose(new["var"], [0.015 + 0.985 * pixels.var()], rtol=1e-4)
+
+
+def test_adabs_compiles_a_model_once(network):
+    traced = []
+
+    class Traced(Net):
+        def __call__(self, images, *, train):
+            traced.append(images.shape)
+            return super().__call__(images, train=train)
+
+    for key in (KEY, OTHER):
+        compensations.adabs(key, Traced(), network, random_images(), batches=4)
+    # Twice: a layer's momentum takes two updates of its statistics.
+    assert traced == 2 * [(13, *SHAPE)]
 
 
 @pytest.mark.parametrize("batches", [0, IMAGES + 1, 2.5])
