@@ -146,7 +146,7 @@ def live_table(
             initial=begun_with,
             prefix=f"{finished} of {words.counted(len(runs), 'run')}",
             unit="steps",
-            bar_format=terminal.BAR,
+            bar_format=terminal.BAR_FORMAT,
         )
         return rich.console.Group(table(workdir, runs, running), line)
 

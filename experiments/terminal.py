@@ -16,10 +16,8 @@ import rich.console
 import rich.table
 from tqdm import tqdm
 
-Bar = tqdm
-
 # A bar of a width that stays, whatever stands beside it.
-BAR = "{desc} |{bar:16}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
+BAR_FORMAT = "{desc} |{bar:16}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
 
 
 def table(
@@ -85,7 +83,7 @@ def note(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
 
-def bar(total: int, *, disable: bool = False, **options: Any) -> Bar:
+def bar(total: int, *, disable: bool = False, **options: Any) -> tqdm:
     """A bar on standard error, where that is a terminal; one in another is transient.
 
     Args:
@@ -97,7 +95,7 @@ def bar(total: int, *, disable: bool = False, **options: Any) -> Bar:
         total=total,
         disable=disable or jax.process_index() > 0 or None,  # None asks the terminal.
         leave=None,
-        bar_format=BAR,
+        bar_format=BAR_FORMAT,
         dynamic_ncols=True,
         **options,
     )

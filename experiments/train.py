@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.table
 from absl import flags, logging
+from tqdm import tqdm
 
 from experiments import cli, device_warnings, launch, terminal, words
 from experiments.config import Config, changed_flags, define_flags, from_flags
@@ -129,7 +130,7 @@ def _train(
     checkpoint_every: int,
     stop: Requests,
     summarise: Callable[..., dict],
-    bar: terminal.Bar,
+    bar: tqdm,
 ) -> dict:
     """`train_in`; ``summarise`` says what it took."""
     # ---- set up
