@@ -294,3 +294,8 @@ def test_read_params_replaces_analog_leaves_and_keeps_digital_ones():
     assert read["kernel"].dtype == jnp.bfloat16
     exact = hic_jax.read(hybrid)["kernel"].astype(jnp.bfloat16)
     np.testing.assert_array_equal(read["kernel"], exact)
+
+
+def test_spans_of_time_are_in_seconds():
+    assert (hic_jax.MINUTE, hic_jax.HOUR, hic_jax.DAY) == (60, 3600, 86_400)
+    assert (hic_jax.MONTH, hic_jax.YEAR) == (2_592_000, 31_536_000)
