@@ -82,3 +82,12 @@ def test_of_no_number_nothing_passes_and_of_infinity_the_most():
     np.testing.assert_array_equal(passed, [0, 127, -128, 127])
     # None of them goes unseen.
     assert (np.abs(np.asarray(clipped)) > 1e9).all()
+
+
+def test_of_what_no_bus_can_hold_two_to_the_thirty_are_counted():
+    lsbs = jnp.array([jnp.nan, jnp.inf, 1e30, 2e9, -2e9, -jnp.inf], jnp.float32)
+    passed, cut_off = accumulator.quantise(lsbs, None, 8)
+    np.testing.assert_array_equal(passed, [0, 127, 127, 127, -128, -128])
+    most = 2**30
+    expected = [most, most - 127, most - 127, most - 127, 128 - most, 128 - most]
+    np.testing.assert_array_equal(cut_off, expected)
