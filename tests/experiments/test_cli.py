@@ -230,11 +230,19 @@ print("went on")
 """
 
 
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+_HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 @pytest.mark.parametrize("launcher", [name.split(".")[0] for name in BESIDE])
 def test_interrupted_in_its_imports_a_launcher_ends(tmp_path, launcher):
     (tmp_path / "jax.py").write_text(_INTERRUPTED)
     process = subprocess.run(
-        [sys.executable, "-m", f"experiments.{launcher}"],
+        [sys.executable, "-c", _HEEDING, "-m", f"experiments.{launcher}"],
         cwd=Path(hic_jax.__file__).parents[1],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
