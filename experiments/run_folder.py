@@ -22,8 +22,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from absl import logging
 
 from experiments import files, locks, provenance
@@ -167,7 +165,7 @@ class RunFolder:
         step, last = int(state.step), self.logged.last
         self._checkpoints.save(
             step,
-            _without_keys(state),
+            state,
             {
                 "config": dataclasses.asdict(self.config),
                 "logged": dataclasses.asdict(self.logged),
@@ -194,19 +192,9 @@ class RunFolder:
         """
         if self.latest_step() is None:
             raise RunFolderError(f"workdir={self.path}: holds no checkpoint")
-        saved, record = self._checkpoints.restore(
-            _without_keys(template), self._check_record
-        )
+        saved, record = self._checkpoints.restore(template, self._check_record)
         self._metrics.restore(int(saved.step), record.get("logged"))
-        return jax.tree.map(
-            lambda like, x: (
-                jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
-                if _is_key(like)
-                else x
-            ),
-            template,
-            saved,
-        )
+        return saved
 
     def resume(self, start: Any) -> Any:
         """The state to go on from: the newest intact checkpoint, or else the start.
@@ -338,15 +326,6 @@ def _record_start(path: Path) -> None:
         raise RunFolderError(
             f"workdir={path}: {provenance.FILE}: {short(error)}"
         ) from error
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _without_keys(tree: Any) -> Any:
-    """Random keys as the integers in them, which can be stored."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
 def _is_passing(path: Path) -> bool:
