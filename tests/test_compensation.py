@@ -227,15 +227,17 @@ def test_adabs_inside_of_an_axis_takes_all_that_is_on_it():
 
 
 def test_adabs_keeps_the_dtype_of_statistics():
-    norm = {"param_dtype": jnp.bfloat16, "force_float32_reductions": False}
+    norm = {"dtype": jnp.bfloat16, "param_dtype": jnp.bfloat16}
+    norm["force_float32_reductions"] = False
     params, stats, update = residual(norm)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(stats))
     batches = _batches(2)
     with jax.disable_jit():  # A compiler may keep more bits than it is asked for.
         new = compensation.adabs(update, params, stats, None, batches)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(new))
-    # 8 bits of what is left of a difference of two squares of twice its size.
-    _check_law(new, stats, [_moments(params, x) for x in batches], rtol=2**-7)
+    # Products, means and squares have 8 bits, and variances are differences of squares.
+    # Momenta of 8 bits would leave 1 - 0.99 with errors of tens of percent.
+    _check_law(new, stats, [_moments(params, x) for x in batches], rtol=2**-6)
 
 
 def test_adabs_reads_what_the_chip_infers_with():
