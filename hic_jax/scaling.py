@@ -51,7 +51,8 @@ def weight_scale(
         return _matrix_scale(weight, fan_in, spec)
     kept = [weight.shape[a] if a in stack else 1 for a in range(weight.ndim)]
     parts = jnp.moveaxis(weight, stack, range(len(stack)))
-    parts = parts.reshape(math.prod(kept), -1)
+    others = [n for a, n in enumerate(weight.shape) if a not in stack]
+    parts = parts.reshape(math.prod(kept), math.prod(others))
     scales = jax.vmap(lambda part: _matrix_scale(part, fan_in, spec))(parts)
     if axes is None:
         alike = jnp.max(scales, initial=0.0) <= LARGEST_SPREAD * jnp.min(

@@ -172,6 +172,15 @@ def test_parts_of_about_one_size_share_a_scale_unless_they_are_known_to_be_a_sta
     np.testing.assert_allclose(ratios, [1, 2, 0.5], rtol=0.15)  # 256 weights each.
 
 
+@pytest.mark.parametrize("shape", [(0, 0, 0), (0, 3, 2), (4, 0, 2), (4, 3, 0)])
+def test_a_stack_of_nothing_is_held(shape):
+    held, read, _ = _programmed(jnp.zeros(shape))
+    assert read.shape == shape
+    assert held.scale.shape == (shape[0], 1, 1)
+    chip = hic_jax.deploy(held, pcm.nandakumar_2019(), jax.random.key(1))
+    assert hic_jax.read(chip).shape == shape
+
+
 def test_fan_in_is_that_of_the_known_rows():
     axes = KernelAxes(stack=(1,), columns=(0,))
     scale = scaling.weight_scale(jnp.zeros((5, 2, 9)), SPEC, axes)
