@@ -1,5 +1,6 @@
 """Set-up for all tests: every program is compiled once per run, or once for all."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -21,6 +22,21 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if not hasattr(config, "workerinput"):
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+# Linux gives a process 65,530 mappings of memory, and each compiled program takes
+# several: the one that gets none ends the process with a segmentation fault.
+MOST_MAPPINGS = 15_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Drops compiled programs after a file of tests, if there are many."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_text().count("\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
