@@ -95,7 +95,7 @@ def run(main: Callable[[list[str]], None], *definitions: Callable[[], None]) -> 
 def parse(argv: list[str]) -> list[str]:
     """Reads the flags, or shows what there are, or ends with what is wrong."""
     if set(argv[1:]) & set(cli.HELP_WORDS):
-        show_page(cli.help_page(sys.modules["__main__"].__doc__))
+        show_page(cli.help_page(sys.modules["__main__"].__doc__ or ""))
         sys.exit()
     with clear_errors(ValueError):
         return cli.parse(argv)
