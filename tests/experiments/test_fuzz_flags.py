@@ -21,11 +21,11 @@ from experiments.config import Config
 from experiments.setup import Experiment
 from hic_jax import checks
 from hic_jax.pcm import multilevel
+from hic_jax.scaling import weight_scale
 from hic_jax.training import steps
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.schedules import SCHEDULES
 from hic_jax.training.state import initial_variables, programmed
-from hic_jax.weights import weight_scale
 
 OURS = tuple(
     str(Path(module.__file__).parent) for module in (hic_jax, config)
