@@ -18,9 +18,9 @@ import hic_jax
 from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config, define_flags, from_flags
-from experiments.run_folder import check_unused_or_same
+from experiments.runs.run_folder import check_unused_or_same
+from experiments.runs.writing import held, write_whole
 from experiments.setup import Experiment
-from experiments.writing import held, write_whole
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 

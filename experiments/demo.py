@@ -14,10 +14,10 @@ import hic_jax
 from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.stored import read_config, read_summary
+from experiments.runs.writing import held
 from experiments.setup import Experiment
-from experiments.stored import read_config, read_summary
-from experiments.writing import held
 from hic_jax import data, inference
 
 TIMES = (25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments import files
+from experiments.runs import files
 from experiments.words import duration, scientific
 from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
 

@@ -20,13 +20,14 @@ from pathlib import Path
 import rich.table
 from absl import flags, logging
 
-from experiments import cli, launch, plots, sweep_folder, terminal, words
+from experiments import cli, launch, plots, terminal, words
 from experiments.config import Config
 from experiments.report.runs import folders_in
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import RunFolderError, read_config, read_summary
+from experiments.runs.writing import writing
 from experiments.setup import Experiment
-from experiments.stored import RunFolderError, read_config, read_summary
-from experiments.writing import writing
+from experiments.sweep import folder as sweep_folder
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.compensations import COMPENSATIONS

@@ -25,10 +25,10 @@ from experiments import cli, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.stored import RunFolderError
+from experiments.runs.writing import writing
 from experiments.setup import Experiment
-from experiments.stored import RunFolderError
-from experiments.writing import writing
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible

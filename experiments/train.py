@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from experiments import cli, device_warnings, launch, terminal, words
 from experiments.config import Config, changed_flags, define_flags, from_flags
-from experiments.hardware import hardware_summary, read_energy_table
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.hardware import hardware_summary, read_energy_table
+from experiments.runs.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.stopping import Requests, Stopped, stop_requests
+from experiments.runs.stored import RunFolderError
+from experiments.runs.writing import writing
 from experiments.setup import Experiment
-from experiments.stopping import Requests, Stopped, stop_requests
-from experiments.stored import RunFolderError
-from experiments.writing import writing
 from hic_jax.accounting import ENDURANCE_CYCLES, EnergyTable
 from hic_jax.training.state import TrainState
 

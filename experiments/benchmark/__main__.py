@@ -21,7 +21,7 @@ from experiments import cli, launch, terminal
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
 from experiments.config import COMPUTE_DTYPES
-from experiments.writing import write_whole
+from experiments.runs.writing import write_whole
 from hic_jax import models
 
 

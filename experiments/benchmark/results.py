@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import rich.table
 
-from experiments import provenance, terminal
+from experiments import terminal
+from experiments.runs import provenance
 
 FORMAT = 1
 PACKAGES = ("hic-jax", "jax", "jaxlib", "flax", "optax", "numpy")

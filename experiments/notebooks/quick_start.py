@@ -107,7 +107,7 @@ for kind in ("multilevel", "binary"):
 # `hic_jax.hybrid_weights` finds the devices in the optimizer state, wherever they are.
 
 # %%
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 
 folder = RunFolder.read(str(RUNS / "hic"))
 state = folder.restore(experiments["hic"].init_state())

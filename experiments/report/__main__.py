@@ -16,10 +16,10 @@ import rich.table
 from absl import flags
 
 from experiments import cli, launch, terminal, words
-from experiments.hardware import read_energy_table
 from experiments.plots import NAMES
 from experiments.report import page, runs
 from experiments.report.claims import CLAIMS, statement
+from experiments.runs.hardware import read_energy_table
 
 
 def report(paths: list[str], out: str, energy_table: str | None = None) -> Path:

@@ -1,7 +1,8 @@
 """Statistics of what runs take of their hardware: memory, operations, energy.
 
 Pure functions on the runs of `experiments.report.estimates`, of whose ``summary`` they
-read what `experiments.hardware` counted. Runs that did not record it are passed over.
+read what `experiments.runs.hardware` counted. Runs that did not record it are passed
+over.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ from experiments.report.estimates import Run
 from experiments.report.tables import Column, Row, Table
 from experiments.words import ABSENT
 
-# What tells one maker from another, of the entries of `experiments.provenance`.
+# What tells one maker from another, of the entries of `experiments.runs.provenance`.
 FIELDS = ("hic_jax", "commit", "jax", "device", "devices", "processes", "host")
 
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments import files
+from experiments.runs import files
 
 PAGE = "report.html"
 LISTED = "report_files.json"

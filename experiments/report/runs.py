@@ -10,9 +10,9 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments import provenance, stored
 from experiments.config import flag_of, usual_fields
 from experiments.report.estimates import Run
+from experiments.runs import provenance, stored
 from hic_jax.inference import TRAINED
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
@@ -96,7 +96,7 @@ def read(folder: Path) -> Run:
     """A run as `experiments.report.estimates` describes it, and more.
 
     Beside that: ``folder``, ``config`` (fields by dotted names, as stored), ``summary``
-    and ``provenance``, the entries of `experiments.provenance`.
+    and ``provenance``, the entries of `experiments.runs.provenance`.
 
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.

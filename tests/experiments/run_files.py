@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 
 
 def rows(path):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import ablate
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 from hic_jax import pcm
 from tests.experiments import shown
 

@@ -19,7 +19,7 @@ from experiments.config import TrainConfig, resolve
 # What defines the flags of each launcher, beside its own module.
 BESIDE = {
     "train": (config.define_flags,),
-    "sweep": (train.define_option_flags, config.define_flags),
+    "sweep.__main__": (train.define_option_flags, config.define_flags),
     "ablate": (train.define_option_flags, config.define_flags),
     "field": (train.define_option_flags,),
     "drift": (),
@@ -148,7 +148,7 @@ PATHS = [
     ("train", "workdir"),
     ("train", "data_dir"),
     ("train", "energy_table"),
-    ("sweep", "workdir"),
+    ("sweep.__main__", "workdir"),
     ("ablate", "workdir"),
     ("field", "trained"),
     ("field", "workdir"),

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import demo
 from experiments.config import TrainConfig
-from experiments.stored import RunFolderError
+from experiments.runs.stored import RunFolderError
 from tests.experiments import shown
 
 PICTURES = {

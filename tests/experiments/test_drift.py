@@ -17,8 +17,8 @@ import hic_jax
 from experiments import drift
 from experiments import launch as launch_lib
 from experiments.config import TrainConfig, resolve
+from experiments.runs.stored import read_config
 from experiments.setup import Experiment
-from experiments.stored import read_config
 from experiments.train import train
 from hic_jax import inference
 from hic_jax.training.compensations import COMPENSATIONS

@@ -12,9 +12,9 @@ import pytest
 import hic_jax
 from experiments import field
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import RunFolderError
 from experiments.setup import Experiment
-from experiments.stored import RunFolderError
 from experiments.train import train
 from hic_jax.pcm import binary
 from hic_jax.training.arrays import Arrays

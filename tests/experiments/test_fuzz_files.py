@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments import drawing, drift, stored
+from experiments import drawing, drift
 from experiments.config import TrainConfig, resolve
 from experiments.report import accounting, claim_tables, commands, page, runs
-from experiments.run_folder import RunFolder
+from experiments.runs import stored
+from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
-from experiments.sweep_folder import RunPaths
+from experiments.sweep.folder import RunPaths
 from experiments.train import train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")

@@ -19,14 +19,16 @@ import jax
 import orbax.checkpoint
 import pytest
 
-from experiments import drift, field, files, jobs, plots
-from experiments.checkpoints import Checkpoints
+from experiments import drift, field, plots
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
+from experiments.runs import files
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import read_config
 from experiments.setup import Experiment
-from experiments.stored import read_config
-from experiments.sweep_folder import RunPaths
-from experiments.together import train_together
+from experiments.sweep import jobs
+from experiments.sweep.folder import RunPaths
+from experiments.sweep.together import train_together
 from experiments.train import train
 from hic_jax import inference, models
 from tests.experiments import run_files
@@ -150,7 +152,7 @@ def start():
     # Its processes are forked from one that has imported everything.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["experiments.train", "experiments.field", "experiments.jobs"]
+        ["experiments.train", "experiments.field", "experiments.sweep.jobs"]
     )
     flags = {
         "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir,

@@ -6,7 +6,8 @@ import json
 import pytest
 from absl import flags
 
-from experiments import ablate, config, field, sweep, train
+from experiments import ablate, config, field, train
+from experiments.sweep import __main__ as sweep
 from hic_jax.accounting import EnergyTable
 
 TOLD = {

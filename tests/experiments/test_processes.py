@@ -14,9 +14,9 @@ import pytest
 
 import hic_jax
 from experiments import launch
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import read_config
 from experiments.setup import Experiment
-from experiments.stored import read_config
 from hic_jax import inference
 from hic_jax.training.evaluation import Network
 from hic_jax.training.state import find_hic

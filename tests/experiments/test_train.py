@@ -19,11 +19,11 @@ import pytest
 
 import hic_jax
 from experiments import terminal
-from experiments.checkpoints import Checkpoints
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stopping import Stopped
 from experiments.setup import Experiment
-from experiments.stopping import Stopped
 from experiments.train import TrainingDiverged, check_losses, table, train
 from hic_jax.accounting import EnergyTable
 from tests.experiments import run_files, shown

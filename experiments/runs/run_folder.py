@@ -24,17 +24,17 @@ from typing import Any
 
 from absl import logging
 
-from experiments import files, locks, provenance
 from experiments.config import Config, differences
-from experiments.metrics import Logged, Metrics
-from experiments.stored import (
+from experiments.runs import files, locks, provenance
+from experiments.runs.metrics import Logged, Metrics
+from experiments.runs.stored import (
     RunFolderError,
     read_config,
     read_fields,
     read_summary,
     short,
 )
-from experiments.writing import (
+from experiments.runs.writing import (
     by_first,
     released_on_error,
     wait_for_all,
@@ -138,7 +138,7 @@ class RunFolder:
     @functools.cached_property
     def _checkpoints(self):
         # Orbax takes its time to be imported: not before there is one to read or write.
-        from experiments.checkpoints import Checkpoints
+        from experiments.runs.checkpoints import Checkpoints
 
         return Checkpoints(self.path / "checkpoints", keep=self._keep)
 

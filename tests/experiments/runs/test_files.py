@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from experiments import files
+from experiments.runs import files
 
 
 def test_a_text_is_written_as_utf8_and_nothing_is_left_beside_it(tmp_path):

@@ -14,11 +14,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 import hic_jax
-from experiments import files, metrics
 from experiments.config import Config, TrainConfig, resolve
-from experiments.run_folder import RunFolder, check_unused_or_same
+from experiments.runs import files, metrics
+from experiments.runs.run_folder import RunFolder, check_unused_or_same
+from experiments.runs.stored import RunFolderError, read_config
 from experiments.setup import Experiment
-from experiments.stored import RunFolderError, read_config
 from experiments.train import train
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState, find_hic

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from experiments import grid, sweep_folder
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolderError
-from experiments.sweep_folder import RunPaths
+from experiments.runs.run_folder import RunFolderError
+from experiments.sweep import folder as sweep_folder
+from experiments.sweep import grid
+from experiments.sweep.folder import RunPaths
 
 RUN = grid.Run(
     name="hic-width1-seed0", swept={}, config=resolve(TrainConfig()), steps=6

@@ -16,11 +16,11 @@ from typing import Any
 from absl import logging
 
 from experiments.config import Config, differences
-from experiments.files import PART
-from experiments.grid import Run
-from experiments.run_folder import check_unused_or_same
-from experiments.stored import RunFolderError, read_rows, read_summary
-from experiments.writing import write_whole
+from experiments.runs.files import PART
+from experiments.runs.run_folder import check_unused_or_same
+from experiments.runs.stored import RunFolderError, read_rows, read_summary
+from experiments.runs.writing import write_whole
+from experiments.sweep.grid import Run
 
 _MANIFEST = "manifest.json"
 # Names of runs and their folders, as `grid.name_of` makes them: none leads elsewhere.

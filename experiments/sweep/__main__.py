@@ -32,19 +32,11 @@ import rich.table
 from absl import flags
 from tqdm import tqdm
 
-from experiments import (
-    cli,
-    config,
-    grid,
-    jobs,
-    launch,
-    pools,
-    sweep_folder,
-    terminal,
-    words,
-)
+from experiments import cli, config, launch, terminal, words
 from experiments import train as train_lib
-from experiments.stored import RunFolderError
+from experiments.runs.stored import RunFolderError
+from experiments.sweep import folder as sweep_folder
+from experiments.sweep import grid, jobs, pools
 from hic_jax import checks
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh

@@ -12,11 +12,11 @@ import tempfile
 
 import pytest
 
-from experiments import locks
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
-from experiments.stored import RunFolderError
-from experiments.writing import held
+from experiments.runs import locks
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import RunFolderError
+from experiments.runs.writing import held
 
 # Takes a lock, says so, and holds it until it is told to end or killed.
 _HOLD = """

@@ -20,7 +20,7 @@ import psutil
 import submitit
 from absl import logging
 
-from experiments.jobs import Training
+from experiments.sweep.jobs import Training
 
 
 class Pool(Protocol):

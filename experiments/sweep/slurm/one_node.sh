@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Shows the Slurm path of experiments.sweep on a Slurm of one node: this machine.
 #
-#     sudo experiments/slurm/one_node.sh [FLAGS OF experiments.sweep...]
+#     sudo experiments/sweep/slurm/one_node.sh [FLAGS OF experiments.sweep...]
 #
 # Needs root on Debian 12 or newer and `make install`. Installs slurm-wlm and munge if
 # they are missing, sets up a controller and a node with a configuration of their own,
 # runs a sweep of two runs, which it kills and starts again, prints the queue and the
 # table, and takes everything down again but for the packages. A minute on two cores.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 
 [[ $EUID -eq 0 ]] || { echo 'error: must be run as root' >&2; exit 1; }
 root=$(mktemp -d)

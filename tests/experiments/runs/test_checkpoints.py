@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.checkpoints import CheckpointError, Checkpoints
+from experiments.runs.checkpoints import CheckpointError, Checkpoints
 
 
 def _tree(step):

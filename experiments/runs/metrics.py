@@ -20,8 +20,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from experiments.stored import read_rows
-from experiments.writing import write_whole, writing
+from experiments.runs.stored import read_rows
+from experiments.runs.writing import write_whole, writing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from experiments import jobs
 from experiments.config import TrainConfig, resolve
-from experiments.sweep_folder import RunPaths
+from experiments.sweep import jobs
+from experiments.sweep.folder import RunPaths
 
 NAMES = ("hic-seed0", "hic-seed1")
 

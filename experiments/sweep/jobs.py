@@ -22,12 +22,12 @@ from absl import logging
 from experiments import launch
 from experiments import train as train_lib
 from experiments.config import Config
-from experiments.grid import seedless
+from experiments.runs.stopping import USER_SIGNALS, Stopped
+from experiments.runs.writing import wait_for_all
 from experiments.setup import Experiment
-from experiments.stopping import USER_SIGNALS, Stopped
-from experiments.sweep_folder import RunPaths
-from experiments.together import train_together
-from experiments.writing import wait_for_all
+from experiments.sweep.folder import RunPaths
+from experiments.sweep.grid import seedless
+from experiments.sweep.together import train_together
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,14 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config, grid, jobs, pools, sweep, sweep_folder
+from experiments import config
 from experiments import train as train_lib
-from experiments.stopping import Stopped, stop_requests
-from experiments.stored import RunFolderError, read_config
-from experiments.sweep_folder import RunPaths
+from experiments.runs.stopping import Stopped, stop_requests
+from experiments.runs.stored import RunFolderError, read_config
+from experiments.sweep import __main__ as sweep
+from experiments.sweep import folder as sweep_folder
+from experiments.sweep import grid, jobs, pools
+from experiments.sweep.folder import RunPaths
 from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -643,8 +646,9 @@ def alone(tmp_path, parse, capsys):
 KILLED = """
 import os, signal, sys
 from absl import app
-from experiments import config, sweep, train
-from experiments.run_folder import RunFolder
+from experiments import config, train
+from experiments.runs.run_folder import RunFolder
+from experiments.sweep import __main__ as sweep
 from hic_jax import models
 
 models.CHANNEL_PLANS["one_block"] = (4,)

@@ -9,9 +9,9 @@ import pytest
 
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
-from experiments.together import train_together
+from experiments.sweep.together import train_together
 from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import files, locks
-from experiments.stored import RunFolderError
+from experiments.runs import files, locks
+from experiments.runs.stored import RunFolderError
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ import jax
 import pytest
 
 import hic_jax
-from experiments import provenance
 from experiments.config import TrainConfig, resolve
-from experiments.run_folder import RunFolder
-from experiments.stored import RunFolderError
+from experiments.runs import provenance
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import RunFolderError
 
 
 def _start(path):

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from experiments import files, stored
+from experiments.runs import files, stored
 
 SUMS = "SHA256SUMS"
 RECORD = "record.json"

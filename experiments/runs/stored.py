@@ -296,7 +296,7 @@ SUMMARY = _object(
     field=_FIELD,
 )  # fmt: skip
 
-# Of `experiments.run_folder`, in each checkpoint.
+# Of `experiments.runs.run_folder`, in each checkpoint.
 RECORD = _object(
     "step",
     step=_COUNT,

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from experiments.stopping import Stopped, stop_requests
+from experiments.runs.stopping import Stopped, stop_requests
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ import numpy as np
 from experiments import device_warnings
 from experiments import train as train_lib
 from experiments.config import differences
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stopping import Requests, Stopped, stop_requests
 from experiments.setup import Experiment
-from experiments.stopping import Requests, Stopped, stop_requests
 from hic_jax.training import chips, steps
 from hic_jax.training.state import TrainState
 

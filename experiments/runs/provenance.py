@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import hic_jax
-from experiments import stored
+from experiments.runs import stored
 
 FILE = "provenance.json"
 

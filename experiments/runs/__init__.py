@@ -1,0 +1,1 @@
+"""A run on disk: its folder, what is in it, and what keeps it whole."""

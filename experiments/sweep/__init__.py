@@ -1,0 +1,1 @@
+"""A grid of runs: named, trained in jobs, and followed."""
