@@ -47,7 +47,7 @@ except SystemExit as end:
     if end.code:
         raise
 from experiments import drift, train
-from experiments.stored import read_config
+from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 path = sys.argv[1].partition("=")[2]
 experiment = Experiment.of(read_config(path))

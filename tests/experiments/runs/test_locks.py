@@ -21,7 +21,7 @@ from experiments.runs.writing import held
 # Takes a lock, says so, and holds it until it is told to end or killed.
 _HOLD = """
 import pathlib, sys
-from experiments import locks
+from experiments.runs import locks
 lock = locks.Lock(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -30,8 +30,8 @@ sys.stdin.read()
 # Adds fields of its own to what is there, one after the other.
 _UPDATE = """
 import sys
-from experiments.run_folder import RunFolder
-from experiments.stored import RunFolderError
+from experiments.runs.run_folder import RunFolder
+from experiments.runs.stored import RunFolderError
 folder, left = RunFolder.read(sys.argv[1]), [sys.argv[2] + str(i) for i in range(8)]
 while left:
     try:
