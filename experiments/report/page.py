@@ -10,20 +10,25 @@ import jinja2
 
 import hic_jax
 from experiments.report import (
-    accounting,
-    claim_tables,
     claims,
-    commands,
-    evidence,
-    makers,
+    making,
     output,
     runs,
     tables,
 )
-from experiments.report.claims import CLAIMS, Finding, Verdict
-from experiments.report.evidence import Picture
-from experiments.report.tables import Table
-from experiments.words import counted, minus
+from experiments.report.claims import CLAIMS
+from experiments.report.estimates import Run
+from experiments.report.sections import Finding, Picture, Verdict
+from experiments.report.tables import (
+    ALGORITHM,
+    WIDTH,
+    Column,
+    Row,
+    Table,
+    fields_of,
+    plain,
+)
+from experiments.words import ABSENT, counted, minus
 from hic_jax.accounting import EnergyTable
 
 # How a verdict looks: a class of the style sheet, and a sign beside its words.
@@ -119,13 +124,13 @@ def _make(
     judged = []
     for number, group in enumerate(groups, 1):
         prefix = f"group{number}_" if len(groups) > 1 else ""
-        topics = accounting.account(group.runs, folder, prefix, energy_table)
+        topics = claims.account(group.runs, folder, prefix, energy_table)
         judged.append((number, group, judge(group, folder, prefix), topics))
     # A run may stand in several groups.
     everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
-    rows = [claim_tables.run_row(run) for run in everything]
-    table_of_runs = Table("runs", "Each run once", claim_tables.RUNS, rows)
-    table_of_makers = makers.table(everything)
+    rows = [run_row(run) for run in everything]
+    table_of_runs = Table("runs", "Each run once", RUNS, rows)
+    table_of_makers = making.table(everything)
     all_tables = [
         table_of_runs,
         *filter(None, [table_of_makers]),
@@ -144,12 +149,12 @@ def _make(
         count=len(everything),
         table_of_runs=table_of_runs,
         table_of_makers=table_of_makers,
-        unrecorded=makers.unrecorded(everything),
+        unrecorded=making.unrecorded(everything),
         left_out=left_out,
         differing=runs.differing_fields(everything),
         command=command,
-        training=[commands.training_command(run) for run in everything],
-        drift=[line for run in everything for line in commands.drift_commands(run)],
+        training=[making.training_command(run) for run in everything],
+        drift=[line for run in everything for line in making.drift_commands(run)],
         versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
     )
     (folder / output.PAGE).write_text(html, encoding="utf-8")
@@ -168,14 +173,12 @@ def _template() -> jinja2.Template:
 
 
 def _verdict(section: Section) -> Table:
-    return Table(
-        "verdicts", "", (), [claim_tables.verdict_row(section.name, section.finding)]
-    )
+    return Table("verdicts", "", (), [verdict_row(section.name, section.finding)])
 
 
 def judge(group: runs.Group, out: Path, prefix: str) -> list[Section]:
     """Every claim of a group, with figures drawn to ``out`` under names of a prefix."""
-    shown = evidence.of_claims(group.runs, out, prefix)
+    shown = claims.evidence(group.runs, out, prefix)
     return [
         Section(
             name, claims.statement(claim), claims.rule(claim), claim(group.runs),
@@ -183,3 +186,54 @@ def judge(group: runs.Group, out: Path, prefix: str) -> list[Section]:
         )
         for name, claim in CLAIMS.items()
     ]  # fmt: skip
+
+
+def run_row(run: Run) -> Row:
+    """A run: what it is and what came out."""
+    config, summary = run["config"], run["summary"]
+    training_bits = summary.get("training_bits")
+    return {
+        "algorithm": run["algorithm"],
+        "width": run["width"],
+        "seed": run["seed"],
+        "accuracy_percent": run["accuracy"],
+        "inference_kb": run["size_kb"],
+        "training_kb": None if training_bits is None else training_bits / 8000,
+        "epochs": config["train.epochs"],
+        "dataset": config["train.dataset"],
+        "depth": config["train.depth"],
+        "seconds_per_step": summary.get("seconds_per_step"),
+        "folder": run["folder"],
+    }
+
+
+def verdict_row(claim: str, finding: Finding) -> Row:
+    """A verdict and the quantity that it judges."""
+    return {
+        "claim": claim,
+        "verdict": str(finding.verdict),
+        "quantity": finding.quantity,
+        "unit": finding.unit if finding.estimate else "",
+        **fields_of(finding.estimate),
+        "found": " ".join(finding.sentences),
+    }
+
+
+def _milliseconds(row: Row) -> str:
+    seconds = row["seconds_per_step"]
+    return ABSENT if seconds is None else f"{1000 * seconds:,.1f}"
+
+
+RUNS = (
+    ALGORITHM,
+    WIDTH,
+    Column("seed", plain("d", "seed")),
+    Column("accuracy (%)", plain(".2f", "accuracy_percent")),
+    Column("inference (kB)", plain(",.1f", "inference_kb")),
+    Column("training (kB)", plain(",.1f", "training_kb")),
+    Column("epochs", plain("d", "epochs")),
+    Column("data set", lambda row: row["dataset"], look=""),
+    Column("depth", plain("d", "depth")),
+    Column("ms per step", _milliseconds),
+    Column("folder", lambda row: row["folder"], look=""),
+)

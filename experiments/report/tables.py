@@ -72,7 +72,7 @@ def write(folder: Path, tables: Sequence[Table]) -> None:
             writer.writerows(rows)
 
 
-def statistics(estimate: Estimate | None) -> Row:
+def fields_of(estimate: Estimate | None) -> Row:
     """Fields of an estimate."""
     low, high = (estimate and estimate.interval) or (None, None)
     return {
@@ -108,7 +108,7 @@ def name_of(key: str) -> Callable[[Row], str]:
 
 
 def statistics_columns(what: str, form: str = ".2f") -> tuple[Column, ...]:
-    """Columns of what `statistics` put into a row."""
+    """Columns of what `fields_of` put into a row."""
     return (
         Column(what, plain(form, "mean")),
         Column("std", plain(form.lstrip("+"), "std")),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from experiments import drawing, drift
 from experiments.config import TrainConfig, resolve
-from experiments.report import accounting, claim_tables, commands, page, runs
+from experiments.report import claims, making, page, runs
 from experiments.runs import stored
 from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
@@ -190,8 +190,8 @@ def test_a_damaged_run_is_reported_or_left_out(run, unsaved, tmp_path, data):
     # As `page.write` does.
     for group in runs.group(found):
         for each in group.runs:
-            claim_tables.run_row(each)
-            commands.training_command(each)
-            commands.drift_commands(each)
+            page.run_row(each)
+            making.training_command(each)
+            making.drift_commands(each)
         page.judge(group, tmp_path, "")
-        accounting.account(group.runs, tmp_path, "", None)
+        claims.account(group.runs, tmp_path, "", None)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from experiments.report import accounting_figures
-from experiments.report.costs import Cost, Memory
+from experiments.report import energy, size, wear
+from experiments.report.energy import Cost
 from experiments.report.estimates import estimate
+from experiments.report.size import Memory
 from experiments.report.wear import Wear
 
 
@@ -17,7 +18,7 @@ def _wear(kind, worst, part="all", counts=(3, 4)):
 
 def test_cycles_stand_beside_the_limit(draw):
     cases = [_wear("multilevel", 50), _wear("binary", 0)]
-    axes = draw(accounting_figures.cycles_against_endurance, cases)
+    axes = draw(wear.cycles_against_endurance, cases)
     assert [bar.get_width() for bar in axes.patches] == [50, 0.5]
     texts = [text.get_text() for text in axes.texts]
     assert texts[0] == "50: 5.0\xa0×\xa010⁻⁸ of the limit"
@@ -28,7 +29,7 @@ def test_cycles_stand_beside_the_limit(draw):
 
 def test_devices_that_were_never_written_are_in_the_histogram(draw):
     axes = draw(
-        accounting_figures.cycles_of_devices,
+        wear.cycles_of_devices,
         [_wear("multilevel", 1), _wear("binary", 1)],
     )
     for stairs in axes.patches:
@@ -43,7 +44,7 @@ def test_parts_are_rows_of_shares(draw):
         _wear("binary", 1, "bit 0", (3, 1)),
         _wear("binary", 0, "bit 1", (4, 0)),
     ]
-    axes = draw(accounting_figures.cycles_by_part, cases)
+    axes = draw(wear.cycles_by_part, cases)
     (mesh,) = axes.collections
     np.testing.assert_array_equal(
         mesh.get_array().filled(0.0), [[0.75, 0.25], [1.0, 0.0]]
@@ -56,7 +57,7 @@ def test_parts_are_rows_of_shares(draw):
 
 def test_a_layer_may_have_any_name(draw):
     cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
-    axes = draw(accounting_figures.cycles_by_part, cases)
+    axes = draw(wear.cycles_by_part, cases)
     axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
@@ -67,7 +68,7 @@ def test_memory_of_three_schemes(draw):
         Memory("hic", width, 1, 1, 1, 1, 8000, *(8000 * kb for kb in sizes), 0)
         for width, sizes in ((0.5, (62, 70, 22)), (1.0, (245, 275, 85)))
     ]
-    axes = draw(accounting_figures.training_memory, memories)
+    axes = draw(size.training_memory, memories)
     bars = {
         bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers
     }
@@ -87,7 +88,7 @@ def test_energy_by_kind_leaves_out_what_takes_none(draw):
             ("hic", {"analog_macs": 1e-7, "digital_macs": 0.0, "binary_sets": 0.0}),
         )
     ]
-    axes = draw(accounting_figures.energy_by_kind, costs, "J")
+    axes = draw(energy.energy_by_kind, costs, "J")
     assert axes.get_xscale() == "log"
     rows = [text.get_text() for text in axes.get_yticklabels()]
     assert rows == ["MACs in arrays", "digital MACs", "total"]
@@ -98,5 +99,5 @@ def test_energy_by_kind_leaves_out_what_takes_none(draw):
 
 def test_more_cycles_than_the_limit_have_their_place(draw):
     cases = [_wear("multilevel", 50), _wear("binary", 5 * 10**9)]
-    axes = draw(accounting_figures.cycles_against_endurance, cases)
+    axes = draw(wear.cycles_against_endurance, cases)
     assert axes.get_xlim()[1] > 5e9

@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.report import claims
-from experiments.report.claims import Verdict
+from experiments.report import claims, sections, size, wear
+from experiments.report.sections import Verdict
 from hic_jax import DAY, YEAR
 
 YES, NO, OPEN = Verdict.SUPPORTED, Verdict.NOT_SUPPORTED, Verdict.TOO_LITTLE
@@ -206,10 +206,10 @@ def test_wear_that_was_not_tracked_is_said():
 
 def test_rules_state_their_thresholds():
     rules = {name: claims.rule(claim) for name, claim in claims.CLAIMS.items()}
-    assert f"−{claims.COMPARABLE_POINTS:g} points" in rules["half-size"]
-    assert f"below {claims.COMPARABLE_POINTS:g} points" in rules["drift"]
-    assert f"below {100 * claims.SMALL_FRACTION:g} %" in rules["endurance"]
-    assert f"{100 * claims.REDUCTION:g} % less" in claims.statement(
+    assert f"−{sections.COMPARABLE_POINTS:g} points" in rules["half-size"]
+    assert f"below {sections.COMPARABLE_POINTS:g} points" in rules["drift"]
+    assert f"below {100 * wear.SMALL_FRACTION:g} %" in rules["endurance"]
+    assert f"{100 * size.REDUCTION:g} % less" in claims.statement(
         claims.halves_the_model
     )
     assert all("95 %" in rules[name] for name in ("equal-size", "half-size", "drift"))

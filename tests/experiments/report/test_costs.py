@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.report import accounting_tables, costs
+from experiments.report import energy as costs
+from experiments.report import size
 from hic_jax.accounting import EnergyTable, Operations, energy
 
 MEMORY = {
@@ -39,12 +40,12 @@ def test_memory_is_that_of_a_seed_that_recorded_it():
     old = _run()
     del old["summary"]["optimizer_bits"]
     runs = [old, _run(), _run(width=0.5, training_bits=50), _run("fp32")]
-    found = costs.memory(runs)
+    found = size.memory(runs)
     assert [(m.algorithm, m.width) for m in found] == [
         ("fp32", 1.0), ("hic", 0.5), ("hic", 1.0),
     ]  # fmt: skip
     assert (found[1].training_bits, found[2].training_bits) == (50, 174)
-    assert costs.memory([old]) == []
+    assert size.memory([old]) == []
 
 
 def test_costs_are_means_over_seeds():
@@ -83,11 +84,11 @@ def test_energies_of_all_runs_are_of_one_table():
 
 def test_energies_have_the_sources_of_the_library_or_are_given():
     table = EnergyTable(digital_mac_pj=3.0)
-    rows = {row["field"]: row for row in accounting_tables.energy_table_rows(table)}
+    rows = {row["field"]: row for row in costs.energy_table_rows(table)}
     assert list(rows) == [field.name for field in dataclasses.fields(EnergyTable)]
     assert rows["digital_mac_pj"]["pj"] == "3"
     assert rows["digital_mac_pj"]["source"].startswith("given")
     assert "HERMES" in rows["analog_mac_pj"]["source"]
     assert "Lee et al., ISCA 2009" in rows["multilevel_set_pj"]["source"]
     assert rows["binary_read_pj"]["source"] == "likewise."
-    assert "replace them" in accounting_tables.energy_table_remark()
+    assert "replace them" in costs.energy_table_remark()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.report import estimates
+from experiments.report import accuracy, drift, estimates, size
 from experiments.report.estimates import Estimate
 from hic_jax import HOUR, YEAR
 
@@ -29,7 +29,7 @@ def _runs(algorithm, points):
 
 
 def _curve(*points):
-    return estimates.curve(_runs("hic", points), "hic")
+    return accuracy.curve(_runs("hic", points), "hic")
 
 
 def test_mean_spread_and_interval_by_hand():
@@ -82,13 +82,13 @@ def test_a_curve_is_sorted_by_size_and_pools_seeds():
     assert [p.size_kb for p in points] == [8.0, 32.0]
     assert points[1].accuracies == (90.0, 92.0)
     assert points[1].accuracy.mean == 91.0
-    assert estimates.curve(_runs("hic", [(1, 1.0, (1.0,))]), "fp32") == []
+    assert accuracy.curve(_runs("hic", [(1, 1.0, (1.0,))]), "fp32") == []
 
 
 def test_interpolation_is_linear_in_log_size():
     points = _curve((1, 10.0, (80.0,)), (2, 1000.0, (90.0,)))
-    assert estimates.at_size(points, 100.0) == pytest.approx([0.5, 0.5])
-    assert estimates.at_size(points, 1000.0) == [0.0, 1.0]
+    assert accuracy.at_size(points, 100.0) == pytest.approx([0.5, 0.5])
+    assert accuracy.at_size(points, 1000.0) == [0.0, 1.0]
 
 
 def test_gain_at_equal_size_by_hand():
@@ -96,7 +96,7 @@ def test_gain_at_equal_size_by_hand():
     hic = _curve(
         (1, 1.0, (70.0, 72.0)), (2, 10.0, (82.0,) * 2), (3, 100.0, (92.0,) * 2)
     )
-    gain = estimates.gain_at_equal_size(fp32, hic)
+    gain = accuracy.gain_at_equal_size(fp32, hic)
     assert gain.sizes_kb == (10.0, 100.0)
     # FP32 has 80 % at 10 kB and 85 % at 100 kB.
     assert [at.mean for at in gain.at] == pytest.approx([2.0, 7.0])
@@ -114,28 +114,28 @@ def test_one_common_size_is_enough_and_none_is_none():
         _curve((1, 10.0, (80.0,))),
         _curve((1, 1.0, (70.0,)), (2, 10.0, (82.0,))),
     )
-    assert estimates.gain_at_equal_size(fp32, hic).mean.mean == pytest.approx(2.0)
-    assert estimates.gain_at_equal_size(fp32, hic[:1]) is None
-    assert estimates.gain_at_equal_size([], hic) is None
+    assert accuracy.gain_at_equal_size(fp32, hic).mean.mean == pytest.approx(2.0)
+    assert accuracy.gain_at_equal_size(fp32, hic[:1]) is None
+    assert accuracy.gain_at_equal_size([], hic) is None
 
 
 def test_the_smallest_that_reaches_an_accuracy():
     points = _curve((1, 10.0, (80.0,)), (2, 1000.0, (90.0,)), (3, 2000.0, (89.0,)))
-    between = estimates.smallest_reaching(points, 85.0)
+    between = size.smallest_reaching(points, 85.0)
     assert (between.width, between.smallest) == (None, False)
     assert between.size_kb == pytest.approx(100.0)
     assert between.accuracy == 85.0
-    measured = estimates.smallest_reaching(points, 90.0)
+    measured = size.smallest_reaching(points, 90.0)
     assert (measured.size_kb, measured.width) == (1000.0, 2)
-    first = estimates.smallest_reaching(points, 79.0)
+    first = size.smallest_reaching(points, 79.0)
     assert (first.size_kb, first.smallest) == (10.0, True)
-    assert estimates.smallest_reaching(points, 91.0) is None
+    assert size.smallest_reaching(points, 91.0) is None
 
 
 def test_the_baseline_has_width_one_or_the_next_below():
     points = _curve((0.5, 1.0, (1.0,)), (0.75, 2.0, (1.0,)), (2, 3.0, (1.0,)))
-    assert estimates.baseline_of(points).width == 0.75
-    assert estimates.baseline_of(points[2:]) is None
+    assert size.baseline_of(points).width == 0.75
+    assert size.baseline_of(points[2:]) is None
 
 
 def _row(time, accuracies, devices="trained", compensation="adabs"):
@@ -156,7 +156,7 @@ def test_drift_is_over_seeds_and_never_mixes_devices():
         _row(25.0, [0.1, 0.1], "hermes_2"),
     ]
     second["drift"] = [_row(YEAR, [0.80, 0.84]), _row(25.0, [0.90, 0.90])]
-    trained, chips = estimates.ageing([first, second])
+    trained, chips = drift.ageing([first, second])
     assert (trained.devices, chips.devices) == ("trained", "hermes_2")
     assert trained.times == (25.0, YEAR)  # What both seeds have.
     assert trained.chips == 4
@@ -172,4 +172,4 @@ def test_seeds_without_a_common_time_have_no_curve():
     runs = _runs("hic", [(1, 1.0, (90.0, 90.0))])
     for run, time in zip(runs, (25.0, 26.0), strict=True):
         run["drift"] = [_row(time, [0.9])]
-    assert estimates.ageing(runs) == []
+    assert drift.ageing(runs) == []

@@ -2,14 +2,11 @@
 
 import pytest
 
-from experiments.report import figures
-from experiments.report.estimates import (
-    Ageing,
-    Gain,
-    Point,
-    Reached,
-    estimate,
-)
+from experiments.report import accuracy, drift, size
+from experiments.report.accuracy import Gain, Point
+from experiments.report.drift import Ageing
+from experiments.report.estimates import estimate
+from experiments.report.size import Reached
 from hic_jax import YEAR
 from tests.experiments import pictures
 
@@ -26,7 +23,7 @@ def _lines(axes):
 
 def test_accuracy_against_size(draw):
     gain = Gain(estimate([1.0]), (50.0, 100.0), (estimate([1.0]),) * 2)
-    axes = draw(figures.accuracy_against_size, {"fp32": FP32, "hic": HIC}, gain)
+    axes = draw(accuracy.accuracy_against_size, {"fp32": FP32, "hic": HIC}, gain)
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "inference model size (kB)"
     assert axes.get_ylabel() == "test accuracy (%)"
@@ -42,7 +39,7 @@ def test_accuracy_against_size(draw):
 
 def test_the_smallest_comparable_model(draw):
     reached = Reached(100.0, 91.5, 2.0, False)
-    axes = draw(figures.smallest_comparable, FP32[0], HIC, reached)
+    axes = draw(size.smallest_comparable, FP32[0], HIC, reached)
     lines = _lines(axes)
     assert lines["50 % less than the baseline"].get_xdata() == [100.0, 100.0]
     assert lines["smallest comparable HIC"].get_xydata().tolist() == [[100.0, 91.5]]
@@ -50,7 +47,7 @@ def test_the_smallest_comparable_model(draw):
     assert band.get_y() == 91.5
     assert band.get_height() == pytest.approx(1.0)
     assert "smallest comparable HIC" not in _lines(
-        draw(figures.smallest_comparable, FP32[0], HIC, None)
+        draw(size.smallest_comparable, FP32[0], HIC, None)
     )
 
 
@@ -68,7 +65,7 @@ def _case(compensation, means, stds, devices="trained"):
 def test_chips_are_bars_around_their_mean(draw, devices, word):
     means = (90.0, 99.5)
     case = _case("adabs", means, (1.0, 2.0), devices)
-    axes = draw(figures.accuracy_over_time, [case])
+    axes = draw(drift.accuracy_over_time, [case])
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == f"time after {word}"
     (bars,) = pictures.points(axes).values()
@@ -84,7 +81,7 @@ def test_fp32_of_the_same_width_and_chance_stand_beside_it(draw):
     lost = _case("none", (80.0, 0.5), (1.0, 2.0))
     kept = _case("adabs", (90.0, 89.0), (1.0, 1.0))
     known = {"classes": 10, "fp32": 92.5}
-    axes = draw(figures.accuracy_over_time, [lost, kept], **known)
+    axes = draw(drift.accuracy_over_time, [lost, kept], **known)
     lines = {name: line.get_ydata()[0] for name, line in _lines(axes).items()}
     assert lines["FP32, which does not drift"] == 92.5
     assert lines["chance, 1 of 10 classes"] == 10.0
@@ -92,14 +89,14 @@ def test_fp32_of_the_same_width_and_chance_stand_beside_it(draw):
     # Nor do bars go below 0.
     assert pictures.ends(pictures.points(axes)["no compensation"])[1] == [0.0, 2.5]
     # From nearby chance would be far away.
-    nearby = _lines(draw(figures.accuracy_over_time, [kept], **known))
+    nearby = _lines(draw(drift.accuracy_over_time, [kept], **known))
     assert "FP32, which does not drift" in nearby
     assert not [name for name in nearby if name.startswith("chance")]
 
 
 def test_spread_of_seeds_stays_within_accuracies(draw):
     best = [Point(1.0, 30.0, estimate([99.0, 100.0, 100.0]), (99.0, 100.0, 100.0))]
-    axes = draw(figures.accuracy_against_size, {"hic": best}, None)
+    axes = draw(accuracy.accuracy_against_size, {"hic": best}, None)
     (bars,) = pictures.points(axes).values()
     ((low, high),) = pictures.ends(bars)
     assert low == pytest.approx(99.667 - 0.577, abs=1e-3)

@@ -14,7 +14,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
 from experiments.report import claims, page, tables
-from experiments.report.claims import Verdict
+from experiments.report.sections import Verdict
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import YEAR

@@ -9,7 +9,7 @@ from absl import flags
 
 from experiments import config as config_lib
 from experiments.config import TrainConfig, resolve
-from experiments.report import commands, runs
+from experiments.report import making, runs
 
 SUMMARY = {"test_accuracy": 0.9, "inference_bits": 80_000, "write_erase_cycles": None}
 FIELD = {"trained": "runs/a", "step": 3, "seconds": 3600.0, "shift": "none"}
@@ -235,7 +235,7 @@ def test_the_command_of_a_run_makes_its_configuration(write):
     (run,) = _read(
         write("with space", overrides=overrides, digital_layers="", **fields)
     )
-    words = shlex.split(commands.training_command(run))
+    words = shlex.split(making.training_command(run))
     assert words[:4] == [
         "python",
         "-m",
@@ -268,7 +268,7 @@ def test_commands_of_readings(write):
     (run,) = _read(write("a", SUMMARY | {"drift": rows}))
     what = "--times=25,31536000 --chips=3 --compensations=none,adabs"
     start = f"python -m experiments.drift --workdir={run['folder']}"
-    assert commands.drift_commands(run) == [
+    assert making.drift_commands(run) == [
         f"{start} {what}",
         f"{start} --deploy=hermes_1 {what}",
     ]
@@ -283,7 +283,7 @@ def test_an_ideal_reference_is_another_compensation(write):
     (run,) = _read(write("a", SUMMARY | {"drift": rows}))
     names = [row["compensation"] for row in run["drift"]]
     assert names == ["none", "gdc, ideal reference"]
-    (command,) = commands.drift_commands(run)
+    (command,) = making.drift_commands(run)
     assert command.endswith("--compensations=none,gdc --ideal_reference")
 
 
