@@ -39,9 +39,10 @@ demo: $(STAMP) ## Run the demo; its results go to DEMO_DIR (runs/demo).
 test: $(STAMP) ## Run the tests in WORKERS processes.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_FLAGS)
 
-lint: $(STAMP) ## Check style and formatting.
+lint: $(STAMP) ## Check style, formatting and types.
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: $(STAMP) ## Apply ruff's fixes and formatting.
 	$(BIN)/python -m ruff check --fix-only .
@@ -51,7 +52,7 @@ notebooks: $(STAMP) ## Write the .ipynb of every notebook; run those that change
 	$(BIN)/python -m experiments.write_notebooks
 
 clean: ## Remove caches and build output, but neither .venv nor runs/.
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . \( -path ./.git -o -path ./$(VENV) \) -prune -o \
 		-type d -name __pycache__ -exec rm -rf {} +
 

@@ -268,8 +268,9 @@ def _batch_statistics(update, params, stats, batch, axis_name):
     def updated(old):
         # A copy, because nnx updates the variables that it merges.
         new = update(params, jax.tree.map(jnp.copy, old), batch)
-        given, returned = map(jax.tree.structure, (old, new))
-        if returned != given:
+        given: Any = jax.tree.structure(old)  # To mypy its class has no operators.
+        returned = jax.tree.structure(new)
+        if given != returned:
             raise ValueError(
                 f"update: returns {returned}; must return statistics as they are "
                 f"given, {given}"

@@ -1,5 +1,6 @@
 """Reading a trained network later: accuracy at time t, on several chips."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -52,13 +53,15 @@ def make_chip(
         their own.
     """
     if deploy_spec is None:
-        return network.replace(weights=drift(network.weights, 0.0, key))
-    return network.replace(weights=deploy(network.weights, deploy_spec, key))
+        return dataclasses.replace(network, weights=drift(network.weights, 0.0, key))
+    return dataclasses.replace(
+        network, weights=deploy(network.weights, deploy_spec, key)
+    )
 
 
 @jax.jit
 def _aged(network: Network, seconds: jax.Array) -> Network:
-    return network.replace(weights=drift(network.weights, seconds))
+    return dataclasses.replace(network, weights=drift(network.weights, seconds))
 
 
 def accuracy_over_time(
@@ -121,10 +124,11 @@ def accuracy_over_time(
     if deploy_spec is not None:
         deploy_spec = deploy_spec.without(*without)
     elif without:
-        network = network.replace(
+        network = dataclasses.replace(
+            network,
             weights=jax.tree.map(
                 lambda w: w.without(*without), network.weights, is_leaf=is_analog
-            )
+            ),
         )
 
     def life_of(chip_key, network, test, train):

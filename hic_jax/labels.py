@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -82,10 +82,10 @@ def analog_labels(
                 stacklevel=1,  # Python shows it once, however often optax asks.
             )
     labels = ["analog" if n in analog - kept else "digital" for n in shapes]
-    return treedef.unflatten(labels)
+    return jax.tree.unflatten(treedef, labels)
 
 
-def _below(digital: Sequence[str], names: Sequence[str]) -> set[str]:
+def _below(digital: Sequence[str], names: Collection[str]) -> set[str]:
     """The leaves at these paths, or below them."""
     if isinstance(digital, str):
         raise ValueError(f"digital={digital!r}: must be a sequence of paths")
@@ -114,7 +114,10 @@ def _multiplied(params: Any, model: Callable[..., Any], inputs: Any) -> set[str]
     found = {
         p.parameter
         for p in traced.products
-        if p.of_inputs and p.axes and p.axes.rows(ndims[p.parameter])
+        if p.of_inputs
+        and p.parameter is not None
+        and p.axes is not None
+        and p.axes.rows(ndims[p.parameter])
     }
     if not found:
         raise ValueError(

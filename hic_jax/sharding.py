@@ -21,7 +21,7 @@ def divided_like(model: Callable, function: Callable, *operands: Any) -> Any:
       function: what is computed.
       *operands: pytrees of arrays. Without any on an explicit mesh nothing is changed.
     """
-    axes = {}
+    axes: dict[str, AxisType] = {}
     for x in jax.tree.leaves(operands):
         mesh = jax.typeof(x).sharding.mesh
         axes |= dict(zip(mesh.axis_names, mesh.axis_types, strict=True))

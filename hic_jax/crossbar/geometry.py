@@ -93,8 +93,8 @@ class Geometry:
                 [lhs[axis] for axis in numbers.lhs_spec[2:]],
                 [rhs[axis] for axis in taps],
                 [result[axis] for axis in numbers.out_spec[2:]],
-                window_strides,
-                [before for before, _ in padding],
+                window_strides or [1] * len(taps),
+                [before for before, _ in padding or [(0, 0)] * len(taps)],
                 lhs_dilation,
                 rhs_dilation or [1] * len(taps),
             )

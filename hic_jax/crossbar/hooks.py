@@ -188,9 +188,11 @@ def convolve(
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     product = Convolution(
         window_strides=tuple(window_strides),
-        padding=padding if isinstance(padding, str) else tuple(map(tuple, padding)),
-        lhs_dilation=lhs_dilation and tuple(lhs_dilation),
-        rhs_dilation=rhs_dilation and tuple(rhs_dilation),
+        padding=(
+            padding if isinstance(padding, str) else tuple((a, b) for a, b in padding)
+        ),
+        lhs_dilation=tuple(lhs_dilation) if lhs_dilation else None,
+        rhs_dilation=tuple(rhs_dilation) if rhs_dilation else None,
         dimension_numbers=numbers,
         feature_group_count=feature_group_count,
         precision=precision,
@@ -198,9 +200,11 @@ def convolve(
 
     def on_arrays(lhs, rhs, running, key):
         y, seen = _multiply(product, spec, lhs, rhs, running, key)
+        # JAX takes none by name with an lhs_dilation, for which alone it matters.
+        known = None if isinstance(padding, str) else padding
         geometry = Geometry.of_convolution(
             lhs.shape, rhs.shape, y.shape, numbers, feature_group_count,
-            window_strides=window_strides, padding=padding,
+            window_strides=window_strides, padding=known,
             lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation,
         )  # fmt: skip
         y = tagged(y, geometry, rhs.shape, convolution_roles(numbers), spec)
@@ -247,10 +251,11 @@ def _real(
         raise ValueError(f"lhs.dtype={lhs.dtype}, rhs.dtype={rhs.dtype}: {allowed}")
     if preferred is not None and not jnp.issubdtype(preferred, jnp.floating):
         raise ValueError(f"preferred_element_type={jnp.dtype(preferred)}: {allowed}")
-    return tuple(
+    lhs, rhs = (
         x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(common)
         for x in (lhs, rhs)
     )
+    return lhs, rhs
 
 
 def _grouped(x: jax.Array, *groups: Sequence[int]) -> jax.Array:

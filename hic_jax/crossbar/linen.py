@@ -70,7 +70,13 @@ class LinenConvGeneralDilated:
         return _in_layer(self, ConvGeneralDilated, convolve, arguments, options)
 
 
-def _in_layer(hook, module, function, arguments, options) -> jax.Array:
+def _in_layer(
+    hook: "LinenDotGeneral | LinenConvGeneralDilated",
+    module: "type[_Product]",
+    function: Callable,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+) -> jax.Array:
     """Computes a product as a part of the layer that calls the hook."""
     spec = hook.spec
     if not (spec.runs or spec.adc_noise):
@@ -90,7 +96,9 @@ class _Product(nn.Module):
     spec: CrossbarSpec
 
     @nn.compact
-    def __call__(self, function: Callable, *arguments: Any, **options: Any):
+    def __call__(
+        self, function: Callable, *arguments: Any, **options: Any
+    ) -> jax.Array:
         spec = self.spec
         key = self._key() if spec.adc_noise else None
         if not spec.runs:

@@ -94,7 +94,9 @@ class _Layers:
     """
 
     def __init__(self):
-        self._of = weakref.WeakKeyDictionary()
+        self._of: weakref.WeakKeyDictionary[_NnxProduct, weakref.ref[nnx.Module]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def check(self, hook: _NnxProduct) -> None:
         """Raises `ValueError` if a second layer calls a hook, or one without it."""
@@ -127,8 +129,9 @@ def _calling_layer(hook: _NnxProduct) -> nnx.Module | None:
     for module in calling_modules():
         if module is hook:
             continue
-        in_nnx = isinstance(module, nnx.Module)
-        if in_nnx and any(node is hook for _, node in nnx.iter_graph(module)):
+        if isinstance(module, nnx.Module) and any(
+            node is hook for _, node in nnx.iter_graph(module)
+        ):
             return module
         called = True
     if called:

@@ -30,5 +30,5 @@ def updated(state: jax.Array, seen: Ranges, momentum: float) -> jax.Array:
       seen: ranges of the batch.
       momentum: share of the state that is kept.
     """
-    seen = jnp.stack([jnp.stack(seen), jnp.ones(2, jnp.float32)], axis=1)
-    return momentum * state + (1 - momentum) * jax.lax.stop_gradient(seen)
+    batch = jnp.stack([jnp.asarray(seen), jnp.ones(2, jnp.float32)], axis=1)
+    return momentum * state + (1 - momentum) * jax.lax.stop_gradient(batch)

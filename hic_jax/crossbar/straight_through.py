@@ -82,8 +82,8 @@ def _forward(product, spec, x, w, ranges, key):
     y = _read_columns(
         sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, _stream(key, _FORWARD)
     )
-    seen = [jnp.max(unit * absmax(s, kept=examples), initial=0.0) for s in sums]
-    seen = Ranges(jnp.max(largest, initial=0.0), jnp.max(jnp.stack(seen)))
+    read = [jnp.max(unit * absmax(s, kept=examples), initial=0.0) for s in sums]
+    seen = Ranges(jnp.max(largest, initial=0.0), jnp.max(jnp.stack(read)))
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 

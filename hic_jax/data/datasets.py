@@ -190,7 +190,7 @@ def _load_prepared(
 def _load_digits() -> Dataset:
     # Read from scikit-learn's file: to import it takes longer than to import JAX.
     sklearn = importlib.util.find_spec("sklearn")
-    if sklearn is None:
+    if sklearn is None or sklearn.submodule_search_locations is None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
     (folder,) = sklearn.submodule_search_locations
     rows = np.loadtxt(f"{folder}/datasets/data/digits.csv.gz", delimiter=",")

@@ -29,7 +29,7 @@ import types
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import auto as tqdm
@@ -151,7 +151,7 @@ class _NeedsTensorFlow(AttributeError):
 
 
 class _StandIn(types.SimpleNamespace):
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> NoReturn:
         raise _NeedsTensorFlow(f"it asks for {name}")
 
 

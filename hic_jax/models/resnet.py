@@ -1,7 +1,7 @@
 """CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2), any width."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     channels: int
     stride: int
-    norm: type[nn.Module]
+    norm: Callable[..., nn.Module]
     crossbars: LayerCrossbars
     dtype: DTypeLike
 
@@ -150,8 +150,10 @@ class ResNet(nn.Module):
                 )
                 x = block(x)
         x = jnp.mean(x, axis=(1, 2))
-        hook = self.crossbars.dot_general((*self.path, "head"))
         head = nn.Dense(
-            self.num_classes, dtype=self.dtype, dot_general=hook, name="head"
+            self.num_classes,
+            dtype=self.dtype,
+            dot_general=self.crossbars.dot_general((*self.path, "head")),
+            name="head",
         )
         return head(x).astype(jnp.float32)

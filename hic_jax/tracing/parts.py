@@ -101,7 +101,7 @@ class Part:
 
         An axis that changes its size is cut, if it is not one that is repeated.
         """
-        axes = []
+        axes: list[tuple[Factor, ...]] = []
         for source, n in zip(sources, shape, strict=True):
             old = () if source is None else self.axes[source]
             size = math.prod(f.size for f in old)

@@ -75,8 +75,8 @@ def shared(
         if all(part.apart(other) for other in holders):
             holders.append(part)
     holders = [part for part in dict.fromkeys(parts) if part in holders]
-    shares = [_share(product, part, roles) for part in holders]
-    if None in shares:
+    shares = [s for part in holders if (s := _share(product, part, roles))]
+    if len(shares) < len(holders):
         holders, shares = by_size[:1], [product]
     names = {part.parameter for part in holders}
     others = tuple(sorted({part.parameter for part in parts} - names))
@@ -94,23 +94,24 @@ def shared(
 def _share(product: Product, part: Part, roles: Sequence[str]) -> Product | None:
     """The product with a part of its weights; None if that is none by itself."""
     geometry = product.geometry
-    kept = dict.fromkeys(("repeats", "groups", "features", "taps", "columns"), 1)
+    names = ("repeats", "groups", "features", "taps", "columns")
+    kept = dict.fromkeys(names, Fraction(1))
     held = [*zip(roles, map(joined, part.axes), strict=True)]
     held += [("repeats", loop) for loop in part.loops]
     for role, factor in held:
         kept[role] *= Fraction(factor.held, max(1, factor.size))
     if "groups" not in roles and (geometry.groups * kept["columns"]) % 1 == 0:
         # The outputs of a convolution's groups lie along one axis: whole groups.
-        kept["groups"], kept["columns"] = kept["columns"], 1
+        kept["groups"], kept["columns"] = kept["columns"], Fraction(1)
     repeats = product.repeats * kept.pop("repeats")
     sizes = {name: getattr(geometry, name) * share for name, share in kept.items()}
     if any(n % 1 for n in (repeats, *sizes.values())):
         return None
     if geometry.zeros and kept["taps"] != 1:
         return None
-    sizes = {name: int(n) for name, n in sizes.items()}
+    whole = {name: int(n) for name, n in sizes.items()}
     return dataclasses.replace(
-        product, geometry=dataclasses.replace(geometry, **sizes), repeats=int(repeats)
+        product, geometry=dataclasses.replace(geometry, **whole), repeats=int(repeats)
     )
 
 

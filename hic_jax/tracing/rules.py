@@ -1,7 +1,11 @@
 """What the operations of JAX do to the axes of parameters."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jax.extend import core
+from jax.lax import GatherDimensionNumbers
 
 from hic_jax.tracing.parts import Part, Parts, concatenated, united
 
@@ -10,8 +14,16 @@ _ONE_TO_ONE = ("optimization_barrier", "device_put")
 # Operations whose operands but for the first only say where.
 LOOKUPS = ("gather", "dynamic_slice")
 
+Shape = tuple[int, ...]
 
-def results(equation, given: Sequence[Parts]) -> list[Parts]:
+
+def shapes_of(atoms: Iterable[core.Var | core.Literal]) -> list[Shape]:
+    """Shapes of arrays in a jaxpr, which JAX types as if they might have none."""
+    arrays: list[Any] = [atom.aval for atom in atoms]
+    return [array.shape for array in arrays]
+
+
+def results(equation: core.JaxprEqn, given: Sequence[Parts]) -> list[Parts]:
     """What parameters bring to the results of an equation that calls no other program.
 
     Args:
@@ -19,8 +31,7 @@ def results(equation, given: Sequence[Parts]) -> list[Parts]:
       given: what they bring to its operands.
     """
     kind, fields = equation.primitive.name, equation.params
-    shapes = [v.aval.shape for v in equation.outvars]
-    sizes = [v.aval.shape for v in equation.invars]
+    shapes, sizes = shapes_of(equation.outvars), shapes_of(equation.invars)
     if kind in _ONE_TO_ONE:
         return list(given)
     if kind in ("split", "unstack"):
@@ -49,7 +60,7 @@ def results(equation, given: Sequence[Parts]) -> list[Parts]:
     return found
 
 
-def _moved(equation, part: Part, shape: tuple[int, ...]) -> Part | None:
+def _moved(equation: core.JaxprEqn, part: Part, shape: Shape) -> Part | None:
     """A part of an operand in the result of an operation."""
     kind, fields = equation.primitive.name, equation.params
     ndim = len(part.axes)
@@ -71,7 +82,10 @@ def _moved(equation, part: Part, shape: tuple[int, ...]) -> Part | None:
         steps = fields["strides"] or [1] * ndim
         starts, stops = fields["start_indices"], fields["limit_indices"]
         for cut in zip(every, starts, stops, steps, strict=True):
-            part = part and part.sliced(*cut)
+            kept = part.sliced(*cut)
+            if kept is None:
+                return None
+            part = kept
         return part
     if kind == "pad":
         for axis, (low, high, between) in enumerate(fields["padding_config"]):
@@ -86,7 +100,13 @@ def _moved(equation, part: Part, shape: tuple[int, ...]) -> Part | None:
     return part.spread(shape)
 
 
-def _pieces(parts, kind, fields, size, shapes) -> list[Parts]:
+def _pieces(
+    parts: Parts,
+    kind: str,
+    fields: dict[str, Any],
+    size: Shape,
+    shapes: Sequence[Shape],
+) -> list[Parts]:
     axis = fields["axis"]
     widths = fields["sizes"] if kind == "split" else [1] * len(shapes)
     ends = list(itertools.accumulate(map(int, widths)))
@@ -100,7 +120,9 @@ def _pieces(parts, kind, fields, size, shapes) -> list[Parts]:
     return found
 
 
-def _product(numbers, given, sizes, shape) -> Parts:
+def _product(
+    numbers: Any, given: Sequence[Parts], sizes: Sequence[Shape], shape: Shape
+) -> Parts:
     """Of a matrix product of values that are both made of parameters."""
     rows, batches = numbers
     frees = [
@@ -118,15 +140,15 @@ def _product(numbers, given, sizes, shape) -> Parts:
     )
 
 
-def _gathered(part: Part, numbers, shape) -> Part:
+def _gathered(part: Part, numbers: GatherDimensionNumbers, shape: Shape) -> Part:
     """Of a gather: slices of the value, along axes of the indices."""
     dropped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     kept = iter([a for a in range(len(part.axes)) if a not in dropped])
     sources = [
         next(kept) if a in numbers.offset_dims else None for a in range(len(shape))
     ]
-    picked = [part.axes[a] for a in numbers.start_index_map]
-    picked = Part(part.parameter, tuple(picked)).spread(shape)
+    indexed = tuple(part.axes[a] for a in numbers.start_index_map)
+    picked = Part(part.parameter, indexed).spread(shape)
     axes = part.placed(sources, shape).axes
     axes = tuple(
         where if source is None else own

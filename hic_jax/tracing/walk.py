@@ -5,7 +5,9 @@ code; layers that are computed by crossbars and layers that are not.
 """
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -122,7 +124,7 @@ def find_kernel_axes(
     first = [p for p in found if p.of_inputs] + [p for p in found if not p.of_inputs]
     axes: dict[str, KernelAxes] = {}
     for p in first:
-        if p.axes is not None:
+        if p.parameter is not None and p.axes is not None:
             axes.setdefault(p.parameter, p.axes)
     return axes
 
@@ -167,7 +169,7 @@ class _Walk:
         """The results, from the arguments."""
         known = dict(zip(jaxpr.invars, given, strict=True))
 
-        def value(atom) -> _Value:
+        def value(atom: core.Var | core.Literal) -> _Value:
             if isinstance(atom, core.Literal):
                 return _Value()
             return known.get(atom, _Value())  # A constant of the closure.
@@ -180,47 +182,60 @@ class _Walk:
             known.update(zip(equation.outvars, made, strict=True))
         return [value(atom) for atom in jaxpr.outvars]
 
-    def _made(self, equation, given, tag: Tag | None, repeats: int) -> list[_Value]:
+    def _made(
+        self,
+        equation: core.JaxprEqn,
+        given: list[_Value],
+        tag: Tag | None,
+        repeats: int,
+    ) -> list[_Value]:
         """The results of an equation; notes the products in it."""
         kind, fields = equation.primitive.name, equation.params
         if tag is not None:
             self._note_crossbar(equation, given, tag, repeats)
         elif kind in ("dot_general", "ragged_dot_general"):
-            self._note_matrices(equation, *given[:2], repeats)
+            self._note_matrices(equation, given, repeats)
         elif kind == "conv_general_dilated":
-            self._note_convolution(equation, *given, repeats)
+            self._note_convolution(equation, given, repeats)
         elif kind in rules.LOOKUPS and any(index.inputs for index in given[1:]):
             self.tables.update(part.parameter for part in given[0].parts)
         elif kind == "scan":
             return self._scan(fields, given, repeats)
         elif inner := _called(fields):
             return self._inside(equation, inner, given, repeats)
-        parts = [()] * len(equation.outvars)
+        parts: list[Parts] = [()] * len(equation.outvars)
         if not any(value.inputs for value in given):
             parts = rules.results(equation, [value.parts for value in given])
         return [_joined(given, p) for p in parts]
 
-    def _inside(self, equation, inner, given, repeats) -> list[_Value]:
+    def _inside(
+        self,
+        equation: core.JaxprEqn,
+        inner: list[core.Jaxpr],
+        given: list[_Value],
+        repeats: int,
+    ) -> list[_Value]:
         """The same of an equation that calls others."""
         kind = equation.primitive.name
-        sizes = [atom.aval.shape for atom in equation.invars]
-        within = [[v.aval.shape for v in jaxpr.invars] for jaxpr in inner]
+        sizes = rules.shapes_of(equation.invars)
+        within = [rules.shapes_of(jaxpr.invars) for jaxpr in inner]
         if kind not in _UNCOUNTABLE and within[0] == sizes:
             return self.follow(inner[0], given, repeats)
         before = len(self.products)
-        for jaxpr in inner:
-            anything = [
-                _joined(given, _spread(given, v.aval.shape)) for v in jaxpr.invars
-            ]
+        for jaxpr, shapes in zip(inner, within, strict=True):
+            anything = [_joined(given, _spread(given, shape)) for shape in shapes]
             self.follow(jaxpr, anything, repeats)
         if len(self.products) > before:
             raise ValueError(
                 f"function: has a product inside {kind!r}; how often it is computed "
                 "cannot be told"
             )
-        return [_joined(given, _spread(given, v.aval.shape)) for v in equation.outvars]
+        shapes = rules.shapes_of(equation.outvars)
+        return [_joined(given, _spread(given, shape)) for shape in shapes]
 
-    def _scan(self, fields, given, repeats) -> list[_Value]:
+    def _scan(
+        self, fields: dict[str, Any], given: list[_Value], repeats: int
+    ) -> list[_Value]:
         """The same of a scan, whose rounds hand on what depends on more and more."""
         length, jaxpr = fields["length"], fields["jaxpr"].jaxpr
         consts = fields["num_consts"]
@@ -228,7 +243,9 @@ class _Walk:
         given = [
             _moved(
                 value,
-                lambda part, i=i: part.into_loop(length, scanned=i >= carried.stop),
+                functools.partial(
+                    Part.into_loop, length=length, scanned=i >= carried.stop
+                ),
             )
             for i, value in enumerate(given)
         ]
@@ -248,30 +265,37 @@ class _Walk:
         return [
             _moved(
                 value,
-                lambda part, i=i: part.out_of_loop(stacked=i >= fields["num_carry"]),
+                functools.partial(Part.out_of_loop, stacked=i >= fields["num_carry"]),
             )
             for i, value in enumerate(made)
         ]
 
-    def _note_crossbar(self, equation, given, tag, repeats) -> None:
+    def _note_crossbar(
+        self, equation: core.JaxprEqn, given: list[_Value], tag: Tag, repeats: int
+    ) -> None:
         if equation.primitive.name != "custom_vjp_call":
             raise ValueError("function: must be a forward pass, without its gradient")
         geometry = tag.geometry
         one = geometry.groups * geometry.positions * geometry.columns
-        repeats *= equation.outvars[0].aval.size // max(one, 1)  # Inside vmap.
+        (result, *_) = rules.shapes_of(equation.outvars)
+        repeats *= math.prod(result) // max(one, 1)  # Inside vmap.
         consts = equation.params["num_consts"]
-        shape = equation.invars[consts + 1].aval.shape
+        shape = rules.shapes_of(equation.invars)[consts + 1]
         roles = _mapped(tag.roles, tag.weights, shape)
         tile = (tag.tile_rows, tag.tile_columns)
-        self._note(*given[consts:][:2], geometry, roles, repeats, tile)
+        lhs, rhs = given[consts : consts + 2]
+        self._note(lhs, rhs, geometry, roles, repeats, tile)
 
-    def _note_matrices(self, equation, lhs, rhs, repeats) -> None:
+    def _note_matrices(
+        self, equation: core.JaxprEqn, given: list[_Value], repeats: int
+    ) -> None:
         """Notes a matrix product.
 
         In a ragged one each row of the left operand multiplies the matrix of one group:
         those of all groups together are as many as the rows of one product.
         """
-        fields, shapes = equation.params, [v.aval.shape for v in equation.invars[:2]]
+        lhs, rhs = given[:2]
+        fields, shapes = equation.params, rules.shapes_of(equation.invars[:2])
         groups = ()
         if equation.primitive.name == "ragged_dot_general":
             ragged = fields["ragged_dot_dimension_numbers"]
@@ -283,16 +307,22 @@ class _Walk:
                 lhs, rhs = rhs, lhs
                 shapes, rows, batch = shapes[::-1], rows[::-1], batch[::-1]
         roles = matrix_roles(len(shapes[1]), rows[1], batch[1], groups)
-        shapes[1] = [1 if a in groups else n for a, n in enumerate(shapes[1])]
-        geometry = Geometry.of_matrices(*shapes, (rows, batch))
+        shapes[1] = tuple(1 if a in groups else n for a, n in enumerate(shapes[1]))
+        geometry = Geometry.of_matrices(shapes[0], shapes[1], (rows, batch))
         self._note(lhs, rhs, geometry, roles, repeats)
 
-    def _note_convolution(self, equation, lhs, rhs, repeats) -> None:
+    def _note_convolution(
+        self, equation: core.JaxprEqn, given: list[_Value], repeats: int
+    ) -> None:
+        lhs, rhs = given
         fields = equation.params
-        shapes = [v.aval.shape for v in (*equation.invars, *equation.outvars)]
+        inputs, kernel = rules.shapes_of(equation.invars)
+        (result,) = rules.shapes_of(equation.outvars)
         numbers = fields["dimension_numbers"]
         geometry = Geometry.of_convolution(
-            *shapes,
+            inputs,
+            kernel,
+            result,
             numbers,
             fields["feature_group_count"],
             window_strides=fields["window_strides"],
@@ -302,7 +332,15 @@ class _Walk:
         )
         self._note(lhs, rhs, geometry, convolution_roles(numbers), repeats)
 
-    def _note(self, lhs, rhs, geometry, roles, repeats, tile=None) -> None:
+    def _note(
+        self,
+        lhs: _Value,
+        rhs: _Value,
+        geometry: Geometry,
+        roles: Sequence[str],
+        repeats: int,
+        tile: tuple[int, int] | None = None,
+    ) -> None:
         errors = [lhs] if rhs.parts else [lhs, rhs]
         whole = Product(
             parameter=None,
