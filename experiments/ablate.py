@@ -24,7 +24,7 @@ from experiments.setup import Experiment
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
-# Beside those of multi-level devices, `pcm.NON_IDEALITIES`.
+# Beside those of the multi-level device, its `NON_IDEALITIES`.
 STUCK_CELLS, CONVERTERS = "stuck_cells", "converters"
 
 AS_TRAINED = drift.what({"devices": inference.TRAINED, "without": []})
@@ -35,7 +35,7 @@ def present(config: Config) -> tuple[str, ...]:
     device = config.spec.multilevel
     names = [
         name
-        for name, constants in pcm.NON_IDEALITIES.items()
+        for name, constants in device.NON_IDEALITIES.items()
         if any(getattr(device, constant) for constant in constants)
     ]
     if config.spec.binary != pcm.BinarySpec():
@@ -47,21 +47,22 @@ def present(config: Config) -> tuple[str, ...]:
 
 def only(config: Config, *names: str) -> Config:
     """``config`` with every non-ideality off but ``names``."""
-    device = config.spec.multilevel.only(*(n for n in names if n in pcm.NON_IDEALITIES))
+    device = config.spec.multilevel
+    device = device.only(*(n for n in names if n in device.NON_IDEALITIES))
     return _replace(config, device, STUCK_CELLS in names, CONVERTERS in names)
 
 
 def without(config: Config, name: str) -> Config:
     """``config`` with one non-ideality off."""
     device = config.spec.multilevel
-    if name in pcm.NON_IDEALITIES:
+    if name in device.NON_IDEALITIES:
         device = device.without(name)
     converters = config.train.converters and name != CONVERTERS
     return _replace(config, device, name != STUCK_CELLS, converters)
 
 
 def _replace(
-    config: Config, device: pcm.MultilevelSpec, stuck_cells: bool, converters: bool
+    config: Config, device: pcm.DeviceSpec, stuck_cells: bool, converters: bool
 ) -> Config:
     cells = config.spec.binary if stuck_cells else pcm.BinarySpec()
     return dataclasses.replace(

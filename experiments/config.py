@@ -11,9 +11,9 @@ from absl import flags
 
 from experiments import cli
 from hic_jax import HICSpec, checks, data, models, pcm
+from hic_jax.algorithms.hic import INITIAL_WORDS
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.crossbar.spec import RANGES
-from hic_jax.spec import INITIAL_WORDS
 from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS
 from hic_jax.training.schedules import SCHEDULES
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from hic_jax.training.state import TrainState, find_hic
+from hic_jax.algorithms import analog_states
+from hic_jax.training.state import TrainState
 
 
 def of_programming(state: TrainState) -> None:
@@ -13,16 +14,16 @@ def of_programming(state: TrainState) -> None:
     Args:
       state: before the first step; of a later one, nothing is known of it.
     """
-    hic_state = find_hic(state.opt_state)
-    if hic_state is None or state.step > 0:
+    if state.step > 0:
         return
-    size = hic_state.weights.size
+    states = analog_states(state.opt_state)
+    size = sum(s.weights.size for s in states)
     for count, what in (
-        (hic_state.events.undefined_weights, "are no finite numbers, and held as zero"),
-        (hic_state.events.saturated_weights, "lie beyond what pulses reach"),
+        ("undefined_weights", "are no finite numbers, and held as zero"),
+        ("saturated_weights", "lie beyond what pulses reach"),
     ):
-        if count:
-            logging.warning("%d of %d initial weights %s", count, size, what)
+        if number := sum(int(getattr(s.events, count)) for s in states):
+            logging.warning("%d of %d initial weights %s", number, size, what)
 
 
 def of_interval(row: dict[str, float], earlier: Sequence[dict[str, float]]) -> None:
@@ -35,6 +36,6 @@ def of_interval(row: dict[str, float], earlier: Sequence[dict[str, float]]) -> N
     if row.get("parted_tensors") and not any(r.get("parted_tensors") for r in earlier):
         logging.warning(
             "up to step %d: parameters are not what the devices answered with; "
-            "something after or around hic changes them",
+            "something after or around the devices changes them",
             row["step"],
         )

@@ -31,9 +31,10 @@ from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
+from hic_jax.algorithms import analog_states
 from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
 from hic_jax.training.evaluation import Network, accuracy
-from hic_jax.training.state import TrainState, find_hic
+from hic_jax.training.state import TrainState
 
 # What may be other than in the training before.
 CHANGES = ("epochs", "learning_rate", "analog_learning_rate", "shift")
@@ -164,14 +165,14 @@ def in_the_field(
       experiment: the further training; its schedules and its momentum start anew.
       seconds: s.
     """
-    devices = find_hic(hic_jax.age(state.opt_state, seconds))
+    devices = iter(analog_states(hic_jax.age(state.opt_state, seconds)))
     fresh = experiment.init_state()
     opt_state = jax.tree.map(
-        lambda x: devices if isinstance(x, hic_jax.HICState) else x,
+        lambda x: next(devices) if isinstance(x, hic_jax.AnalogState) else x,
         fresh.opt_state,
-        is_leaf=lambda x: isinstance(x, hic_jax.HICState),
+        is_leaf=lambda x: isinstance(x, hic_jax.AnalogState),
     )
-    weights = hic_jax.hybrid_weights(opt_state)
+    weights = hic_jax.analog_weights(opt_state)
     params = hic_jax.read_params(state.params, weights, key=experiment.read_key)
     return state.replace(step=fresh.step, params=params, opt_state=opt_state)
 
@@ -195,7 +196,7 @@ def accuracy_before(
 def extra_cycles(before: TrainState, after: TrainState) -> dict[str, dict[str, float]]:
     """Write-erase cycles between two states of the same devices, by their kind."""
     first, last = (
-        device_pulses(hic_jax.hybrid_weights(state.opt_state))
+        device_pulses(hic_jax.analog_weights(state.opt_state))
         for state in (before, after)
     )
     extra = {}

@@ -24,7 +24,6 @@ from experiments.drawing import (
 )
 from experiments.words import duration
 from hic_jax import inference, pcm
-from hic_jax.pcm import multilevel
 
 # More rows than this have no marks of their own: these would hide the curve.
 _MARKED = 60
@@ -226,7 +225,7 @@ def wear_histogram(
 
 
 def set_pulse_curve(
-    path: Path, spec: pcm.MultilevelSpec, *, pulses: int = 25, devices: int = 4000
+    path: Path, spec: pcm.DeviceSpec, *, pulses: int = 25, devices: int = 4000
 ) -> None:
     """Conductance against SET pulses from RESET: mean, spread, a few devices."""
     with figure(path, height=4.0) as (axes,):
@@ -252,15 +251,14 @@ def set_pulse_curve(
         legend_below([axes])
 
 
-def simulate_pulses(spec: pcm.MultilevelSpec, pulses: int, devices: int) -> jax.Array:
+def simulate_pulses(spec: pcm.DeviceSpec, pulses: int, devices: int) -> jax.Array:
     """(pulses + 1, devices) conductances in uS, from RESET on."""
-    key = jax.random.key(0)
-    normal = jax.random.normal(key, (pulses + 1, devices))
+    pulse_key, device_key = jax.random.key(0), jax.random.key(1)
+    normal = jax.random.normal(pulse_key, (pulses + 1, devices))
 
-    def fire(carry, normal):
-        carry = multilevel.set_pulse(*carry, normal, spec)
-        return carry, carry[0]
+    def fire(state, normal):
+        state = spec.pulse(state, normal)
+        return state, state.g
 
-    g = multilevel.reset(normal[0], spec)
-    start = (g, jnp.zeros(devices, jnp.uint8))
-    return jnp.concatenate([g[None], jax.lax.scan(fire, start, normal[1:])[1]])
+    start = spec.reset(spec.init(device_key, (devices,)), normal[0])
+    return jnp.concatenate([start.g[None], jax.lax.scan(fire, start, normal[1:])[1]])

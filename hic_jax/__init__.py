@@ -1,21 +1,32 @@
-"""hic_jax: train networks on simulated hybrid phase-change memory, in JAX."""
+"""hic_jax: train networks on simulated phase-change memory, in JAX."""
 
-from hic_jax import accounting, compensation, crossbar, pcm
+from hic_jax import accounting, algorithms, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
+from hic_jax.algorithms import (
+    AnalogState,
+    HICSpec,
+    HybridWeight,
+    MixedPrecisionSpec,
+    PulsedSGDSpec,
+    VolatileSpec,
+    age,
+    analog_weights,
+    hic,
+    mixed_precision,
+    pulsed_sgd,
+    volatile,
+)
 from hic_jax.deployment import DeployedWeight, deploy
-from hic_jax.device_state import HICState, age, hybrid_weights
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
-from hic_jax.spec import HICSpec
 from hic_jax.tracing import find_kernel_axes
-from hic_jax.transform import hic
 from hic_jax.weights import (
     DAY,
     HOUR,
     MINUTE,
     MONTH,
     YEAR,
-    HybridWeight,
+    AnalogWeight,
     drift,
     read,
     read_params,
@@ -29,14 +40,20 @@ __all__ = [
     "MINUTE",
     "MONTH",
     "YEAR",
+    "AnalogState",
+    "AnalogWeight",
     "DeployedWeight",
     "HICSpec",
-    "HICState",
     "HybridWeight",
     "KernelAxes",
+    "MixedPrecisionSpec",
+    "PulsedSGDSpec",
+    "VolatileSpec",
     "accounting",
     "age",
+    "algorithms",
     "analog_labels",
+    "analog_weights",
     "compensation",
     "crossbar",
     "deploy",
@@ -44,9 +61,11 @@ __all__ = [
     "endurance",
     "find_kernel_axes",
     "hic",
-    "hybrid_weights",
+    "mixed_precision",
     "model_size",
     "pcm",
+    "pulsed_sgd",
     "read",
     "read_params",
+    "volatile",
 ]

@@ -80,7 +80,7 @@ def gains(
       >>> from hic_jax import compensation
       >>> params = {"kernel": jnp.linspace(-1, 1, 64).reshape(8, 8)}
       >>> state = hic_jax.hic(hic_jax.HICSpec(), key=0).init(params)
-      >>> weights = hic_jax.hybrid_weights(state)
+      >>> weights = hic_jax.analog_weights(state)
       >>> new, later, now = jax.random.split(jax.random.key(1), 3)
       >>> reference = compensation.column_currents(weights, key=new)
       >>> aged = hic_jax.drift(weights, hic_jax.YEAR)
@@ -161,7 +161,7 @@ def adabs(
         m) batch`` with some momentum m, 0 included. Those of frozen layers are no
         part of it: ``update`` knows them.
       weights: the devices now, such as `hic_jax.drift` makes them; of the structure
-        of `hic_jax.hybrid_weights`. None if nothing is analog.
+        of `hic_jax.analog_weights`. None if nothing is analog.
       batches: what ``update`` takes, n of them. 13 of 200 images were published.
       key: draws the read noise; without one every read is exact.
       gains: of `gains`, if the chip has any.
@@ -189,7 +189,7 @@ def adabs(
       >>> params, stats = variables["params"], variables["batch_stats"]
       >>> parts = {"analog": hic_jax.hic(hic_jax.HICSpec(), 2), "digital": optax.sgd(1)}
       >>> state = optax.partition(parts, hic_jax.analog_labels).init(params)
-      >>> weights = hic_jax.hybrid_weights(state)
+      >>> weights = hic_jax.analog_weights(state)
       >>> def update(params, stats, images):
       ...     variables = {"params": params, "batch_stats": stats}
       ...     _, new = model.apply(variables, images, mutable=["batch_stats"])

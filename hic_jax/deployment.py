@@ -1,7 +1,7 @@
 """`deploy`: trained weights, programmed onto a fresh inference chip.
 
-Training writes blind pulses (`HybridWeight`); an inference chip is written once, with
-verification, in the programmed regime (`hic_jax.pcm.programmed`). `hic_jax.read`,
+Training writes blind pulses (`hic_jax.algorithms`); an inference chip is written once,
+with verification, in the programmed regime (`hic_jax.pcm.programmed`). `hic_jax.read`,
 `hic_jax.drift` and `hic_jax.read_params` take both.
 """
 
@@ -16,7 +16,11 @@ from hic_jax import packing
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
-from hic_jax.weights import AnalogWeight, HybridWeight, is_analog, read
+from hic_jax.weights import AnalogWeight, Pulses, is_analog, read
+
+_NOT_TRAINED = (
+    "weights are deployed: size and wear are counted of the weights that were trained"
+)
 
 
 @struct.dataclass
@@ -53,11 +57,6 @@ class DeployedWeight(AnalogWeight):
         return self.g.shape[1:]
 
     @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.g.size // 2
-
-    @property
     def read_shape(self) -> tuple[int, ...]:
         """A draw for each device: no reading is below zero."""
         return self.g.shape
@@ -70,14 +69,30 @@ class DeployedWeight(AnalogWeight):
             "made by hic_jax.deploy with another key"
         )
 
-    def read(self, normal: jax.Array | None) -> jax.Array:
-        """Weights that the pairs hold at ``time``."""
+    def conductance(self, normal: jax.Array | None) -> jax.Array:
+        """G+ - G- at ``time``, uS."""
         spec, g = self.spec, self.g
         if self.nu is not None:
             g = programmed.drifted(g, self.time, self.nu, spec)
         if normal is not None and spec.read_noise is not None:
             g = programmed.read(self.g, g, self.time, normal, spec)
-        return (g[0] - g[1]) / self.scale
+        return g[0] - g[1]
+
+    def without(self, *names: str) -> "DeployedWeight":
+        """The chip as if it had never had some of its non-idealities."""
+        return self.replace(spec=self.spec.without(*names))
+
+    def bits(self) -> dict[str, int]:
+        """None: sizes are of what was trained."""
+        raise ValueError(_NOT_TRAINED)
+
+    def devices(self) -> dict[str, int]:
+        """A multi-level device for each half of a pair."""
+        return {"multilevel": self.g.size}
+
+    def pulses(self) -> dict[str, Pulses]:
+        """None: how a chip is programmed is not counted."""
+        raise ValueError(_NOT_TRAINED)
 
 
 def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
@@ -92,7 +107,7 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
       G^\pm_T = g_{max} \max(\pm W, 0) / \max|W|
 
     Args:
-      weights: `hybrid_weights(opt_state)`, aged or not; `optax.MaskedNode`s stay.
+      weights: `analog_weights(opt_state)`, aged or not; `optax.MaskedNode`s stay.
       spec: of the chip's devices, such as `hic_jax.pcm.nandakumar_2019()`.
       key: the chip: read noise of the trained devices, programming noise, drift
         exponents, which devices are stuck. Another key is another chip.
@@ -112,7 +127,7 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
       >>> import jax, jax.numpy as jnp, hic_jax
       >>> tx = hic_jax.hic(hic_jax.HICSpec(), jax.random.key(0))
       >>> state = tx.init({"kernel": jnp.linspace(-1, 1, 64).reshape(8, 8)})
-      >>> weights = hic_jax.hybrid_weights(state)
+      >>> weights = hic_jax.analog_weights(state)
       >>> spec = hic_jax.pcm.nandakumar_2019()
       >>> chip = hic_jax.deploy(weights, spec, jax.random.key(1))
       >>> new, old = hic_jax.read([chip, hic_jax.drift(chip, seconds=hic_jax.YEAR)])
@@ -131,7 +146,7 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     if not leaves or not all(map(is_analog, leaves)):
         raise ValueError(
             "weights hold no analog weight, or others beside them: must be a tree of "
-            "them, as hic_jax.hybrid_weights makes it"
+            "them, as hic_jax.analog_weights makes it"
         )
     return _deploy(weights, spec, key)
 
@@ -171,7 +186,7 @@ def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     )
 
 
-def _chip_scale(weight: jax.Array, trained: HybridWeight, g_max: float) -> jax.Array:
+def _chip_scale(weight: jax.Array, trained: AnalogWeight, g_max: float) -> jax.Array:
     """Scale on a chip, one for whatever had one in training, uS per unit of weight."""
 
     def scale_of(peak):

@@ -120,7 +120,7 @@ def on_devices(params, spec=SPEC, seconds=hic_jax.YEAR):
     """The kernels of a model on devices, which then drift."""
     parts = {"analog": hic_jax.hic(spec, key=1), "digital": optax.sgd(1.0)}
     state = optax.partition(parts, hic_jax.analog_labels).init(params)
-    return hic_jax.drift(hic_jax.hybrid_weights(state), seconds)
+    return hic_jax.drift(hic_jax.analog_weights(state), seconds)
 
 
 def _named(tree, name):
@@ -398,7 +398,7 @@ def test_gains_make_up_for_what_drift_took_of_the_currents(make, per, key):
 def test_without_a_current_the_gain_is_1(per):
     params = {"kernel": jnp.zeros((4, 3)), "other": jnp.ones((4, 3)).at[:, 1].set(0.0)}
     spec = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
-    weights = hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(spec, 0).init(params))
     reference = jax.tree.map(lambda c: 2 * c, compensation.column_currents(weights))
     gains = compensation.gains(weights, reference, per=per)
     np.testing.assert_array_equal(

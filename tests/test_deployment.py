@@ -33,7 +33,7 @@ def weights():
         {"analog": hic_jax.hic(TRAINED, 0), "digital": optax.identity()},
         hic_jax.analog_labels,
     )
-    return hic_jax.hybrid_weights(tx.init(params))
+    return hic_jax.analog_weights(tx.init(params))
 
 
 def test_exact_devices_hold_the_trained_weights(weights):
@@ -64,7 +64,7 @@ def test_trained_devices_are_read_with_their_noise():
     devices = dataclasses.replace(pcm.ideal(), read_offset=0.5)
     noisy = dataclasses.replace(TRAINED, multilevel=devices)
     params = {"kernel": jax.random.normal(jax.random.key(0), (60, 50))}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(noisy, 0).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(noisy, 0).init(params))
     held = hic_jax.read(hic_jax.deploy(weights, EXACT, KEY))["kernel"]
     error = np.asarray(held - hic_jax.read(weights)["kernel"])
     # Two devices of 0.5 uS; standard error 1.3 %.
@@ -111,7 +111,7 @@ def test_no_non_ideality_is_bypassed(weights, name):
 def test_programming_leaves_the_spread_of_its_target():
     # A layer of one magnitude: 100,000 weights of full range on one device each.
     params = {"kernel": jnp.ones((400, 250)).at[::2].set(-1.0)}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(TRAINED, 0).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(TRAINED, 0).init(params))
     held = hic_jax.deploy(weights, pcm.hermes_2(), KEY)["kernel"]
     g = np.asarray(held.g)
     full = np.concatenate([g[0, 1::2].ravel(), g[1, ::2].ravel()])
@@ -174,7 +174,7 @@ def test_params_are_read_from_the_chip(weights):
 @pytest.mark.parametrize("shape", [(0, 3), (4, 3)])
 def test_a_layer_of_nothing_is_deployed(shape):
     params = {"kernel": jnp.zeros(shape)}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(TRAINED, 0).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(TRAINED, 0).init(params))
     read = hic_jax.read(hic_jax.deploy(weights, EXACT, KEY))["kernel"]
     np.testing.assert_array_equal(read, params["kernel"])
 

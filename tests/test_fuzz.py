@@ -158,7 +158,7 @@ def ages(params, spec):
     def life(params):
         state = tx.init(params)
         updates, state = tx.update(params, state, params)
-        weights = hic_jax.hybrid_weights(state)
+        weights = hic_jax.analog_weights(state)
         aged = hic_jax.drift(weights, hic_jax.DAY, jax.random.key(1))
         chip = hic_jax.deploy(aged, pcm.hermes_2(), jax.random.key(2))
         later = hic_jax.read_params(params, chip, key=jax.random.key(3))
@@ -287,7 +287,7 @@ def test_odd_weights_train_and_age(shape, dtype, quick_compilation):
     updates = jax.tree.map(lambda p: jnp.full_like(p, 0.1), params)
     change, state = tx.update(updates, state, params)
     params = optax.apply_updates(params, change)
-    weights = hic_jax.hybrid_weights(state)
+    weights = hic_jax.analog_weights(state)
     aged = hic_jax.read_params(params, hic_jax.drift(weights, hic_jax.YEAR))
     now = hic_jax.read(weights)
     for name, x in aged.items():

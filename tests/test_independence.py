@@ -66,25 +66,31 @@ def test_a_key_that_two_steps_share_would_be_seen():
 def test_a_read_and_a_drift_may_be_given_one_key():
     spec = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
     params = {"w": jax.random.normal(jax.random.key(0), (100, 100))}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(spec, 0).init(params))
     key = jax.random.key(3)
     with keys_used_once():
         aged = hic_jax.drift(weights, hic_jax.DAY, key)
         noisy = hic_jax.read(aged, key=key)
     noise = np.asarray(noisy["w"] - hic_jax.read(aged)["w"]).ravel()
-    spread = np.asarray(aged["w"].multilevel.nu[0] - aged["w"].multilevel.nu[1])
+    spread = np.asarray(
+        aged["w"].multilevel.devices.nu[0] - aged["w"].multilevel.devices.nu[1]
+    )
     correlation = np.corrcoef(noise, spread.ravel())[0, 1]
     assert abs(correlation) < 5 / np.sqrt(noise.size)
 
 
 def test_a_key_makes_another_chip_and_another_read_each_time():
     spec = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
-    weights = hic_jax.hybrid_weights(
+    weights = hic_jax.analog_weights(
         hic_jax.hic(spec, 0).init({"w": jnp.ones((50, 50))})
     )["w"]
     chips = [
-        np.asarray(hic_jax.drift(weights, 1.0, jax.random.key(i)).multilevel.nu).ravel()
+        np.asarray(
+            hic_jax.drift(weights, 1.0, jax.random.key(i)).multilevel.devices.nu
+        ).ravel()
         for i in range(3)
     ]
-    correlation = np.corrcoef([*chips, np.asarray(weights.multilevel.nu).ravel()])
+    correlation = np.corrcoef(
+        [*chips, np.asarray(weights.multilevel.devices.nu).ravel()]
+    )
     assert np.abs(correlation - np.eye(4)).max() < 5 / np.sqrt(chips[0].size)

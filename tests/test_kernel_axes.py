@@ -26,7 +26,7 @@ def kernel(request):
     shape, axes, rows = KERNELS[request.param]
     params = {"w": jax.random.normal(jax.random.key(0), shape)}
     tx = hic_jax.hic(SPEC, 0, axes={"w": axes} if axes else None)
-    weights = hic_jax.hybrid_weights(tx.init(params))
+    weights = hic_jax.analog_weights(tx.init(params))
     stack = axes.stack if axes else ()
     return weights, rows, stack
 
@@ -83,7 +83,7 @@ def test_what_is_no_column_and_no_stack_is_a_row():
 def test_gains_act_on_the_products_of_the_model():
     params = {"w": jax.random.normal(jax.random.key(0), (6, 4, 16))}
     axes = {"w": KernelAxes(columns=(1, 2))}
-    weights = hic_jax.hybrid_weights(hic_jax.hic(SPEC, 0, axes=axes).init(params))
+    weights = hic_jax.analog_weights(hic_jax.hic(SPEC, 0, axes=axes).init(params))
     gains = {"w": 1 + jnp.arange(64.0).reshape(1, 4, 16)}
     x = jax.random.normal(jax.random.key(1), (3, 6))
     held = hic_jax.read_params(params, weights)

@@ -231,5 +231,5 @@ def test_labels_by_the_model_train_nnx_inside_jit():
     state = tx.init(params)
     ones = jax.tree.map(jnp.ones_like, params)
     updates, state = jax.jit(tx.update)(ones, state, params)
-    assert hic_jax.hybrid_weights(state)["kernel"].shape == (4, 3)
+    assert hic_jax.analog_weights(state)["kernel"].shape == (4, 3)
     assert jnp.all(updates["bias"].get_value() == -1)

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax import pcm, scaling
+from hic_jax import pcm
+from hic_jax.algorithms import scaling
 from hic_jax.kernel_axes import KernelAxes
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
@@ -22,7 +23,7 @@ def devices():
         "b": {"c": 0.1 * jax.random.normal(jax.random.key(1), (7,))},
     }
     state = hic_jax.hic(SPEC, jax.random.key(2)).init(params)
-    return params, hic_jax.hybrid_weights(state)
+    return params, hic_jax.analog_weights(state)
 
 
 def test_initial_weights_are_programmed_where_they_belong(devices):
@@ -57,7 +58,7 @@ EXACT = hic_jax.HICSpec(multilevel=pcm.ideal())
 
 def _programmed(weight, spec=EXACT, **options):
     state = hic_jax.hic(spec, 0, **options).init({"w": weight})
-    held = hic_jax.hybrid_weights(state)["w"]
+    held = hic_jax.analog_weights(state)["w"]
     return held, np.asarray(hic_jax.read(held)), state.events
 
 
@@ -134,7 +135,7 @@ def test_weights_that_are_no_numbers_are_refused_or_counted(bad):
     with pytest.raises(ValueError, match=r"params\['w'\]: 1 of 4096 are not finite"):
         _programmed(weight)
     state = jax.jit(hic_jax.hic(EXACT, 0).init)({"w": weight})
-    held = hic_jax.read(hic_jax.hybrid_weights(state))["w"]
+    held = hic_jax.read(hic_jax.analog_weights(state))["w"]
     assert state.events.undefined_weights == 1
     assert held[3, 4] == 0
     np.testing.assert_allclose(held, _programmed(NOISE.at[3, 4].set(0))[1], atol=1e-6)
@@ -243,7 +244,9 @@ def test_a_chip_keeps_its_exponents_and_another_has_its_own(devices):
     hybrid = devices[1]
 
     def exponents(seconds, seed):
-        return hic_jax.drift(hybrid, seconds, jax.random.key(seed))["a"].multilevel.nu
+        return hic_jax.drift(hybrid, seconds, jax.random.key(seed))[
+            "a"
+        ].multilevel.devices.nu
 
     np.testing.assert_array_equal(exponents(25.0, 1), exponents(1e7, 1))
     one, two = np.asarray(exponents(25.0, 1)), np.asarray(exponents(25.0, 2))
@@ -297,7 +300,7 @@ def test_read_params_replaces_analog_leaves_and_keeps_digital_ones():
         {"analog": hic_jax.hic(SPEC, 0), "digital": optax.identity()},
         hic_jax.analog_labels,
     )
-    hybrid = hic_jax.hybrid_weights(tx.init(params))
+    hybrid = hic_jax.analog_weights(tx.init(params))
     read = hic_jax.read_params(params, hybrid)
     np.testing.assert_array_equal(read["bias"], params["bias"])
     assert read["kernel"].dtype == jnp.bfloat16

@@ -177,7 +177,7 @@ def device_programs(size: Size) -> dict[str, Program]:
     keys = chip_keys(size.chips, 5)
     init = over_chips(lambda key: on_chip(key).init(params), size.chips, out_axes=axes)
     state = jax.jit(init)(chip_keys(size.chips, 0))
-    weights = jax.jit(over_chips(hic_jax.hybrid_weights, size.chips, in_axes=(axes,)))(
+    weights = jax.jit(over_chips(hic_jax.analog_weights, size.chips, in_axes=(axes,)))(
         state
     )
     refreshing = counted(with_due_pairs(state), jnp.int32(spec.refresh_every - 1))

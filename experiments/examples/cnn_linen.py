@@ -34,6 +34,6 @@ update, gradient = jax.jit(tx.update), jax.jit(jax.grad(loss))
 for _ in range(150):
     updates, state = update(gradient(params), state, params)
     params = optax.apply_updates(params, updates)
-aged = hic_jax.drift(hic_jax.hybrid_weights(state), seconds=hic_jax.YEAR)
+aged = hic_jax.drift(hic_jax.analog_weights(state), seconds=hic_jax.YEAR)
 for p in (params, hic_jax.read_params(params, aged)):
     print(f"accuracy {(model.apply(p, test_x).argmax(-1) == test_y).mean():.3f}")

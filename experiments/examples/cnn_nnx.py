@@ -31,7 +31,7 @@ def step(model, optimizer):
 
 for _ in range(150):
     step(model, optimizer)
-weights = hic_jax.hybrid_weights(optimizer.opt_state)
+weights = hic_jax.analog_weights(optimizer.opt_state)
 for seconds in (0.0, hic_jax.YEAR):
     aged = hic_jax.drift(weights, seconds)
     nnx.update(model, hic_jax.read_params(nnx.state(model, nnx.Param), aged))

@@ -34,6 +34,6 @@ params = model.init(jax.random.key(0), x)
 state = tx.init(params)
 for _ in range(300):
     params, state = step(params, state)
-aged = hic_jax.drift(hic_jax.hybrid_weights(state), seconds=hic_jax.YEAR)
+aged = hic_jax.drift(hic_jax.analog_weights(state), seconds=hic_jax.YEAR)
 for p in (params, hic_jax.read_params(params, aged)):
     print(f"accuracy {(model.apply(p, test_x).argmax(-1) == test_y).mean():.3f}")

@@ -104,14 +104,14 @@ for kind in ("multilevel", "binary"):
 # %% [markdown]
 # ## The weights themselves
 #
-# `hic_jax.hybrid_weights` finds the devices in the optimizer state, wherever they are.
+# `hic_jax.analog_weights` finds the devices in the optimizer state, wherever they are.
 
 # %%
 from experiments.runs.run_folder import RunFolder
 
 folder = RunFolder.read(str(RUNS / "hic"))
 state = folder.restore(experiments["hic"].init_state())
-weights = hic_jax.hybrid_weights(state.opt_state)
+weights = hic_jax.analog_weights(state.opt_state)
 g_plus, g_minus = weights["stage3_block1"]["conv2"]["kernel"].multilevel.g
 
 figure, (pairs, difference) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

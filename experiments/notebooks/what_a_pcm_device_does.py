@@ -32,8 +32,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ipywidgets import FloatLogSlider, FloatSlider, IntSlider, interact
 
-from hic_jax import DAY, HOUR, YEAR, HICSpec, accumulator, pcm
-from hic_jax.pcm import binary, multilevel, pair
+from hic_jax import DAY, HOUR, YEAR, HICSpec, pcm
+from hic_jax.pcm import accumulator, binary, pair
 
 # %% tags=["parameters"]
 FAST = os.environ.get("HIC_JAX_FAST") == "1"  # A short version, for tests.
@@ -65,13 +65,12 @@ def conductances(key, pulses):
     """(pulses + 1, DEVICES) conductances in uS, from RESET on."""
 
     def fire(state, normal):
-        state = multilevel.set_pulse(*state, normal, SPEC)
-        return state, state[0]
+        state = SPEC.pulse(state, normal)
+        return state, state.g
 
     normal = jax.random.normal(key, (pulses.shape[0] + 1, DEVICES))
-    fresh = multilevel.reset(normal[0], SPEC)
-    start = (fresh, jnp.zeros(DEVICES, jnp.uint8))
-    return jnp.vstack([fresh, jax.lax.scan(fire, start, normal[1:])[1]])
+    fresh = SPEC.reset(SPEC.init(jax.random.key(1), (DEVICES,)), normal[0])
+    return jnp.vstack([fresh.g, jax.lax.scan(fire, fresh, normal[1:])[1]])
 
 
 def draw_set(pulses=20):
@@ -103,9 +102,9 @@ sliders(draw_set, pulses=IntSlider(20, 1, 40))
 def draw_drift(years=1.0, spread=0.008):
     spec = pcm.nandakumar_2018(drift_nu_std=spread)
     age = np.geomspace(38.6, years * YEAR, 60)
-    normal = jax.random.normal(jax.random.key(1), (40,))
-    nu = multilevel.drift_exponents(normal, spec)
-    g = multilevel.drifted(8.0, age[:, None], nu, spec)
+    devices = spec.init(jax.random.key(1), (40,))
+    devices = devices.replace(g=jnp.full(40, 8.0))
+    g = spec.conductance(devices, age[:, None])
     _, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
     axes.semilogx(age, g, color="#0b6e8f", alpha=0.3, linewidth=0.8)
     axes.set(xlabel="seconds since the write", ylabel="conductance (µS)", ylim=(0, 8.5))
@@ -129,8 +128,8 @@ sliders(
 # %%
 g = np.linspace(0, 10, 50)
 figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
-axes.plot(g, multilevel.read_std(g, SPEC), label="one device")
-axes.plot(g, np.sqrt(2) * multilevel.read_std(g, SPEC), label="a pair, both at G")
+axes.plot(g, SPEC.read_std(g), label="one device")
+axes.plot(g, np.sqrt(2) * SPEC.read_std(g), label="a pair, both at G")
 axes.set(xlabel="conductance G (µS)", ylabel="read noise (µS)", ylim=(0, None))
 _ = axes.legend()
 
@@ -154,9 +153,7 @@ def draw_refresh(steps=12, verify=True):
         key, sign_key = jax.random.split(jax.random.fold_in(step_key, i))
         sign = jax.random.rademacher(sign_key, (DEVICES,), jnp.int32)
         state, _ = pair.set_pulses(key, state, sign, time, SPEC)
-    due = (state.g.max(axis=0) > RULE.refresh_above) & (
-        state.g.min(axis=0) > RULE.refresh_common
-    )
+    due = RULE.refresh_due(state)
     fresh = pair.refresh(
         refresh_key, state, due, time, SPEC, max_pulses=20, verify=verify
     )

@@ -112,7 +112,7 @@ print(f"test accuracy {accuracy(params):.3f}")
 # vmaps over times. A key makes it another chip, with drift exponents of its own.
 
 # %%
-weights = hic_jax.hybrid_weights(state)
+weights = hic_jax.analog_weights(state)
 times = jnp.geomspace(25.0, hic_jax.YEAR, 12)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from experiments.setup import Experiment
-from hic_jax import accounting, crossbar, hybrid_weights
+from hic_jax import accounting, analog_weights, crossbar
 from hic_jax.accounting import EnergyTable
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.state import TrainState
@@ -47,7 +47,7 @@ def hardware_summary(
     """
     config = experiment.config
     analog = config.train.algorithm in ANALOG_ALGORITHMS
-    weights = hybrid_weights(state.opt_state) if analog else {}
+    weights = analog_weights(state.opt_state) if analog else {}
     counted = analog and config.spec.track_wear
 
     image, batch = (

@@ -5,6 +5,7 @@ reads of devices. Not counted: activations, normalisation and the optimizer's ow
 arithmetic, the digital sums over tiles, and the movement of data.
 """
 
+import collections
 import dataclasses
 import math
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hic_jax import checks
-from hic_jax.accounting.tensors import hybrid_tensors
+from hic_jax.accounting.tensors import analog_tensors
 from hic_jax.accounting.wear import device_pulses
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.tracing import Product
@@ -96,7 +97,8 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
 
     Args:
       products: of a model whose parameters were traced in a tree like ``weights``.
-      weights: pytree of `HybridWeight`, which says what is analog; ``{}`` for nothing.
+      weights: pytree of weights on devices, which says what is analog; ``{}`` for
+        nothing.
       crossbar: arrays of analog products that no crossbars compute in the model.
 
     Returns:
@@ -106,7 +108,7 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
     Raises:
       ValueError: if no analog weight takes part in any product.
     """
-    analog = hybrid_tensors(weights).keys()
+    analog = analog_tensors(weights).keys()
     used = {name for p in products for name in (p.parameter, *p.others)}
     unused = sorted(analog - used)
     if analog and not analog & used:
@@ -134,7 +136,7 @@ def arrays(
     are as many parts as make up the weight, in arrays of their own. Of several products
     counts the one that takes the most arrays.
     """
-    analog = hybrid_tensors(weights)
+    analog = analog_tensors(weights)
     found: dict[str, int] = {}
     for p in products:
         if p.parameter in analog:
@@ -155,7 +157,7 @@ def writes(
     is rounded to nothing.
 
     Args:
-      weights: pytree of `HybridWeight` with wear tracked.
+      weights: pytree of weights on devices with wear tracked.
       steps: of training that they have seen.
       carried_pulses: SET pulses that carries fired, blind, in all steps (the event
         ``set_pulses``); all others were verified, where the spec says so. Without it,
@@ -170,24 +172,26 @@ def writes(
         kind: [int(x.sum(dtype=np.int64)) for x in both]
         for kind, both in pulses.items()
     }
-    tensors = hybrid_tensors(weights).values()
-    looks = sum(
-        2 * w.size * (steps // w.spec.refresh_every)
-        for w in tensors
-        if w.spec.refresh_every
-    )
+    tensors = analog_tensors(weights).values()
+    reads: collections.Counter[str] = collections.Counter()
+    for weight in tensors:
+        reads.update(weight.reads(steps))
     verified = 0
     if carried_pulses is not None and all(w.spec.refresh_verify for w in tensors):
         sets, resets = sums["multilevel"]
-        rewrites = resets // 2  # Both devices of a pair are RESET.
-        verified = max(0, sets - round(carried_pulses)) + rewrites
+        blind = round(carried_pulses) if all(w.spec.blind for w in tensors) else 0
+        written = (
+            resets // 2
+        )  # All devices of a pair are RESET, those of a side written.
+        verified = max(0, sets - blind) + written
+    none = (0, 0)
     return Operations(
-        multilevel_reads=looks + verified,
+        multilevel_reads=reads["multilevel"] + verified,
         multilevel_sets=sums["multilevel"][0],
         multilevel_resets=sums["multilevel"][1],
-        binary_reads=steps * sum(w.size * w.spec.lsb_bits for w in tensors),
-        binary_sets=sums["binary"][0],
-        binary_resets=sums["binary"][1],
+        binary_reads=reads["binary"],
+        binary_sets=sums.get("binary", none)[0],
+        binary_resets=sums.get("binary", none)[1],
     )
 
 

@@ -2,21 +2,15 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from hic_jax import checks
-from hic_jax.accounting.tensors import hybrid_tensors
-from hic_jax.pcm import binary
-from hic_jax.weights import HybridWeight
+from hic_jax.accounting.tensors import analog_tensors
+from hic_jax.weights import Pulses
 
 # Write-erase cycles that a product-class PCM cell endures: J. Nanomaterials 2013,
 # 195325, Table 4. Records are 2e12 (Kim et al., IEDM 2016), tutorials say 1e6 to 1e8.
 ENDURANCE_CYCLES = 1e9
-
-KINDS = ("multilevel", "binary")
-
-Pulses = tuple[np.ndarray, np.ndarray]  # SETs and RESETs of every device.
 
 
 def endurance(
@@ -30,7 +24,7 @@ def endurance(
     devices stop at 65,535.)
 
     Args:
-      weights: pytree of `HybridWeight`.
+      weights: pytree of weights on devices.
       endurance_cycles: the limit that ``fraction_of_endurance`` refers to.
 
     Returns:
@@ -52,7 +46,7 @@ def endurance(
     """
     checks.above("endurance_cycles", endurance_cycles, 0.0)
     tensors = _pulses_by_tensor(weights)
-    kinds = {kind: _joined([part[kind] for part in tensors.values()]) for kind in KINDS}
+    kinds = _by_kind(tensors)
     edges = _edges(max(int(_cycles(p).max(initial=0)) for p in kinds.values()))
     summaries = {kind: _summary(p, endurance_cycles) for kind, p in kinds.items()}
 
@@ -64,6 +58,7 @@ def endurance(
             "histogram": _histogram(pulses, edges),
         }
 
+    none = (np.empty((0, 0), int),) * 2
     return {
         **summaries,
         "trainings": {
@@ -73,10 +68,11 @@ def endurance(
         "histogram": {"edges": edges}
         | {kind: _histogram(pulses, edges) for kind, pulses in kinds.items()},
         "binary_planes": [
-            part(plane) for plane in _planes([p["binary"] for p in tensors.values()])
+            part(plane)
+            for plane in _planes([p.get("binary", none) for p in tensors.values()])
         ],
         "layers": {
-            name: {kind: part(pulses[kind]) for kind in KINDS}
+            name: {kind: part(p) for kind, p in pulses.items()}
             for name, pulses in tensors.items()
         },
     }
@@ -86,33 +82,30 @@ def device_pulses(weights: Any) -> dict[str, Pulses]:
     """SETs and RESETs of every device.
 
     Args:
-      weights: pytree of `HybridWeight` with wear tracked.
+      weights: pytree of weights on devices with wear tracked.
 
     Returns:
-      For "multilevel" and "binary", two arrays (SETs, RESETs) with an entry per device.
+      For every kind, as "multilevel" and "binary", two arrays (SETs, RESETs) with an
+      entry per device.
     """
-    parts = _pulses_by_tensor(weights).values()
-    return {kind: _joined([part[kind] for part in parts]) for kind in KINDS}
+    return _by_kind(_pulses_by_tensor(weights))
+
+
+def _by_kind(tensors: dict[str, dict[str, Pulses]]) -> dict[str, Pulses]:
+    """Those of all tensors, by the kinds that there are."""
+    kinds = {kind: None for pulses in tensors.values() for kind in pulses}
+    return {
+        kind: _joined([pulses[kind] for pulses in tensors.values() if kind in pulses])
+        for kind in kinds
+    }
 
 
 def _pulses_by_tensor(weights: Any) -> dict[str, dict[str, Pulses]]:
-    """For every tensor and kind, pulses of shape (2, n) or (bits, n)."""
-    tensors = hybrid_tensors(weights)
+    """For every tensor and kind, pulses of shape (d, n) or (bits, n)."""
+    tensors = analog_tensors(weights)
     if not tensors:
         raise ValueError("weights hold no analog weight: there is no wear to count")
-    return {name: _pulses(weight) for name, weight in tensors.items()}
-
-
-def _pulses(weight: HybridWeight) -> dict[str, Pulses]:
-    sets = weight.multilevel.set_pulses
-    if sets is None:
-        raise ValueError("track_wear=False: the pulses of the devices are not known")
-    resets = jnp.broadcast_to(weight.multilevel.resets, sets.shape)
-    pulses = {"multilevel": (sets, resets), "binary": binary.wear(weight.binary)}
-    return {
-        kind: tuple(np.asarray(x).reshape(len(x), -1) for x in both)
-        for kind, both in pulses.items()
-    }
+    return {name: weight.pulses() for name, weight in tensors.items()}
 
 
 def _joined(pulses: list[Pulses]) -> Pulses:
@@ -125,7 +118,7 @@ def _joined(pulses: list[Pulses]) -> Pulses:
 
 def _planes(cells: list[Pulses]) -> list[Pulses]:
     """Bit by bit; where words differ in width, the longer ones have the last bits."""
-    bits = max(len(sets) for sets, _ in cells)
+    bits = max((len(sets) for sets, _ in cells), default=0)
     return [
         _joined([(s[k], r[k]) for s, r in cells if k < len(s)]) for k in range(bits)
     ]

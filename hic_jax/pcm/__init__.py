@@ -1,8 +1,9 @@
 """Phase-change memory: pure functions on arrays, in uS and seconds."""
 
-from hic_jax.pcm import binary, fits, multilevel, pair, programmed
+from hic_jax.pcm import accumulator, binary, fits, multilevel, pair, programmed
 from hic_jax.pcm.binary import BinarySpec, BinaryState
-from hic_jax.pcm.multilevel import NON_IDEALITIES, MultilevelSpec
+from hic_jax.pcm.device import DeviceSpec
+from hic_jax.pcm.multilevel import MultilevelSpec
 from hic_jax.pcm.pair import PairState
 from hic_jax.pcm.presets import (
     PRESETS,
@@ -19,14 +20,15 @@ from hic_jax.pcm.presets import (
 from hic_jax.pcm.programmed import ProgrammedSpec
 
 __all__ = [
-    "NON_IDEALITIES",
     "PRESETS",
     "PROGRAMMED_PRESETS",
     "BinarySpec",
     "BinaryState",
+    "DeviceSpec",
     "MultilevelSpec",
     "PairState",
     "ProgrammedSpec",
+    "accumulator",
     "binary",
     "fits",
     "hermes_1",

@@ -1,10 +1,9 @@
-"""One multi-level PCM device: SET, RESET, drift and read-out (pulse regime).
+"""The multi-level device of Nandakumar et al.: SET, RESET, drift and read-out.
 
 The statistical model of Nandakumar et al., "A phase-change memory model for
 neuromorphic computing", J. Appl. Phys. 124, 152135 (2018). A device is described by
 its conductance ``g`` in uS and by ``pulses``, the number of SET pulses that it has
-received since its last RESET. Every function is elementwise and pure; random numbers
-come in as standard normal draws, so that a noise-free call is the same code.
+received since its last RESET. All is elementwise and pure.
 
 ========  ===========================================================  ==========
 symbol    meaning                                                      unit
@@ -19,36 +18,43 @@ nu        drift exponent                                               1
 import dataclasses
 import functools
 import math
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from hic_jax import checks
-
-# Bounds of the constants: beyond any device, and close enough that nothing computed of
-# them leaves float32. A conductance of a siemens is that of a wire; a step of a
-# picosiemens is below what any circuit reads.
-_LARGEST_US = 1e6
-SMALLEST_STEP_US = 1e-6
+from hic_jax.pcm.device import LARGEST_US, SMALLEST_STEP_US, DeviceSpec
 
 # Pulses counted before the programming memory is treated as spent: a uint8 counter
 # stops here, and exp(-255 / 2.6) is zero in float32.
 MAX_COUNTED_PULSES = 255
 
 
+@struct.dataclass
+class MultilevelState:
+    """Devices of a `MultilevelSpec`; an entry per device.
+
+    Attributes:
+      g: float32, uS, as measured ``drift_t0`` after the last write.
+      pulses: uint8, SET pulses since the last RESET.
+      nu: float32 drift exponents; None if all devices share the mean.
+    """
+
+    g: jax.Array
+    pulses: jax.Array
+    nu: jax.Array | None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultilevelSpec:
-    """The physics of a multi-level device: constants only, no state.
+class MultilevelSpec(DeviceSpec):
+    """A device of which a SET pulse adds less the higher it stands and the more it got.
 
     A constant at zero switches its effect off; `without` and `only` do that by name.
 
     Attributes:
-      name: what the preset is called.
-      source: where the constants come from.
-      g_min: lowest conductance that a SET pulse leaves, uS.
-      g_max: highest conductance, uS.
-      reset_mean: mean conductance after a RESET pulse, uS.
       reset_std: standard deviation of the conductance after a RESET pulse, uS.
       reset_min: lowest conductance after a RESET pulse, uS.
       step_slope: change of the mean SET step per uS of conductance, uS per uS, -1 to 1.
@@ -68,16 +74,8 @@ class MultilevelSpec:
         0.25.
       read_slope: growth of the read noise per uS of conductance, uS per uS, 0 to 1.
       read_offset: standard deviation of the read noise at zero conductance, uS.
-      stuck_set: fraction of devices that stay at the highest conductance, 0 to 1.
-      stuck_reset: fraction of devices that stay at the mean conductance of a RESET, 0
-        to 1.
     """
 
-    name: str
-    source: str
-    g_min: float
-    g_max: float
-    reset_mean: float
     reset_std: float = 0.0
     reset_min: float = 0.0
     step_slope: float = 0.0
@@ -92,38 +90,34 @@ class MultilevelSpec:
     drift_nu_std: float = 0.0
     read_slope: float = 0.0
     read_offset: float = 0.0
-    stuck_set: float = 0.0
-    stuck_reset: float = 0.0
+
+    NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "nonlinearity": ("step_slope", "step_memory"),
+        "write_noise": ("noise_slope", "noise_offset", "noise_memory", "reset_std"),
+        "read_noise": ("read_slope", "read_offset"),
+        "drift": ("drift_nu", "drift_nu_std"),
+        "drift_spread": ("drift_nu_std",),
+        **DeviceSpec.NON_IDEALITIES,
+    }
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if field.name not in ("name", "source"):
-                checks.finite(field.name, getattr(self, field.name))
-        for name in ("g_max", "memory_pulses", "step_offset"):
+        super().__post_init__()
+        for name in ("memory_pulses", "step_offset"):
             checks.above(name, getattr(self, name), 0.0)
         for name in (
-            "g_min", "g_max", "reset_mean", "reset_std", "reset_min", "step_offset",
-            "noise_offset", "noise_memory", "read_offset",
+            "reset_std", "reset_min", "step_offset", "noise_offset", "noise_memory",
+            "read_offset",
         ):  # fmt: skip
-            checks.within(name, getattr(self, name), 0.0, _LARGEST_US)
-        checks.within("step_memory", self.step_memory, -_LARGEST_US, _LARGEST_US)
+            checks.within(name, getattr(self, name), 0.0, LARGEST_US)
+        checks.within("step_memory", self.step_memory, -LARGEST_US, LARGEST_US)
         checks.within("step_slope", self.step_slope, -1.0, 1.0)
-        for name in ("noise_slope", "read_slope", "stuck_set", "stuck_reset"):
+        for name in ("noise_slope", "read_slope"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
         # Six standard deviations below the lowest mean a device grows by (t / t0)^2: by
         # 1e32 in `checks.SECONDS_MAX`.
         checks.within("drift_t0", self.drift_t0, 1e-6, 1e6)
         checks.within("drift_nu", self.drift_nu, -0.5, 1.0)
         checks.within("drift_nu_std", self.drift_nu_std, 0.0, 0.25)
-        if np.float32(self.g_max) <= np.float32(self.g_min):
-            raise ValueError(
-                f"g_max={self.g_max}: must be greater than {self.g_min}, the g_min of "
-                "the device, in float32, too"
-            )
-        checks.within("reset_mean", self.reset_mean, 0.0, self.g_max)
-        checks.within(
-            "stuck_set + stuck_reset", self.stuck_set + self.stuck_reset, 0, 1
-        )
         if self.mean_step < SMALLEST_STEP_US:
             raise ValueError(
                 f"g_max={self.g_max}, reset_mean={self.reset_mean}, "
@@ -132,104 +126,122 @@ class MultilevelSpec:
                 f"conductance after a RESET, at least {SMALLEST_STEP_US} uS each"
             )
 
-    @property
-    def mean_step(self) -> float:
-        """Mean conductance gained per pulse over the first ten from RESET, uS.
+    def init(self, key: jax.Array, shape: tuple[int, ...]) -> MultilevelState:
+        """Devices as after a RESET without noise, with drift exponents of their own."""
+        nu = None
+        if self.drift_nu_std:
+            nu = self.drift_exponents(jax.random.normal(key, shape, jnp.float32))
+        return MultilevelState(
+            g=jnp.full(shape, self.reset_mean, jnp.float32),
+            pulses=jnp.zeros(shape, jnp.uint8),
+            nu=nu,
+        )
 
-        This is what the controller calls one step (eps). For `nandakumar_2018` it is
-        0.77 uS.
+    def pulse(self, state: MultilevelState, normal: jax.Array) -> MultilevelState:
+        """Applies one blind SET pulse; conductances stay in [g_min, g_max]."""
+        mean, std = self.expected_step(state.g, state)
+        g = jnp.clip(state.g + mean + std * normal, self.g_min, self.g_max)
+        return state.replace(g=g, pulses=_counted(state.pulses))
+
+    def reset(self, state: MultilevelState, normal: jax.Array) -> MultilevelState:
+        """Applies a RESET pulse, which makes the programming memory full."""
+        g = jnp.maximum(self.reset_mean + self.reset_std * normal, self.reset_min)
+        return state.replace(g=g, pulses=jnp.zeros_like(state.pulses))
+
+    def conductance(self, state: MultilevelState, age: jax.Array) -> jax.Array:
+        r"""Conductance at an age, :math:`G (t / t_0)^{-\nu}` for t > t0, uS.
+
+        The model gives ``g`` as measured t0 after the write; before that age the
+        formula would return more than was ever measured, so younger devices keep
+        ``g``.
         """
-        trajectory = mean_trajectory(self, 10)
-        return float(trajectory[10] - trajectory[0]) / 10
+        if not (self.drift_nu or self.drift_nu_std):
+            return state.g
+        nu = state.nu if self.drift_nu_std else self.drift_nu
+        t0 = self.drift_t0
+        return state.g * (jnp.maximum(age, t0) / t0) ** -nu
 
-    def without(self, *names: str) -> "MultilevelSpec":
+    def read_std(self, g: jax.Array) -> jax.Array:
+        """Standard deviation of one read of a device at (drifted) ``g``, uS."""
+        return self.read_slope * g + self.read_offset
+
+    @property
+    def chip_draws(self) -> int:
+        """One, for the drift exponent, where devices differ in it."""
+        return 1 if self.drift_nu_std else 0
+
+    def on_another_chip(
+        self, state: MultilevelState, normal: jax.Array
+    ) -> MultilevelState:
+        """Other drift exponents, where devices differ in them."""
+        if not self.chip_draws:
+            return state
+        return state.replace(nu=self.drift_exponents(normal[0]))
+
+    def drift_exponents(self, normal: jax.Array) -> jax.Array:
+        r"""Drift exponents of new devices, :math:`|\nu + s z|`; none drifts upwards.
+
+        Args:
+          normal: standard normal draws z, one per device.
+        """
+        return jnp.abs(self.drift_nu + self.drift_nu_std * normal)
+
+    def memory(self, pulses: jax.Array) -> jax.Array:
+        """Programming memory P after ``pulses`` SETs since RESET; 1 when fresh."""
+        return jnp.exp(-pulses.astype(jnp.float32) / self.memory_pulses)
+
+    def expected_step(
+        self, measured: jax.Array, state: MultilevelState
+    ) -> tuple[jax.Array, jax.Array]:
+        r"""What the next SET pulse adds (Nandakumar 2018, the model of its Fig. 2, 5).
+
+        .. math::
+          P = e^{-n / n_0}, \quad
+          \Delta G \sim \mathcal{N}(m_1 G + c_1 + A_1 P,\; m_2 G + c_2 + A_2 P)
+        """
+        p = self.memory(_counted(state.pulses))
+        mean = self.step_slope * measured + self.step_offset + self.step_memory * p
+        std = self.noise_slope * measured + self.noise_offset + self.noise_memory * p
+        return mean, std
+
+    def step_std(self, g: float) -> float:
+        """Standard deviation of a SET step when the programming memory is spent, uS."""
+        return self.noise_offset + self.noise_slope * g
+
+    def mean_trajectory(self, pulses: int) -> np.ndarray:
+        """Mean conductance after 0, 1, ..., ``pulses`` SET pulses from RESET.
+
+        Mean and variance are followed from pulse to pulse, the distribution taken as
+        Gaussian and clipped at ``g_min``.
+
+        Returns:
+          (pulses + 1,) float64, uS, non-decreasing.
+        """
+        return _mean_trajectory(self, pulses)
+
+    def without(self, *names: str) -> Self:
         """The same device with some non-idealities switched off.
 
         Args:
-          *names: of `NON_IDEALITIES`.
+          *names: of ``NON_IDEALITIES``.
 
         Returns:
           A new spec. Without the non-linearity every step is `mean_step` in the mean,
           before clipping.
         """
-        changes: dict[str, float] = {}
-        for name in names:
-            checks.one_of("non-ideality", name, NON_IDEALITIES)
-            changes |= dict.fromkeys(NON_IDEALITIES[name], 0.0)
-            if name == "nonlinearity":
-                changes["step_offset"] = self.mean_step
-        return dataclasses.replace(self, **changes)
+        device = self
+        if "nonlinearity" in names:
+            device = dataclasses.replace(self, step_offset=self.mean_step)
+        return super(MultilevelSpec, device).without(*names)
 
-    def only(self, *names: str) -> "MultilevelSpec":
+    def only(self, *names: str) -> Self:
         """The same device with every non-ideality off but ``names``.
 
         What spreads is drift: "drift_spread" keeps "drift", too.
         """
         if "drift_spread" in names:
             names = (*names, "drift")
-        kept: set[str] = set()
-        for name in names:
-            checks.one_of("non-ideality", name, NON_IDEALITIES)
-            kept.update(NON_IDEALITIES[name])
-        bare = self.without(*(n for n in NON_IDEALITIES if n not in names))
-        return dataclasses.replace(bare, **{name: getattr(self, name) for name in kept})
-
-
-# What can be switched off alone, and the constants that then become zero.
-NON_IDEALITIES: dict[str, tuple[str, ...]] = {
-    "nonlinearity": ("step_slope", "step_memory"),
-    "write_noise": ("noise_slope", "noise_offset", "noise_memory", "reset_std"),
-    "read_noise": ("read_slope", "read_offset"),
-    "drift": ("drift_nu", "drift_nu_std"),
-    "drift_spread": ("drift_nu_std",),
-    "stuck": ("stuck_set", "stuck_reset"),
-}
-
-
-def memory(pulses: jax.Array, spec: MultilevelSpec) -> jax.Array:
-    """Programming memory P after ``pulses`` SET pulses since RESET; 1 when fresh."""
-    return jnp.exp(-pulses.astype(jnp.float32) / spec.memory_pulses)
-
-
-def set_step(
-    g: jax.Array, pulses: jax.Array, spec: MultilevelSpec
-) -> tuple[jax.Array, jax.Array]:
-    r"""What the next SET pulse adds (Nandakumar 2018, the model of its Fig. 2 and 5).
-
-    .. math::
-      P = e^{-n / n_0}, \quad
-      \Delta G \sim \mathcal{N}(m_1 G + c_1 + A_1 P,\; m_2 G + c_2 + A_2 P)
-
-    Args:
-      g: conductance before the pulse, uS.
-      pulses: uint8, SET pulses since the last RESET, this one not counted.
-      spec: the device.
-
-    Returns:
-      Mean and standard deviation of the step, before clipping, uS.
-    """
-    p = memory(_counted(pulses), spec)
-    mean = spec.step_slope * g + spec.step_offset + spec.step_memory * p
-    std = spec.noise_slope * g + spec.noise_offset + spec.noise_memory * p
-    return mean, std
-
-
-def set_pulse(
-    g: jax.Array, pulses: jax.Array, normal: jax.Array, spec: MultilevelSpec
-) -> tuple[jax.Array, jax.Array]:
-    """Applies one blind SET pulse.
-
-    Args:
-      g: conductance before the pulse, uS.
-      pulses: uint8, SET pulses since the last RESET, this one not counted.
-      normal: standard normal draws, the shape of ``g``.
-      spec: the device.
-
-    Returns:
-      Conductance after the pulse, clipped to [g_min, g_max], and the new count.
-    """
-    mean, std = set_step(g, pulses, spec)
-    return jnp.clip(g + mean + std * normal, spec.g_min, spec.g_max), _counted(pulses)
+        return super().only(*names)
 
 
 def _counted(pulses: jax.Array) -> jax.Array:
@@ -237,54 +249,8 @@ def _counted(pulses: jax.Array) -> jax.Array:
     return pulses + (pulses < MAX_COUNTED_PULSES).astype(pulses.dtype)
 
 
-def reset(normal: jax.Array, spec: MultilevelSpec) -> jax.Array:
-    """Conductance after a RESET pulse, uS, from standard normal draws."""
-    return jnp.maximum(spec.reset_mean + spec.reset_std * normal, spec.reset_min)
-
-
-def drifted(
-    g: jax.Array, age: jax.Array, nu: jax.Array | float, spec: MultilevelSpec
-) -> jax.Array:
-    r"""Conductance at an age, :math:`G (t / t_0)^{-\nu}` for t > t0, uS.
-
-    The model gives ``g`` as measured t0 after the write; before that age the formula
-    would return more than was ever measured, so younger devices keep ``g``.
-
-    Args:
-      g: conductance at age ``drift_t0``, uS.
-      age: seconds since the last write of each device, broadcastable to ``g``.
-      nu: drift exponent, broadcastable to ``g``.
-      spec: the device.
-    """
-    return g * (jnp.maximum(age, spec.drift_t0) / spec.drift_t0) ** -nu
-
-
-def read_std(g: jax.Array, spec: MultilevelSpec) -> jax.Array:
-    """Standard deviation of one read of a device at (drifted) ``g``, uS."""
-    return spec.read_slope * g + spec.read_offset
-
-
-def drift_exponents(normal: jax.Array, spec: MultilevelSpec) -> jax.Array:
-    r"""Drift exponents of new devices, :math:`|\nu + s z|`; no device drifts upwards.
-
-    Args:
-      normal: standard normal draws z, one per device.
-      spec: the device.
-    """
-    return jnp.abs(spec.drift_nu + spec.drift_nu_std * normal)
-
-
 @functools.lru_cache(maxsize=64)
-def mean_trajectory(spec: MultilevelSpec, pulses: int) -> np.ndarray:
-    """Mean conductance after 0, 1, ..., ``pulses`` SET pulses from RESET.
-
-    What a controller that knows the data sheet, but not the device, expects: mean and
-    variance are followed from pulse to pulse, the distribution taken as Gaussian and
-    clipped at ``g_min``.
-
-    Returns:
-      (pulses + 1,) float64, uS, non-decreasing.
-    """
+def _mean_trajectory(spec: MultilevelSpec, pulses: int) -> np.ndarray:
     mean, variance = spec.reset_mean, spec.reset_std**2
     trajectory = [mean]
     for n in range(1, pulses + 1):
@@ -312,20 +278,3 @@ def _clipped_moments(mean: float, variance: float, low: float) -> tuple[float, f
     first = (mean - low) * above + std * density
     second = ((mean - low) ** 2 + variance) * above + (mean - low) * std * density
     return low + first, max(second - first**2, 0.0)  # Rounding may leave less.
-
-
-def pulses_for(g: jax.Array, spec: MultilevelSpec, max_pulses: int) -> jax.Array:
-    """SET pulses from RESET whose mean conductance is nearest to ``g``.
-
-    Args:
-      g: wanted conductance, uS.
-      spec: the device.
-      max_pulses: never more than this.
-
-    Returns:
-      int32, the shape of ``g``, in [0, max_pulses].
-    """
-    mean = mean_trajectory(spec, max_pulses)
-    return jnp.searchsorted(
-        jnp.asarray((mean[1:] + mean[:-1]) / 2, jnp.float32), g
-    ).astype(jnp.int32)

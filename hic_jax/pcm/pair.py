@@ -2,16 +2,23 @@
 
 A pair holds a signed conductance G+ - G-. A PCM device can only be SET gradually, so
 a positive step is a SET pulse on G+, a negative one a SET pulse on G-, and nothing is
-ever decremented: both devices creep up until a refresh RESETs them and writes back
+ever decremented: both sides creep up until a refresh RESETs them and writes back
 their difference. Training pulses are blind; a refresh may verify what it writes.
+
+A side may have several devices, the multi-memristive synapse of Boybat et al. (Nat.
+Commun. 9:2514, 2018): its conductance is their mean, and a pulse goes to one of them.
+
+Of the devices themselves a pair knows a `DeviceSpec`.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hic_jax.pcm import bits, multilevel
-from hic_jax.pcm.multilevel import MultilevelSpec
+from hic_jax.pcm import bits
+from hic_jax.pcm.device import DeviceSpec
 
 # A refresh rewrites this share of the pairs at a time: pulses are sequential, so the
 # work is gathered from the pairs that need it instead of done for all.
@@ -21,81 +28,90 @@ MIN_REFRESH_CHUNK = 256
 
 @struct.dataclass
 class PairState:
-    """Differential pairs; a leading axis of 2 holds (G+, G-).
+    """Differential pairs; a leading axis of d holds the devices of G+, then of G-.
 
     Attributes:
-      g: (2, *shape) float32, uS, as measured ``drift_t0`` after the last write.
-      pulses: (2, *shape) uint8, SET pulses since the last RESET.
-      written_at: (2, *shape) float32, s, time of the last write.
-      nu: (2, *shape) float32 drift exponents; None if all devices share the mean.
-      set_pulses: (2, *shape) uint16, SET pulses ever, stops at 65,535; None if wear
+      devices: state of the devices, arrays of (d, *shape).
+      written_at: (d, *shape) float32, s, time of the last write.
+      set_pulses: (d, *shape) uint16, SET pulses ever, stops at 65,535; None if wear
         is not tracked.
-      resets: (*shape) uint16, RESETs ever (both devices of a pair together); or None.
-      stuck: (*shape) uint8, bit 0 says that G+ ignores every pulse, bit 1 that G-
-        does; None if no device is stuck.
+      resets: (*shape) uint16, RESETs ever (all devices of a pair together); or None.
+      stuck: (*shape) uint8, or uint16 for more than 8 devices, whose bit k says that
+        device k ignores every pulse; None if no device is stuck.
     """
 
-    g: jax.Array
-    pulses: jax.Array
+    devices: Any
     written_at: jax.Array
-    nu: jax.Array | None
     set_pulses: jax.Array | None
     resets: jax.Array | None
     stuck: jax.Array | None
 
+    @property
+    def g(self) -> jax.Array:
+        """(d, *shape) float32, uS, as written."""
+        return self.devices.g
+
+    @property
+    def per_sign(self) -> int:
+        """Devices on each side."""
+        return self.g.shape[0] // 2
+
+    @property
+    def sides(self) -> jax.Array:
+        """(2, *shape) float32, uS, as written: the means of (G+, G-)."""
+        return _sides(self.g)
+
 
 def init(
-    key: jax.Array, shape: tuple[int, ...], spec: MultilevelSpec, *, track_wear: bool
+    key: jax.Array,
+    shape: tuple[int, ...],
+    spec: DeviceSpec,
+    *,
+    per_sign: int = 1,
+    track_wear: bool,
 ) -> PairState:
     """Freshly RESET pairs at time 0.
 
     Args:
-      key: random key: RESET noise, drift exponents, which devices are stuck.
+      key: random key: RESET noise, what differs between devices, which are stuck.
       shape: shape of the weights.
       spec: the device.
+      per_sign: devices on each side, at most 8.
       track_wear: whether to count the pulses of every device.
     """
-    reset_key, nu_key, stuck_key = jax.random.split(key, 3)
-    pair = (2, *shape)
-    g = multilevel.reset(jax.random.normal(reset_key, pair, jnp.float32), spec)
+    reset_key, device_key, stuck_key = jax.random.split(key, 3)
+    all_devices = (2 * per_sign, *shape)
+    devices = spec.init(device_key, all_devices)
+    devices = spec.reset(devices, jax.random.normal(reset_key, all_devices))
     stuck = None
     if spec.stuck_set or spec.stuck_reset:
-        fate = jax.random.uniform(stuck_key, pair)
+        fate = jax.random.uniform(stuck_key, all_devices)
         stuck_set = fate < spec.stuck_set
         stuck = fate < spec.stuck_set + spec.stuck_reset
-        g = jnp.where(stuck, jnp.where(stuck_set, spec.g_max, spec.reset_mean), g)
+        stuck_at = jnp.where(stuck_set, spec.g_max, spec.reset_mean)
+        devices = devices.replace(g=jnp.where(stuck, stuck_at, devices.g))
         stuck = bits.pack(stuck)
-    nu = None
-    if spec.drift_nu_std:
-        nu = multilevel.drift_exponents(
-            jax.random.normal(nu_key, pair, jnp.float32), spec
-        )
     return PairState(
-        g=g,
-        pulses=jnp.zeros(pair, jnp.uint8),
-        written_at=jnp.zeros(pair, jnp.float32),
-        nu=nu,
-        set_pulses=jnp.zeros(pair, jnp.uint16) if track_wear else None,
+        devices=devices,
+        written_at=jnp.zeros(all_devices, jnp.float32),
+        set_pulses=jnp.zeros(all_devices, jnp.uint16) if track_wear else None,
         resets=jnp.zeros(shape, jnp.uint16) if track_wear else None,
         stuck=stuck,
     )
 
 
-def conductances(state: PairState, time: jax.Array, spec: MultilevelSpec) -> jax.Array:
+def conductances(state: PairState, time: jax.Array, spec: DeviceSpec) -> jax.Array:
     """Noise-free conductances at ``time``, each drifted since its own last write.
 
     Returns:
-      (2, *shape) float32, uS.
+      (d, *shape) float32, uS.
     """
-    if state.nu is None and spec.drift_nu == 0:
-        return state.g
-    nu = spec.drift_nu if state.nu is None else state.nu
-    g = multilevel.drifted(state.g, time - state.written_at, nu, spec)
-    return _unless_stuck(state, g, state.g)
+    g = spec.conductance(state.devices, time - state.written_at)
+    return g if state.stuck is None else jnp.where(_are_stuck(state), state.g, g)
 
 
 def read(
-    normal: jax.Array | None, state: PairState, time: jax.Array, spec: MultilevelSpec
+    normal: jax.Array | None, state: PairState, time: jax.Array, spec: DeviceSpec
 ) -> jax.Array:
     """G+ - G- at ``time``, uS.
 
@@ -109,11 +125,12 @@ def read(
       (*shape) float32, uS.
     """
     g = conductances(state, time, spec)
-    difference = g[0] - g[1]
-    if normal is None or not (spec.read_slope or spec.read_offset):
+    plus, minus = _sides(g)
+    difference = plus - minus
+    if normal is None:
         return difference
-    # The two independent read errors of a pair are one Gaussian of summed variance.
-    std = jnp.linalg.norm(multilevel.read_std(g, spec), axis=0)
+    # The independent read errors of all devices are one Gaussian of summed variance.
+    std = jnp.linalg.norm(spec.read_std(g), axis=0) / state.per_sign
     return difference + std * normal
 
 
@@ -122,9 +139,14 @@ def set_pulses(
     state: PairState,
     steps: jax.Array,
     time: jax.Array,
-    spec: MultilevelSpec,
+    spec: DeviceSpec,
+    turn: jax.Array | int = 0,
 ) -> tuple[PairState, jax.Array]:
     """Fires ``|steps|`` blind SET pulses at G+ (steps > 0) or G- (steps < 0).
+
+    Of several devices on a side one gets the first pulse, the next one the second, and
+    so on in turn: the one arbitration counter of the multi-memristive synapse, which
+    all weights share.
 
     Args:
       key: programming noise.
@@ -132,38 +154,96 @@ def set_pulses(
       steps: (*shape) int32.
       time: s; the drift clock restarts for devices that get a pulse, and only those.
       spec: the device.
+      turn: () int32, the counter; its remainder is the device that comes first.
 
     Returns:
-      The new state, and (2, *shape) int32: pulses that met a device already at
-      ``g_max``, where none adds anything, or a stuck one.
+      The new state, and (2, *shape) int32: pulses on each side that met a device
+      already at ``g_max``, where none adds anything, or a stuck one.
     """
-    count = jnp.stack([jnp.maximum(steps, 0), jnp.maximum(-steps, 0)])
-    most = jnp.max(count, initial=0)
+    signed = jnp.stack([jnp.maximum(steps, 0), jnp.maximum(-steps, 0)])
+    count = _share(signed, state.per_sign, turn)
+    most = jnp.max(signed, initial=0)
 
     def fire(carry):
-        i, g, pulses, futile = carry
-        # A weight gets pulses on one side only: one draw serves both devices.
+        i, devices, futile = carry
+        # In a round a weight gets one pulse: one draw serves all its devices.
         normal = jax.random.normal(jax.random.fold_in(key, i), steps.shape, jnp.float32)
-        new_g, new_pulses = multilevel.set_pulse(g, pulses, normal, spec)
-        hit = i < count
-        futile = futile + (hit & ((g >= spec.g_max) | _are_stuck(state)))
-        new_g = _unless_stuck(state, new_g, g)
+        hit = _turns(i < signed, state.per_sign, turn + i)
+        futile = futile + (hit & ((devices.g >= spec.g_max) | _are_stuck(state)))
         return (
             i + 1,
-            jnp.where(hit, new_g, g),
-            jnp.where(hit, new_pulses, pulses),
+            _where(hit, _pulsed(normal, devices, state, spec), devices),
             futile,
         )
 
-    start = (jnp.int32(0), state.g, state.pulses, jnp.zeros_like(count))
-    _, g, pulses, futile = jax.lax.while_loop(lambda c: c[0] < most, fire, start)
+    start = (jnp.int32(0), state.devices, jnp.zeros_like(count))
+    _, devices, futile = jax.lax.while_loop(lambda c: c[0] < most, fire, start)
     worn = state.set_pulses
     return state.replace(
-        g=g,
-        pulses=pulses,
+        devices=devices,
         written_at=jnp.where(count > 0, time, state.written_at),
         set_pulses=None if worn is None else _add_wear(worn, count),
-    ), futile
+    ), jnp.sum(futile.reshape(2, state.per_sign, *steps.shape), axis=1)
+
+
+def add_difference(
+    key: jax.Array,
+    state: PairState,
+    difference: jax.Array,
+    time: jax.Array,
+    spec: DeviceSpec,
+    turn: jax.Array | int = 0,
+    *,
+    max_pulses: int,
+) -> tuple[PairState, jax.Array, jax.Array]:
+    """Fires SET pulses until the pairs have grown by a difference, without a RESET.
+
+    Every pair is read before each pulse, with read noise, and gets one more on the side
+    that brings it nearer as long as that lessens the expected squared error.
+
+    Args:
+      key: programming noise and read noise.
+      state: the pairs.
+      difference: (*shape) float32, wanted change of G+ - G-, uS.
+      time: s, hardware time of the write; it restarts the drift clock of devices that
+        get a pulse, and only those.
+      spec: the device.
+      turn: () int32, see `set_pulses`.
+      max_pulses: SET pulses per pair at the most.
+
+    Returns:
+      The new state, (*shape) int32 pulses fired, and (2, *shape) int32, those of them
+      that were futile (see `set_pulses`).
+    """
+    start = read(None, state, time, spec)
+    plus = difference > 0
+    sign = jnp.where(plus, 1, -1)
+
+    def pulse(carry):
+        i, pairs, fired, futile, going = carry
+        read_key, set_key = jax.random.split(jax.random.fold_in(key, i))
+        normal = jax.random.normal(read_key, difference.shape, jnp.float32)
+        missing = sign * (start + difference - read(normal, pairs, time, spec))
+        step, std = (
+            jnp.where(plus, *_sides(x)) / pairs.per_sign
+            for x in spec.expected_step(pairs.g, pairs.devices)
+        )
+        going = going & (step**2 + std**2 < 2 * step * missing)
+        steps = jnp.where(going, sign, 0)
+        pairs, lost = set_pulses(set_key, pairs, steps, time, spec, turn + i)
+        return i + 1, pairs, fired + going, futile + lost, going
+
+    begin = (
+        jnp.int32(0),
+        state,
+        jnp.zeros(difference.shape, jnp.int32),
+        jnp.zeros((2, *difference.shape), jnp.int32),
+        difference != 0,
+    )
+    _, state, fired, futile, _ = jax.lax.while_loop(
+        lambda c: jnp.any(c[4]) & (c[0] < max_pulses), pulse, begin
+    )
+    return state, fired, futile
 
 
 def write_difference(
@@ -171,12 +251,14 @@ def write_difference(
     state: PairState,
     difference: jax.Array,
     time: jax.Array,
-    spec: MultilevelSpec,
+    spec: DeviceSpec,
     *,
     max_pulses: int,
     verify: bool,
 ) -> PairState:
-    """RESETs both devices of every pair and writes a difference onto one of them.
+    """RESETs all devices of every pair and writes a difference onto one of the sides.
+
+    Each device of that side gets the same target, by itself.
 
     Args:
       key: programming noise (and, when verifying, read noise).
@@ -190,42 +272,41 @@ def write_difference(
         more would add to the expected squared error.
     """
     reset_key, key = jax.random.split(key)
-    g = multilevel.reset(jax.random.normal(reset_key, state.g.shape, jnp.float32), spec)
-    g = _unless_stuck(state, g, state.g)
+    fresh = spec.reset(state.devices, jax.random.normal(reset_key, state.g.shape))
+    fresh = _unless_stuck(state, fresh, state.devices)
     # RESET leaves reset_mean on both sides: the target stands above that.
-    side = jnp.stack([difference > 0, difference < 0])
+    side = _on_all(jnp.stack([difference > 0, difference < 0]), state.per_sign)
     target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
-    planned = multilevel.pulses_for(target, spec, max_pulses)
+    planned = spec.pulses_for(target, max_pulses)
 
-    def wanting(i, g, pulses, normal):
+    def wanting(i, devices, normal):
         if not verify:
             return i < planned
-        measured = g + multilevel.read_std(g, spec) * normal
+        measured = devices.g + spec.read_std(devices.g) * normal
         # One more pulse as long as it lessens the expected squared error.
-        step, std = multilevel.set_step(measured, pulses, spec)
+        step, std = spec.expected_step(measured, devices)
         better = step**2 + std**2 < 2 * step * (target - measured)
         return better & (i < max_pulses)
 
     def fire(carry):
-        i, g, pulses, hit = carry
-        pulse_normal, read_normal = jax.random.normal(
-            jax.random.fold_in(key, i), (2, *difference.shape), jnp.float32
-        )
-        hit = hit & wanting(i, g, pulses, read_normal)
-        new_g, new_pulses = multilevel.set_pulse(g, pulses, pulse_normal, spec)
-        new_g = _unless_stuck(state, new_g, g)
-        g = jnp.where(hit, new_g, g)
-        pulses = jnp.where(hit, new_pulses, pulses)
-        return i + 1, g, pulses, hit
+        i, devices, written, hit = carry
+        # Only one side is written: its draws serve the other one, too.
+        shape = (2, 1, state.per_sign, *difference.shape)
+        normals = jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
+        pulse_normal, read_normal = jnp.broadcast_to(
+            normals, (2, 2, *shape[2:])
+        ).reshape(2, *state.g.shape)
+        hit = hit & wanting(i, devices, read_normal)
+        devices = _where(hit, _pulsed(pulse_normal, devices, state, spec), devices)
+        return i + 1, devices, written + hit, hit
 
-    start = (jnp.int32(0), g, jnp.zeros_like(state.pulses), side)
-    _, g, pulses, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), fire, start)
+    start = (jnp.int32(0), fresh, jnp.zeros(side.shape, jnp.int32), side)
+    _, devices, written, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), fire, start)
     worn = state.set_pulses
     return state.replace(
-        g=g,
-        pulses=pulses,
+        devices=devices,
         written_at=jnp.broadcast_to(time, state.g.shape),
-        set_pulses=None if worn is None else _add_wear(worn, pulses),
+        set_pulses=None if worn is None else _add_wear(worn, written),
         resets=None if state.resets is None else _add_wear(state.resets, 1),
     )
 
@@ -235,7 +316,7 @@ def refresh(
     state: PairState,
     due: jax.Array,
     time: jax.Array,
-    spec: MultilevelSpec,
+    spec: DeviceSpec,
     *,
     max_pulses: int,
     verify: bool,
@@ -244,7 +325,7 @@ def refresh(
 
     Args:
       key: read noise and programming noise.
-      state: pairs of flat shape (2, n).
+      state: pairs of flat shape (d, n).
       due: (n,) bool.
       time: s, hardware time of the refresh.
       spec: the device.
@@ -276,14 +357,56 @@ def refresh(
     return state
 
 
-def _unless_stuck(state: PairState, new_g: jax.Array, g: jax.Array) -> jax.Array:
-    """``new_g``, but ``g`` where a device ignores every pulse; (2, *shape) all."""
-    return new_g if state.stuck is None else jnp.where(_are_stuck(state), g, new_g)
+def _sides(g: jax.Array) -> jax.Array:
+    """(d, *shape) of all devices to (2, *shape), the means of the sides."""
+    return jnp.mean(g.reshape(2, g.shape[0] // 2, *g.shape[1:]), axis=1)
+
+
+def _on_all(sides: jax.Array, per_sign: int) -> jax.Array:
+    """(2, *shape) of the sides to (d, *shape), the same for each device of a side."""
+    return jnp.repeat(sides, per_sign, axis=0)
+
+
+def _turns(sides: jax.Array, per_sign: int, turn: jax.Array) -> jax.Array:
+    """(2, *shape) bool to (d, *shape): of each side the device whose turn it is."""
+    if per_sign == 1:
+        return sides
+    its_turn = jnp.arange(2 * per_sign) % per_sign == turn % per_sign
+    return _on_all(sides, per_sign) & its_turn.reshape(-1, *[1] * (sides.ndim - 1))
+
+
+def _share(sides: jax.Array, per_sign: int, turn: jax.Array | int) -> jax.Array:
+    """(2, *shape) pulses on the sides to (d, *shape), those that each device gets."""
+    if per_sign == 1:
+        return sides
+    place = (jnp.arange(2 * per_sign) - turn) % per_sign  # In the order of the pulses.
+    place = place.reshape(-1, *[1] * (sides.ndim - 1))
+    # Of pulses 0, 1, ... those whose number has this remainder.
+    return (_on_all(sides, per_sign) - place + per_sign - 1) // per_sign
+
+
+def _pulsed(normal: jax.Array, devices: Any, state: PairState, spec: DeviceSpec) -> Any:
+    """All devices after one pulse more, but for the stuck ones."""
+    return _unless_stuck(state, spec.pulse(devices, normal), devices)
+
+
+def _unless_stuck(state: PairState, new: Any, devices: Any) -> Any:
+    """New devices, but at the old conductance where they ignore every pulse."""
+    if state.stuck is None:
+        return new
+    return new.replace(g=jnp.where(_are_stuck(state), devices.g, new.g))
+
+
+def _where(chosen: jax.Array, new: Any, old: Any) -> Any:
+    """The devices of two states, chosen one by one."""
+    return jax.tree.map(lambda x, y: jnp.where(chosen, x, y), new, old)
 
 
 def _are_stuck(state: PairState) -> jax.Array | bool:
-    """Which devices ignore every pulse, (2, *shape) bool; False if none does."""
-    return False if state.stuck is None else bits.unpack(state.stuck, 2)
+    """Which devices ignore every pulse, (d, *shape) bool; False if none does."""
+    if state.stuck is None:
+        return False
+    return bits.unpack(state.stuck, state.g.shape[0]).astype(bool)
 
 
 def _add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:

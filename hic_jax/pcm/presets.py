@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 from hic_jax import checks
+from hic_jax.pcm.device import DeviceSpec
 from hic_jax.pcm.fits import Logarithm, Piecewise, Polynomial, Power
 from hic_jax.pcm.multilevel import MultilevelSpec
 from hic_jax.pcm.programmed import ProgrammedSpec
@@ -76,14 +77,14 @@ def ideal(*, g_max: float = 20.0) -> MultilevelSpec:
     )
 
 
-PRESETS: dict[str, Callable[..., MultilevelSpec]] = {
+PRESETS: dict[str, Callable[..., DeviceSpec]] = {
     "nandakumar_2018": nandakumar_2018,
     "linear_noisy": linear_noisy,
     "ideal": ideal,
 }
 
 
-def preset(name: str) -> MultilevelSpec:
+def preset(name: str) -> DeviceSpec:
     """The preset of that name in the pulse regime.
 
     Raises:

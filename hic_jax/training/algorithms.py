@@ -12,9 +12,8 @@ from collections.abc import Callable
 import jax
 import optax
 
+from hic_jax.algorithms import HICSpec, hic
 from hic_jax.labels import analog_labels
-from hic_jax.spec import HICSpec
-from hic_jax.transform import hic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

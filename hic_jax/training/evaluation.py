@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import crossbar, data
+from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.compensation import with_gains
-from hic_jax.device_state import hybrid_weights
 from hic_jax.training.arrays import Arrays
-from hic_jax.training.state import TrainState, find_hic
+from hic_jax.training.state import TrainState
 from hic_jax.weights import read_params
 
 
@@ -24,7 +24,7 @@ class Network:
       params: parameters; analog leaves only stand for their shape and dtype.
       batch_stats: running statistics of BatchNorm.
       ranges: running ranges of converters.
-      weights: `hybrid_weights` of the analog leaves, or what `hic_jax.deploy` made of
+      weights: `analog_weights` of the analog leaves, or what `hic_jax.deploy` made of
         them; None if all are digital.
       gains: digital factors on the outputs of analog layers, before the bias: a tree
         like ``weights``, float32, broadcastable to them; None if there are none.
@@ -39,8 +39,8 @@ class Network:
     @classmethod
     def of(cls, state: TrainState) -> "Network":
         """The network that training has made so far."""
-        analog = find_hic(state.opt_state) is not None
-        weights = hybrid_weights(state.opt_state) if analog else None
+        analog = analog_states(state.opt_state)
+        weights = analog_weights(state.opt_state) if analog else None
         return cls(state.params, state.batch_stats, state.ranges, weights)
 
     def read(self, key: jax.Array) -> Any:

@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from hic_jax import crossbar
-from hic_jax.device_state import HICState, hybrid_weights
+from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.weights import read_params
 
 
@@ -83,9 +83,9 @@ def programmed(variables: Any, tx: optax.GradientTransformation) -> TrainState:
     """The state before the first step, from the variables of a model."""
     params = variables["params"]
     opt_state = tx.init(params)
-    if find_hic(opt_state) is not None:
+    if analog_states(opt_state):
         # Devices are programmed with noise: train from what they hold.
-        params = read_params(params, hybrid_weights(opt_state))
+        params = read_params(params, analog_weights(opt_state))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -97,9 +97,3 @@ def programmed(variables: Any, tx: optax.GradientTransformation) -> TrainState:
 
 # A program of its own: all devices are one array, whose pulses it pays to optimise.
 _programmed = jax.jit(programmed, static_argnames="tx")
-
-
-def find_hic(opt_state: Any) -> HICState | None:
-    """The state of `hic_jax.hic` inside an optimizer state; None if it has none."""
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, HICState))
-    return next((leaf for leaf in leaves if isinstance(leaf, HICState)), None)

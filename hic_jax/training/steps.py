@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import crossbar, data
+from hic_jax.algorithms import analog_states
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.mesh import replicate
-from hic_jax.training.state import TrainState, find_hic
+from hic_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, dict]]
 
@@ -87,10 +88,12 @@ def make_step(
 
 
 def _device_events(opt_state: Any) -> dict[str, jax.Array]:
-    hic_state = find_hic(opt_state)
-    if hic_state is None:
-        return {}
-    return {name: jnp.sum(x) for name, x in vars(hic_state.events).items()}
+    """What happened to all devices, whatever writes them; () float32 each."""
+    counts: dict[str, jax.Array] = {}
+    for state in analog_states(opt_state):
+        for name, x in vars(state.events).items():
+            counts[name] = counts.get(name, 0.0) + jnp.sum(x)
+    return counts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ def on_devices(params, digital=()):
         {"analog": hic_jax.hic(SPEC, 0), "digital": optax.identity()},
         lambda p: hic_jax.analog_labels(p, digital=digital),
     )
-    return jax.eval_shape(lambda p: hic_jax.hybrid_weights(tx.init(p)), params)
+    return jax.eval_shape(lambda p: hic_jax.analog_weights(tx.init(p)), params)
 
 
 def shapes(*shape):
@@ -321,7 +321,7 @@ def test_pulses_and_reads_of_writes():
         multilevel=pcm.ideal(), initial_words="zero", refresh_every=2
     )
     state = hic_jax.hic(spec, 0).init([jnp.asarray([1.0, -1.0, 0.5])])
-    (weight,) = hic_jax.hybrid_weights(state)
+    (weight,) = hic_jax.analog_weights(state)
     initial = accounting.writes([weight], steps=0)
     pulses = int(weight.multilevel.set_pulses.sum())
     # The weights are worth 6.2, -6.2 and 3.1 steps of an ideal device.

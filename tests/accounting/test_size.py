@@ -19,7 +19,7 @@ TX = optax.partition(
 
 
 def _hybrid(params):
-    return hic_jax.hybrid_weights(TX.init(params))
+    return hic_jax.analog_weights(TX.init(params))
 
 
 def test_model_size_counts_nominal_bits_and_devices():
@@ -45,7 +45,7 @@ def test_a_digital_model_has_its_size_and_no_devices():
 
 def test_a_model_of_nnx_has_the_size_of_its_arrays():
     model = nnx.Linear(10, 3, rngs=nnx.Rngs(0))
-    weights = hic_jax.hybrid_weights(nnx.Optimizer(model, TX, wrt=nnx.Param).opt_state)
+    weights = hic_jax.analog_weights(nnx.Optimizer(model, TX, wrt=nnx.Param).opt_state)
     expected = hic_jax.model_size(_hybrid(PARAMS), PARAMS)
     for params in (nnx.state(model, nnx.Param), nnx.to_pure_dict(nnx.state(model))):
         assert hic_jax.model_size(weights, params) == expected

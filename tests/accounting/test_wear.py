@@ -36,7 +36,7 @@ def trained(spec, lsbs):
 def test_cycles_are_those_that_the_devices_saw():
     # A word holds -64 to 63: +64 is a carry, -64 is not.
     state = trained(IDEAL, [[64, -64, 0], [64, 1, 0]])
-    pulses = accounting.device_pulses(hic_jax.hybrid_weights(state))
+    pulses = accounting.device_pulses(hic_jax.analog_weights(state))
     np.testing.assert_array_equal(pulses["multilevel"][0], [2, 0, 0, 0, 0, 0])
     # Programming RESETs every device once.
     np.testing.assert_array_equal(pulses["multilevel"][1], np.ones(6))
@@ -49,7 +49,7 @@ def test_cycles_are_those_that_the_devices_saw():
 
 def test_endurance_summarises_them():
     wear = hic_jax.endurance(
-        hic_jax.hybrid_weights(trained(IDEAL, [[64, -64, 0], [64, 1, 0]])),
+        hic_jax.analog_weights(trained(IDEAL, [[64, -64, 0], [64, 1, 0]])),
         endurance_cycles=1000.0,
     )
     assert wear["multilevel"] == {
@@ -67,11 +67,11 @@ def test_endurance_summarises_them():
 def test_wear_that_was_not_tracked_is_an_error():
     spec = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0, track_wear=False)
     with pytest.raises(ValueError, match="track_wear=False"):
-        hic_jax.endurance(hic_jax.hybrid_weights(trained(spec, [[1]])))
+        hic_jax.endurance(hic_jax.analog_weights(trained(spec, [[1]])))
 
 
 def test_bad_arguments():
-    hybrid = hic_jax.hybrid_weights(trained(IDEAL, [[1]]))
+    hybrid = hic_jax.analog_weights(trained(IDEAL, [[1]]))
     with pytest.raises(ValueError, match="endurance_cycles=0"):
         hic_jax.endurance(hybrid, endurance_cycles=0)
     with pytest.raises(ValueError, match="no analog weight"):
@@ -81,7 +81,7 @@ def test_bad_arguments():
 @functools.cache
 def fresh(bits, shape):
     spec = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0, lsb_bits=bits)
-    return hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init([jnp.ones(shape)]))[0]
+    return hic_jax.analog_weights(hic_jax.hic(spec, 0).init([jnp.ones(shape)]))[0]
 
 
 def worn(seed, scale, lsb_bits=(7, 4)):
@@ -153,7 +153,7 @@ def test_histograms_of_all_runs_have_the_same_edges_in_half_octaves():
 
 def test_a_device_is_counted_in_the_bin_of_its_cycles():
     wear = hic_jax.endurance(
-        hic_jax.hybrid_weights(trained(IDEAL, [[64, -64, 0], [64, 1, 0]]))
+        hic_jax.analog_weights(trained(IDEAL, [[64, -64, 0], [64, 1, 0]]))
     )
     # One pair had two SETs; every device was RESET once.
     assert wear["histogram"]["edges"] == [0, 1, 2, 3]

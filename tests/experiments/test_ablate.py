@@ -20,7 +20,7 @@ small = functools.partial(
 
 
 def test_default_hardware_has_all_but_faults():
-    names = {*pcm.NON_IDEALITIES, "converters"} - {"stuck"}
+    names = {*pcm.MultilevelSpec.NON_IDEALITIES, "converters"} - {"stuck"}
     assert set(ablate.present(resolve(TrainConfig()))) == names
     stuck = resolve(TrainConfig(), {"pcm_stuck_set": 0.01})
     assert set(ablate.present(stuck)) == names | {"stuck"}

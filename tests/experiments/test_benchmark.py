@@ -12,7 +12,7 @@ from experiments import launch as launching
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import measure, programs, results
 from experiments.benchmark.programs import Size
-from hic_jax import transform
+from hic_jax import hic
 from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -96,7 +96,7 @@ def test_device_state_is_small():
 
 def test_everything_is_everything():
     spec = programs.HARDWARE["with everything"]
-    state = transform.hic(spec, 0).init({"kernel": np.ones((4, 4), np.float32)})
+    state = hic(spec, 0).init({"kernel": np.ones((4, 4), np.float32)})
     for part in (state.weights.multilevel, state.weights.binary):
         assert None not in vars(part).values()
 

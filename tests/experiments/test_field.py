@@ -16,9 +16,9 @@ from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import RunFolderError
 from experiments.setup import Experiment
 from experiments.train import train
+from hic_jax.algorithms import analog_states
 from hic_jax.pcm import binary
 from hic_jax.training.arrays import Arrays
-from hic_jax.training.state import find_hic
 from tests.experiments import run_files, shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -75,7 +75,7 @@ def test_learning_recovers_what_drift_took(learnt, trained):
 def test_the_devices_are_the_trained_ones_a_year_later(trained):
     state = _state(trained)
     started = field.in_the_field(state, Experiment.of(_config(trained)), hic_jax.YEAR)
-    old, new = (find_hic(s.opt_state).weights for s in (state, started))
+    old, new = (analog_states(s.opt_state)[0].weights for s in (state, started))
     for name in ("g", "pulses", "set_pulses", "resets"):
         np.testing.assert_array_equal(
             getattr(new.multilevel, name), getattr(old.multilevel, name)
@@ -85,7 +85,7 @@ def test_the_devices_are_the_trained_ones_a_year_later(trained):
     assert int(started.step) == 0
     kernels = [
         np.concatenate([np.ravel(w) for w in jax.tree.leaves(hic_jax.read(weights))])
-        for weights in map(hic_jax.hybrid_weights, (state.opt_state, started.opt_state))
+        for weights in map(hic_jax.analog_weights, (state.opt_state, started.opt_state))
     ]
     large = np.abs(kernels[0]) > np.median(np.abs(kernels[0]))
     # (1 year / 38.6 s) ** -0.04: all was written in the last seconds.
@@ -109,8 +109,8 @@ def test_extra_cycles_are_those_of_the_field_alone(learnt, trained):
     summary, path = learnt
     before, after = (
         jax.tree.leaves(
-            hic_jax.hybrid_weights(_state(folder).opt_state),
-            is_leaf=hic_jax.weights.is_hybrid,
+            hic_jax.analog_weights(_state(folder).opt_state),
+            is_leaf=hic_jax.weights.is_analog,
         )
         for folder in (trained, path)
     )

@@ -20,8 +20,8 @@ from experiments import cli, config
 from experiments.config import Config
 from experiments.setup import Experiment
 from hic_jax import checks
-from hic_jax.pcm import multilevel
-from hic_jax.scaling import weight_scale
+from hic_jax.algorithms.scaling import weight_scale
+from hic_jax.pcm.multilevel import MultilevelState
 from hic_jax.training import steps
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.schedules import SCHEDULES
@@ -152,7 +152,8 @@ def derived(made: Config) -> dict[str, jax.Array | float]:
     device = spec.multilevel
     tails = jnp.float32([-6.0, 0.0, 6.0])  # Draws of a million devices are within.
     g = jnp.float32([device.g_min, device.g_max])[:, None]
-    exponents = multilevel.drift_exponents(tails, device)
+    exponents = device.drift_exponents(tails)
+    devices = MultilevelState(g, jnp.zeros(3, jnp.uint8), exponents)
     oldest = jnp.float32(checks.SECONDS_MAX)
     names = ("full_scale", "w_max_sigmas", "reach", "write_error")
     numbers = {name: getattr(spec, name) for name in names}
@@ -174,10 +175,10 @@ def derived(made: Config) -> dict[str, jax.Array | float]:
             "lsb": spec.lsb,
             "scale": scale,
             "LSBs of a unit": scale / spec.lsb,
-            "reset": multilevel.reset(tails, device),
-            "set": multilevel.set_pulse(g, jnp.zeros(3, jnp.uint8), tails, device)[0],
-            "drifted": multilevel.drifted(g, oldest, exponents, device),
-            "read_std": multilevel.read_std(g, device),
+            "reset": device.reset(devices, tails).g,
+            "set": device.pulse(devices, tails).g,
+            "drifted": device.conductance(devices, oldest),
+            "read_std": device.read_std(g),
             "clock": jnp.float32(min(steps, 1e4)) * jnp.float32(spec.seconds_per_step),
             "adc": jnp.float32(crossbar.adc_bound) * jnp.float32(crossbar.dac_bound),
             "codes": (2**15 - 1) / jnp.float32(crossbar.dac_bound),

@@ -18,8 +18,8 @@ from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from hic_jax import inference
+from hic_jax.algorithms import analog_states
 from hic_jax.training.evaluation import Network
-from hic_jax.training.state import find_hic
 from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -126,7 +126,7 @@ def one(two):
 
 
 def _word(state):
-    return find_hic(state.opt_state).weights.accumulator
+    return analog_states(state.opt_state)[0].weights.accumulator
 
 
 def _restored(path, step, tmp_path):

@@ -23,17 +23,22 @@ PUBLISHED = {
 }
 
 
+def state_of(g, pulses=0, nu=None):
+    """A device as it stands."""
+    return multilevel.MultilevelState(jnp.float32(g), jnp.uint8(pulses), nu)
+
+
 def simulate(spec, pulses, devices, key=0):
     """(pulses + 1, devices) conductances from RESET on."""
     normal = jax.random.normal(jax.random.key(key), (pulses + 1, devices))
 
-    def fire(carry, normal):
-        carry = multilevel.set_pulse(*carry, normal, spec)
-        return carry, carry[0]
+    def fire(state, normal):
+        state = spec.pulse(state, normal)
+        return state, state.g
 
-    g = multilevel.reset(normal[0], spec)
-    _, rest = jax.lax.scan(fire, (g, jnp.zeros(devices, jnp.uint8)), normal[1:])
-    return np.concatenate([g[None], rest])
+    state = spec.reset(spec.init(jax.random.key(0), (devices,)), normal[0])
+    _, rest = jax.lax.scan(fire, state, normal[1:])
+    return np.concatenate([state.g[None], rest])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def test_the_controllers_step_is_the_mean_of_the_first_ten(million):
 def test_the_expected_trajectory_follows_the_devices(million):
     means = million.mean(axis=1, dtype=np.float64)
     # The recursion takes the clipped distribution as Gaussian: 0.1 uS is what it errs.
-    np.testing.assert_allclose(multilevel.mean_trajectory(DEVICE, 20), means, atol=0.1)
+    np.testing.assert_allclose(DEVICE.mean_trajectory(20), means, atol=0.1)
 
 
 def test_conductance_stays_between_its_bounds():
@@ -78,34 +83,34 @@ def test_conductance_stays_between_its_bounds():
 )
 def test_the_mean_trajectory_takes_spreads_of_any_size(constants):
     device = dataclasses.replace(DEVICE.only("write_noise"), noise_memory=0.0)
-    trajectory = multilevel.mean_trajectory(
-        dataclasses.replace(device, **constants), 255
-    )
+    trajectory = dataclasses.replace(device, **constants).mean_trajectory(255)
     assert np.isfinite(trajectory).all()
     assert (np.diff(trajectory) >= 0).all()
 
 
 def test_reset_leaves_its_mean_and_spread():
-    g = multilevel.reset(jax.random.normal(jax.random.key(1), (100_000,)), DEVICE)
+    state = DEVICE.init(jax.random.key(0), (100_000,))
+    g = DEVICE.reset(state, jax.random.normal(jax.random.key(1), (100_000,))).g
     # Standard errors: 3e-5 and 2e-5 uS.
     assert float(g.mean()) == pytest.approx(0.1, abs=1.5e-4)
     assert float(g.std()) == pytest.approx(0.01, abs=1.5e-4)
-    assert float(multilevel.reset(jnp.float32(-100.0), DEVICE)) == np.float32(0.01)
+    lowest = DEVICE.reset(state_of(5.0), jnp.float32(-100.0))
+    assert float(lowest.g) == np.float32(0.01)
 
 
 @pytest.mark.parametrize("pulses", [0, 1, 10])
 def test_programming_memory_falls_by_e_in_its_pulses(pulses):
-    p = multilevel.memory(jnp.uint8(pulses), DEVICE)
+    p = DEVICE.memory(jnp.uint8(pulses))
     assert float(p) == pytest.approx(np.exp(-pulses / 2.6), rel=1e-6)
 
 
 def test_the_pulse_counter_stops_at_its_end():
-    g, pulses = jnp.float32(5.0), jnp.uint8(multilevel.MAX_COUNTED_PULSES)
-    assert multilevel.set_pulse(g, pulses, jnp.float32(0.0), DEVICE)[1] == pulses
+    pulses = jnp.uint8(multilevel.MAX_COUNTED_PULSES)
+    assert DEVICE.pulse(state_of(5.0, pulses), jnp.float32(0.0)).pulses == pulses
 
 
 def test_step_has_the_models_mean_and_deviation():
-    mean, std = multilevel.set_step(jnp.float32(4.0), jnp.uint8(2), DEVICE)
+    mean, std = DEVICE.expected_step(jnp.float32(4.0), state_of(4.0, 2))
     memory = np.exp(-3 / 2.6)
     assert float(mean) == pytest.approx(-0.084 * 4 + 0.880 + 1.40 * memory, rel=1e-5)
     assert float(std) == pytest.approx(0.091 * 4 + 0.260 + 2.15 * memory, rel=1e-5)
@@ -113,33 +118,31 @@ def test_step_has_the_models_mean_and_deviation():
 
 def test_drift_is_a_power_of_age_and_starts_at_t0():
     ages = jnp.array([0.0, 1.0, 38.6, 386.0, 38.6e6])
-    g = multilevel.drifted(jnp.float32(10.0), ages, 0.04, DEVICE)
+    g = DEVICE.conductance(state_of(10.0), ages)
     expected = [10.0, 10.0, 10.0, 10 * 10**-0.04, 10 * 1e6**-0.04]
     np.testing.assert_allclose(g, expected, rtol=1e-5)
 
 
 def test_drift_exponents_have_the_asked_moments():
     spec = pcm.nandakumar_2018(drift_nu_std=0.008)
-    nu = multilevel.drift_exponents(
-        jax.random.normal(jax.random.key(2), (100_000,)), spec
-    )
+    nu = spec.drift_exponents(jax.random.normal(jax.random.key(2), (100_000,)))
     # Standard errors: 2.5e-5 and 1.8e-5.
     assert float(nu.mean()) == pytest.approx(0.04, abs=1.3e-4)
     assert float(nu.std()) == pytest.approx(0.008, abs=1e-4)
 
 
 def test_read_noise_grows_with_conductance():
-    assert float(multilevel.read_std(jnp.float32(10.0), DEVICE)) == pytest.approx(0.43)
+    assert float(DEVICE.read_std(jnp.float32(10.0))) == pytest.approx(0.43)
 
 
 @pytest.mark.parametrize("g", [0.0, 0.1, 2.0, 3.0, 7.9, 50.0])
 def test_planned_pulses_come_nearest_in_the_mean(g):
-    mean = multilevel.mean_trajectory(DEVICE, 20)
-    pulses = int(multilevel.pulses_for(jnp.float32(g), DEVICE, 20))
+    mean = DEVICE.mean_trajectory(20)
+    pulses = int(DEVICE.pulses_for(jnp.float32(g), 20))
     assert abs(mean[pulses] - g) == pytest.approx(np.abs(mean - g).min())
 
 
-@pytest.mark.parametrize("name", pcm.NON_IDEALITIES)
+@pytest.mark.parametrize("name", DEVICE.NON_IDEALITIES)
 def test_switching_one_off_zeroes_its_constants_and_no_other(name):
     device = dataclasses.replace(
         DEVICE, drift_nu_std=0.01, stuck_set=0.1, stuck_reset=0.1
@@ -150,13 +153,13 @@ def test_switching_one_off_zeroes_its_constants_and_no_other(name):
         if getattr(device, field.name) != getattr(device.without(name), field.name)
     }
     step = {"step_offset"} if name == "nonlinearity" else set()
-    assert changed == set(pcm.NON_IDEALITIES[name]) | step
+    assert changed == set(DEVICE.NON_IDEALITIES[name]) | step
 
 
 def test_without_the_nonlinearity_every_step_is_the_mean_step():
     linear = DEVICE.without("nonlinearity")
     for g, pulses in ((0.1, 0), (9.0, 30)):
-        mean, _ = multilevel.set_step(jnp.float32(g), jnp.uint8(pulses), linear)
+        mean, _ = linear.expected_step(jnp.float32(g), state_of(g, pulses))
         assert float(mean) == pytest.approx(DEVICE.mean_step)
 
 

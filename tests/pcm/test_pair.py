@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hic_jax import pcm
-from hic_jax.pcm import bits, multilevel, pair
+from hic_jax.pcm import bits, pair
 
 DEVICE, IDEAL = pcm.nandakumar_2018(), pcm.ideal()
 NOW = jnp.float32(100.0)
@@ -18,24 +18,34 @@ set_pulses = jax.jit(pair.set_pulses, static_argnames="spec")
 write_difference = jax.jit(
     pair.write_difference, static_argnames=("spec", "max_pulses", "verify")
 )
+add_difference = jax.jit(pair.add_difference, static_argnames=("spec", "max_pulses"))
 refresh = jax.jit(pair.refresh, static_argnames=("spec", "max_pulses", "verify"))
 
 
-def pairs(n, spec=DEVICE, key=0):
-    return pair.init(jax.random.key(key), (n,), spec, track_wear=True)
+def pairs(n, spec=DEVICE, key=0, per_sign=1):
+    return pair.init(
+        jax.random.key(key), (n,), spec, per_sign=per_sign, track_wear=True
+    )
 
 
-def written(difference, spec=DEVICE, *, verify=False, key=1):
+def written(difference, spec=DEVICE, *, verify=False, key=1, per_sign=1):
     """Pairs that hold a difference, written at time 0."""
     difference = jnp.asarray(difference, jnp.float32)
+    state = pairs(difference.size, spec, per_sign=per_sign)
     return write_difference(
-        jax.random.key(key), pairs(difference.size, spec), difference,
+        jax.random.key(key), state, difference,
         jnp.float32(0.0), spec, max_pulses=20, verify=verify,
     )  # fmt: skip
 
 
+def holding(state, g, **others):
+    """Pairs whose devices hold other conductances."""
+    return state.replace(devices=state.devices.replace(g=g, **others))
+
+
 def difference(state):
-    return np.asarray(state.g[0] - state.g[1])
+    plus, minus = np.asarray(state.g).reshape(2, state.per_sign, -1).mean(axis=1)
+    return plus - minus
 
 
 def test_a_carry_sets_the_device_of_its_sign_and_no_other():
@@ -44,7 +54,7 @@ def test_a_carry_sets_the_device_of_its_sign_and_no_other():
     after, _ = set_pulses(jax.random.key(1), before, steps, NOW, DEVICE)
     hit = np.array([[True, False, False], [False, False, True]])
     np.testing.assert_array_equal(after.g != before.g, hit)
-    np.testing.assert_array_equal(after.pulses, [[2, 0, 0], [0, 0, 3]])
+    np.testing.assert_array_equal(after.devices.pulses, [[2, 0, 0], [0, 0, 3]])
     np.testing.assert_array_equal(after.set_pulses, [[2, 0, 0], [0, 0, 3]])
     # The drift clock restarts for devices that were written, and only for those.
     np.testing.assert_array_equal(after.written_at, np.where(hit, 100.0, 0.0))
@@ -64,7 +74,7 @@ def test_several_pulses_are_several_single_ones():
 
 def test_pulses_at_g_max_are_counted_as_futile():
     state = pairs(2, IDEAL)
-    state = state.replace(g=state.g.at[:, 0].set(IDEAL.g_max))
+    state = holding(state, state.g.at[:, 0].set(IDEAL.g_max))
     _, futile = set_pulses(jax.random.key(0), state, jnp.array([3, 3]), NOW, IDEAL)
     np.testing.assert_array_equal(futile, [[3, 0], [0, 0]])
 
@@ -88,23 +98,24 @@ def test_verifying_comes_closer_than_firing_blind():
     assert (verified < 0.8 * blind).all()
 
 
-def test_reads_are_exact_or_have_the_noise_of_both_devices():
+@pytest.mark.parametrize("per_sign", [1, 4])
+def test_reads_are_exact_or_have_the_noise_of_all_devices(per_sign):
     n = 100_000
-    state = pairs(n).replace(g=jnp.array([[4.0], [1.0]]) * jnp.ones((2, n)))
+    g = jnp.repeat(jnp.array([[4.0], [1.0]]), per_sign, axis=0)
+    state = holding(pairs(n, per_sign=per_sign), jnp.tile(g, n))
     exact = pair.read(None, state, jnp.float32(0.0), DEVICE)
     np.testing.assert_array_equal(exact, np.full(n, 3.0))
     normal = jax.random.normal(jax.random.key(3), (n,))
     noise = np.asarray(pair.read(normal, state, jnp.float32(0.0), DEVICE)) - 3.0
-    std = np.hypot(0.03 * 4 + 0.13, 0.03 * 1 + 0.13)
+    std = np.hypot(0.03 * 4 + 0.13, 0.03 * 1 + 0.13) / np.sqrt(per_sign)
     # Standard errors of 0.3 % and 0.2 %.
     assert noise.mean() == pytest.approx(0.0, abs=0.005)
     assert noise.std() == pytest.approx(std, rel=0.01)
 
 
 def test_each_device_drifts_from_its_own_last_write():
-    state = pairs(1).replace(
-        g=jnp.array([[8.0], [4.0]]), written_at=jnp.array([[0.0], [1000.0]])
-    )
+    state = holding(pairs(1), jnp.array([[8.0], [4.0]]))
+    state = state.replace(written_at=jnp.array([[0.0], [1000.0]]))
     g = pair.conductances(state, jnp.float32(1386.0), DEVICE)
     expected = [[8 * (1386 / 38.6) ** -0.04], [4 * 10**-0.04]]
     np.testing.assert_allclose(g, expected, rtol=1e-5)
@@ -112,10 +123,10 @@ def test_each_device_drifts_from_its_own_last_write():
 
 def test_every_device_drifts_with_its_own_exponent():
     spec = pcm.nandakumar_2018(drift_nu_std=0.01)
-    state = pairs(500, spec).replace(g=jnp.full((2, 500), 5.0))
+    state = holding(pairs(500, spec), jnp.full((2, 500), 5.0))
     g = pair.conductances(state, jnp.float32(386.0), spec)
-    np.testing.assert_allclose(np.log10(g / 5.0), -state.nu, atol=1e-5)
-    assert np.unique(state.nu).size == 1000
+    np.testing.assert_allclose(np.log10(g / 5.0), -state.devices.nu, atol=1e-5)
+    assert np.unique(state.devices.nu).size == 1000
 
 
 @pytest.mark.parametrize(
@@ -123,8 +134,8 @@ def test_every_device_drifts_with_its_own_exponent():
     [(7, True), (9000, True), (9000, False)],  # 9,000: more than one chunk is due.
 )
 def test_refresh_rewrites_what_is_due_and_nothing_else(n, verify):
-    state = written(jnp.full(n, 2.5), IDEAL).replace(pulses=jnp.ones((2, n), jnp.uint8))
-    state = state.replace(g=state.g + 10.0)
+    state = written(jnp.full(n, 2.5), IDEAL)
+    state = holding(state, state.g + 10.0, pulses=jnp.ones((2, n), jnp.uint8))
     due = jnp.arange(n) % 3 == 0
     after = refresh(
         jax.random.key(5), state, due, NOW, IDEAL, max_pulses=20, verify=verify
@@ -135,7 +146,7 @@ def test_refresh_rewrites_what_is_due_and_nothing_else(n, verify):
         after.written_at, np.tile(np.where(due, 100.0, 0.0), (2, 1))
     )
     np.testing.assert_array_equal(after.resets - state.resets, due)
-    np.testing.assert_array_equal(after.pulses[0], np.where(due, 4, 1))
+    np.testing.assert_array_equal(after.devices.pulses[0], np.where(due, 4, 1))
     np.testing.assert_array_equal(
         after.set_pulses - state.set_pulses, [4 * due, 0 * due]
     )
@@ -144,7 +155,7 @@ def test_refresh_rewrites_what_is_due_and_nothing_else(n, verify):
 def test_refresh_keeps_the_weight_as_well_as_its_noise_allows():
     n = 3000
     state = written(jnp.full(n, 3.0), verify=True)
-    state = state.replace(g=state.g + 4.0)
+    state = holding(state, state.g + 4.0)
     after = refresh(
         jax.random.key(5), state, jnp.ones(n, bool), NOW, DEVICE,
         max_pulses=20, verify=True,
@@ -155,16 +166,26 @@ def test_refresh_keeps_the_weight_as_well_as_its_noise_allows():
     assert error.std() < 1.4
 
 
-def test_stuck_devices_never_move():
+@pytest.mark.parametrize(
+    ("per_sign", "dtype"), [(1, "uint8"), (4, "uint8"), (8, "uint16")]
+)
+def test_stuck_devices_never_move(per_sign, dtype):
     spec = dataclasses.replace(DEVICE, stuck_set=0.1, stuck_reset=0.2)
     n = 5000
-    state = pairs(n, spec)
-    stuck = np.asarray(bits.unpack(state.stuck, 2)).astype(bool)
+    state = pairs(n, spec, per_sign=per_sign)
+    assert state.stuck.dtype == dtype
+    stuck = np.asarray(bits.unpack(state.stuck, 2 * per_sign)).astype(bool)
     # Standard error 0.005.
     assert stuck.mean() == pytest.approx(0.3, abs=0.02)
     assert set(np.unique(np.asarray(state.g)[stuck])) == {np.float32(0.1), 20.0}
-    after, futile = set_pulses(jax.random.key(1), state, jnp.ones(n, int), NOW, spec)
-    np.testing.assert_array_equal(futile, np.stack([stuck[0], 0 * stuck[1]]))
+    steps = jnp.full(n, per_sign)  # One for each device of G+.
+    after, futile = set_pulses(jax.random.key(1), state, steps, NOW, spec)
+    np.testing.assert_array_equal(
+        futile, np.stack([stuck[:per_sign].sum(axis=0), np.zeros(n)])
+    )
+    moved = np.asarray(after.g != state.g)
+    np.testing.assert_array_equal(moved[:per_sign], ~stuck[:per_sign])
+    assert not moved[per_sign:].any()
     after = refresh(
         jax.random.key(2), after, jnp.ones(n, bool), NOW, spec,
         max_pulses=20, verify=False,
@@ -186,15 +207,16 @@ def test_wear_counters_stop_at_their_largest_value():
 
 def test_what_is_off_costs_nothing():
     state = pair.init(jax.random.key(0), (5,), DEVICE, track_wear=False)
-    assert state.nu is state.set_pulses is state.resets is state.stuck is None
+    assert state.devices.nu is state.set_pulses is None
+    assert state.resets is state.stuck is None
     bytes_per_pair = sum(x.nbytes for x in jax.tree.leaves(state)) / 5
     assert bytes_per_pair == 2 * (4 + 1 + 4)
 
 
 def test_expected_trajectory_is_what_blind_writes_reach_in_the_mean():
-    target = float(multilevel.mean_trajectory(DEVICE, 20)[6] - DEVICE.reset_mean)
+    target = float(DEVICE.mean_trajectory(20)[6] - DEVICE.reset_mean)
     state = written(jnp.full(20_000, target))
-    np.testing.assert_array_equal(state.pulses[0], np.full(20_000, 6))
+    np.testing.assert_array_equal(state.devices.pulses[0], np.full(20_000, 6))
     # Standard error 0.017 uS; the trajectory itself errs by up to 0.1 uS.
     assert difference(state).mean() == pytest.approx(target, abs=0.15)
 
@@ -231,7 +253,114 @@ def test_a_refresh_finds_what_has_drifted():
 @pytest.mark.parametrize("verify", [True, False])
 def test_chunks_of_a_refresh_draw_noise_of_their_own(verify):
     before = written(np.full(3 * pair.MIN_REFRESH_CHUNK, 5.0), verify=True, key=2)
-    before = before.replace(g=jnp.full_like(before.g, 0.1).at[0].set(5.1))
+    before = holding(before, jnp.full_like(before.g, 0.1).at[0].set(5.1))
     after = difference(refreshed(before, 0.0, DEVICE, verify=verify)).reshape(3, -1)
     correlation = np.corrcoef(after) - np.eye(3)
     assert np.abs(correlation).max() < 5 / np.sqrt(pair.MIN_REFRESH_CHUNK)
+
+
+# ---- several devices on each side
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("per_sign", [1, 2, 4, 8])
+def test_a_step_of_several_devices_has_the_mean_of_one_and_less_spread(per_sign, sign):
+    # From 4 uS, where no step of a device is clipped: 4.4 of its standard deviations.
+    n, memory = 20_000, np.exp(-4 / 2.6)
+    mean = -0.084 * 4 + 0.880 + 1.40 * memory
+    std = (0.091 * 4 + 0.260 + 2.15 * memory) / np.sqrt(per_sign)
+    every = (2 * per_sign, n)
+    state = holding(
+        pairs(n, per_sign=per_sign),
+        jnp.full(every, 4.0),
+        pulses=jnp.full(every, 3, jnp.uint8),
+    )
+    steps = jnp.full(n, sign * per_sign)  # A pulse for each device of a side.
+    after, _ = set_pulses(jax.random.key(1), state, steps, NOW, DEVICE)
+    change = sign * difference(after)
+    # Five standard errors of each.
+    assert change.mean() == pytest.approx(mean, abs=5 * std / np.sqrt(n))
+    assert change.std() == pytest.approx(std, rel=5 / np.sqrt(2 * n))
+
+
+@pytest.mark.parametrize(("per_sign", "turn"), [(1, 3), (2, 0), (4, 5), (8, 6)])
+def test_pulses_go_to_devices_in_turn(per_sign, turn):
+    steps = [0, 1, 2, 5, -3, -19]
+    expected = np.zeros((2, per_sign, len(steps)), int)
+    for weight, step in enumerate(steps):
+        for i in range(abs(step)):
+            expected[int(step < 0), (turn + i) % per_sign, weight] += 1
+    expected = expected.reshape(2 * per_sign, -1)
+    before = pairs(len(steps), per_sign=per_sign)
+    after, _ = set_pulses(
+        jax.random.key(1), before, jnp.array(steps), NOW, DEVICE, jnp.int32(turn)
+    )
+    np.testing.assert_array_equal(after.set_pulses, expected)
+    np.testing.assert_array_equal(after.devices.pulses, expected)
+    np.testing.assert_array_equal(after.written_at, np.where(expected, 100.0, 0.0))
+    np.testing.assert_array_equal(np.asarray(after.g != before.g), expected > 0)
+
+
+def test_wear_of_several_devices_is_that_of_all_pulses_and_evenly_shared():
+    n, per_sign = 500, 4
+    state = pairs(n, per_sign=per_sign)
+    fired = np.zeros((2, n), int)
+    for count in range(12):
+        key, step_key = jax.random.split(jax.random.key(count))
+        steps = jax.random.randint(step_key, (n,), -3, 4).at[0].set(1)
+        state, _ = set_pulses(key, state, steps, NOW, DEVICE, jnp.int32(count))
+        fired += np.maximum([steps, -steps], 0)
+    worn = np.asarray(state.set_pulses).reshape(2, per_sign, n)
+    np.testing.assert_array_equal(worn.sum(axis=1), fired)
+    # A pulse at each of 12 counts: three for every device.
+    np.testing.assert_array_equal(worn[:, :, 0], [[3] * 4, [0] * 4])
+    after = refreshed(state, 200.0, DEVICE)
+    rewritten = np.asarray(after.set_pulses) - np.asarray(state.set_pulses)
+    np.testing.assert_array_equal(rewritten, after.devices.pulses)
+    np.testing.assert_array_equal(after.resets, np.ones(n))
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_devices_of_a_side_are_written_with_errors_of_their_own(verify):
+    wanted = np.full(10_000, 4.0)
+    one, four = (
+        difference(written(wanted, verify=verify, per_sign=per_sign))
+        for per_sign in (1, 4)
+    )
+    # Five standard errors.
+    assert four.std() == pytest.approx(one.std() / 2, rel=5 / np.sqrt(wanted.size))
+    assert four.mean() == pytest.approx(
+        one.mean(), abs=5 * np.hypot(1, 0.5) * one.std() / np.sqrt(wanted.size)
+    )
+
+
+# ---- adding a difference
+
+
+def added(state, wanted, spec, *, max_pulses, turn=0):
+    """Pairs after ``wanted`` was added, by how much they grew, pulses, futile ones."""
+    after, fired, futile = add_difference(
+        jax.random.key(3), state, jnp.asarray(wanted, jnp.float32), NOW, spec,
+        jnp.int32(turn), max_pulses=max_pulses,
+    )  # fmt: skip
+    grown = pair.read(None, after, NOW, spec) - pair.read(None, state, NOW, spec)
+    worn = np.asarray(after.set_pulses).astype(int) - np.asarray(state.set_pulses)
+    np.testing.assert_array_equal(worn.sum(axis=0), fired)
+    return after, np.asarray(grown), np.asarray(fired), np.asarray(futile)
+
+
+@pytest.mark.parametrize("per_sign", [1, 4])
+def test_ideal_devices_grow_by_a_difference_to_the_nearest_step(per_sign):
+    step = 0.625 / per_sign
+    wanted = np.linspace(-4.9, 4.9, 99)
+    before = written(np.tile([2.5, -1.25, 0.0], 33), IDEAL, per_sign=per_sign)
+    after, grown, fired, futile = added(before, wanted, IDEAL, max_pulses=40, turn=3)
+    np.testing.assert_array_equal(fired, np.rint(np.abs(wanted) / step))
+    np.testing.assert_allclose(grown, np.sign(wanted) * step * fired, atol=1e-5)
+    assert not futile.any()
+    # Of the other side nothing has changed, and nothing was RESET.
+    sides = np.repeat([wanted > 0, wanted < 0], per_sign, axis=0)
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if x.ndim == 2:
+            np.testing.assert_array_equal(np.asarray(x)[~sides], np.asarray(y)[~sides])
+    np.testing.assert_array_equal(after.resets, before.resets)

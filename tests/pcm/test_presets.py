@@ -50,5 +50,5 @@ def test_the_regimes_share_no_preset():
         pcm.programmed_preset("nandakumar_2018")
     with pytest.raises(ValueError, match="preset='hermes_1': must be one of nandaku"):
         pcm.preset("hermes_1")
-    with pytest.raises(ValueError, match="must be a MultilevelSpec"):
+    with pytest.raises(ValueError, match="must be a DeviceSpec"):
         hic_jax.HICSpec(multilevel=pcm.nandakumar_2019())

@@ -267,7 +267,9 @@ def test_switching_one_off_changes_its_constants_and_no_other(name):
 
 
 def test_the_two_regimes_name_their_non_idealities_alike():
-    assert set(programmed.NON_IDEALITIES) == set(pcm.NON_IDEALITIES) - {"nonlinearity"}
+    assert set(programmed.NON_IDEALITIES) == set(pcm.MultilevelSpec.NON_IDEALITIES) - {
+        "nonlinearity"
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import hic_jax
+from hic_jax.algorithms import analog_states
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec, sgd
-from hic_jax.training.state import find_hic
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
@@ -56,7 +56,7 @@ def _constant(value):
 def _float_buffers(state):
     """Float arrays of the size of a kernel that are no devices."""
     leaves = jax.tree.leaves(
-        state, is_leaf=lambda x: isinstance(x, (hic_jax.HICState, optax.MaskedNode))
+        state, is_leaf=lambda x: isinstance(x, (hic_jax.AnalogState, optax.MaskedNode))
     )
     return [
         leaf.shape
@@ -84,7 +84,7 @@ def test_hic_differs_from_fp32_in_the_kernels_alone(momentum):
 
 
 def _weights(state):
-    return _kernels(hic_jax.hybrid_weights(state))
+    return _kernels(hic_jax.analog_weights(state))
 
 
 def _lsb(state):
@@ -116,7 +116,7 @@ def test_fp32_momentum_costs_one_float_buffer_per_kernel():
 
 
 def test_fp32_holds_no_device():
-    assert find_hic(_transformation("fp32").init(_params())) is None
+    assert analog_states(_transformation("fp32").init(_params())) == []
 
 
 def test_fp32_weight_decay_acts_on_kernels_alone():
@@ -137,7 +137,7 @@ def test_fp32_weight_decay_acts_on_kernels_alone():
 def test_hic_weight_decay_acts_on_its_own_group(fields, analog):
     updates, state, before = _update("hic", _constant(0.0), **fields)
     assert not any(jnp.any(x) for x in _digital(updates))
-    assert (find_hic(state).events.accepted_lsbs > 0) == analog
+    assert (analog_states(state)[0].events.accepted_lsbs > 0) == analog
     moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
     decay = 0.1 if analog else 0.0
     for kernel, lsb in _lsb(state).items():

@@ -11,11 +11,12 @@ import optax
 import pytest
 
 import hic_jax
+from hic_jax.algorithms import analog_states
 from hic_jax.training import chips, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, accuracy
-from hic_jax.training.state import find_hic, init_state
+from hic_jax.training.state import init_state
 from tests import virtual_devices
 
 CHIPS, CLASSES, IMAGES, BATCH, STEPS = 5, 3, 48, 16, 4
@@ -122,11 +123,11 @@ _trained = functools.cache(_together)
 
 
 def _pairs(state, layer):
-    return hic_jax.hybrid_weights(state.opt_state)[layer]["kernel"].multilevel
+    return hic_jax.analog_weights(state.opt_state)[layer]["kernel"].multilevel
 
 
 def _word(state, layer):
-    weight = hic_jax.hybrid_weights(state.opt_state)[layer]["kernel"]
+    weight = hic_jax.analog_weights(state.opt_state)[layer]["kernel"]
     return np.asarray(weight.accumulator, int)
 
 
@@ -137,13 +138,13 @@ def test_a_chip_of_many_is_the_chip_alone():
     first_, state_, metrics_, accuracy_, indices_ = others
     # The bits that are drawn are the same.
     np.testing.assert_array_equal(indices_, indices)
-    hic, hic_ = (find_hic(s.opt_state) for s in (state, state_))
+    (hic,), (hic_,) = (analog_states(s.opt_state) for s in (state, state_))
     np.testing.assert_array_equal(*(jax.random.key_data(h.key) for h in (hic, hic_)))
     for layer in ("conv", "head"):
         pairs, pairs_ = _pairs(first, layer), _pairs(first_, layer)
         np.testing.assert_array_equal(pairs_.stuck, pairs.stuck)
         # What is made of them is compiled twice: float32 rounding.
-        np.testing.assert_allclose(pairs_.nu, pairs.nu, rtol=1e-5)
+        np.testing.assert_allclose(pairs_.devices.nu, pairs.devices.nu, rtol=1e-5)
         np.testing.assert_allclose(pairs_.g, pairs.g, rtol=1e-5, atol=1e-5)
         # Where that meets the draw of stochastic rounding, one LSB.
         apart = np.abs(_word(state_, layer) - _word(state, layer))

@@ -12,11 +12,12 @@ import pytest
 
 import hic_jax
 from hic_jax import crossbar
+from hic_jax.algorithms import analog_states
 from hic_jax.training import compensations, mesh, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
-from hic_jax.training.state import find_hic, init_state
+from hic_jax.training.state import init_state
 from tests import virtual_devices
 
 DEVICES, STEPS, WORDS = 8, 50, 10
@@ -77,7 +78,7 @@ def _batches():
 
 
 def _word(state):
-    return find_hic(state.opt_state).weights.accumulator.tolist()
+    return analog_states(state.opt_state)[0].weights.accumulator.tolist()
 
 
 def _exact(devices):
@@ -92,7 +93,7 @@ def _exact(devices):
     adabs = compensations.adabs(key, model, network, images, batches=3)
     parts = {
         "state": jax.tree.leaves(state.params)[0],
-        "word": find_hic(state.opt_state).weights.accumulator,
+        "word": analog_states(state.opt_state)[0].weights.accumulator,
         "images": images.images,
         "batch": jax.jit(Arrays.batch)(images, _batches()[0])[0],
     }

@@ -12,11 +12,11 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax.pcm.multilevel import NON_IDEALITIES
+from hic_jax.algorithms import analog_states
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.arrays import Arrays
-from hic_jax.training.state import find_hic, init_state
+from hic_jax.training.state import init_state
 
 RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
 IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), word_steps=1, refresh_every=0)
@@ -110,7 +110,7 @@ def _plain(state):
 
 def _held(state):
     """Analog weights by layer, and what the accumulators hold below them."""
-    weights = hic_jax.hybrid_weights(state.opt_state)
+    weights = hic_jax.analog_weights(state.opt_state)
     return {
         layer: (
             hic_jax.read(weights[layer]["kernel"]),
@@ -147,7 +147,7 @@ def test_hic_on_ideal_devices_moves_as_fp32_sgd():
 
 def test_training_starts_from_what_the_devices_hold():
     state, _ = _training(spec=REAL)
-    weights = hic_jax.hybrid_weights(state.opt_state)
+    weights = hic_jax.analog_weights(state.opt_state)
     held = hic_jax.read_params(state.params, weights)
     # One read compiled twice.
     chex.assert_trees_all_close(state.params, held, rtol=1e-6)
@@ -172,7 +172,7 @@ def test_loss_and_accuracy_are_those_of_the_batch():
 
 def test_every_device_event_is_a_metric():
     state, metrics = _trained(REAL)
-    events = vars(find_hic(state.opt_state).events)
+    events = vars(analog_states(state.opt_state)[0].events)
     assert set(metrics) == {"loss", "accuracy", *events}
     assert all(values.shape == (6,) for values in metrics.values())
     for name, last in events.items():
@@ -262,7 +262,7 @@ def _alone(*names):
     return _trained(spec)
 
 
-@pytest.mark.parametrize("name", NON_IDEALITIES)
+@pytest.mark.parametrize("name", hic_jax.pcm.MultilevelSpec.NON_IDEALITIES)
 def test_each_non_ideality_alone_changes_what_is_trained(name):
     (clean, _), (trained, _) = _alone(), _alone(name)
     for layer in ("conv", "head"):

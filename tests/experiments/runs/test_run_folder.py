@@ -20,8 +20,9 @@ from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stored import RunFolderError, read_config
 from experiments.setup import Experiment
 from experiments.train import train
+from hic_jax.algorithms import analog_states
 from hic_jax.training.arrays import Arrays
-from hic_jax.training.state import TrainState, find_hic
+from hic_jax.training.state import TrainState
 
 STEPS = 6  # Two epochs of three batches.
 
@@ -90,7 +91,7 @@ def test_a_row_for_each_interval_and_each_epoch(run):
 @pytest.mark.parametrize("run", ["hic"], indirect=True)
 def test_device_events_are_those_of_all_steps(run):
     def fired(state):
-        devices = find_hic(state.opt_state).weights.multilevel
+        devices = analog_states(state.opt_state)[0].weights.multilevel
         return np.sum(devices.set_pulses, dtype=int)
 
     # A refresh would fire pulses, too.
@@ -168,7 +169,7 @@ def test_summary_counts_write_erase_cycles(run):
         assert 0 < kind["mean"] <= kind["max"]
         assert kind["mean"] <= kind["p99"] <= kind["max"]
         assert kind["fraction_of_endurance"] == kind["max"] / 1e6
-    weights = hic_jax.hybrid_weights(run.restored.opt_state)
+    weights = hic_jax.analog_weights(run.restored.opt_state)
     assert wear == hic_jax.endurance(weights, endurance_cycles=1e6)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hic_jax
-from hic_jax import pcm, transform
+from hic_jax import pcm
 from hic_jax.pcm import pair
 
 IDEAL = hic_jax.HICSpec(
@@ -62,7 +62,7 @@ def test_ideal_devices_follow_quantised_sgd_exactly(lsb_bits, word_steps):
     half = 2 ** (lsb_bits - 1)
     one = half // word_steps  # LSBs of a step.
     lsb = np.float32(STEP / one)
-    hybrid = hic_jax.hybrid_weights(state)
+    hybrid = hic_jax.analog_weights(state)
     for name, start in params.items():
         scale = np.float32(hybrid[name].scale)
         g = np.zeros((2, *start.shape))
@@ -141,7 +141,8 @@ def test_every_lsb_is_accounted_for(lsbs):
 def test_pairs_are_due_that_are_high_and_hold_much_in_common():
     state = hic_jax.hic(SMALL, 0).init(jnp.ones(4)).weights.multilevel
     g = jnp.array([[4.0, 4.0, 2.0, 0.4], [0.2, 0.4, 1.9, 4.0]])
-    due = transform.refresh_due(state.replace(g=g), SMALL)  # Above 3 and 0.3 uS.
+    devices = state.devices.replace(g=g)
+    due = SMALL.refresh_due(state.replace(devices=devices))  # Above 3 and 0.3 uS.
     np.testing.assert_array_equal(due, [False, True, False, True])
 
 
@@ -189,7 +190,7 @@ def test_stuck_cells_are_told():
 def test_stochastic_rounding_lets_small_updates_act():
     params = normal(6, (5000,))
     spec = dataclasses.replace(IDEAL, stochastic_rounding=True)
-    tiny = 0.1 * spec.lsb / hic_jax.scaling.weight_scale(params, spec)
+    tiny = 0.1 * spec.lsb / hic_jax.algorithms.scaling.weight_scale(params, spec)
     updates = jnp.full((20, 5000), tiny)
     nearest, _, _ = run(IDEAL, updates, params)
     stochastic, _, _ = run(spec, updates, params)
@@ -202,7 +203,7 @@ def test_stochastic_rounding_lets_small_updates_act():
 def test_time_passes_and_only_written_devices_restart_their_clocks():
     spec = dataclasses.replace(IDEAL, seconds_per_step=2.0)
     params = jnp.ones(64)
-    one = IDEAL.lsb / hic_jax.scaling.weight_scale(params, spec)
+    one = IDEAL.lsb / hic_jax.algorithms.scaling.weight_scale(params, spec)
     updates = jnp.zeros((3, 64)).at[1, 0].set(100 * one).at[2, 1].set(-one)
     state, _, _ = run(spec, updates, params)
     assert state.weights.time == 6.0
@@ -212,7 +213,9 @@ def test_time_passes_and_only_written_devices_restart_their_clocks():
     np.testing.assert_array_equal(state.weights.multilevel.written_at, expected)
 
 
-@pytest.mark.parametrize("name", [*pcm.NON_IDEALITIES, "stuck_cells", "rounding"])
+@pytest.mark.parametrize(
+    "name", [*pcm.MultilevelSpec.NON_IDEALITIES, "stuck_cells", "rounding"]
+)
 def test_no_non_ideality_is_passed_by(name):
     # Large and slow steps, so that every effect has the time to act.
     full = dataclasses.replace(
@@ -262,7 +265,7 @@ def test_a_parabola_is_descended_with_real_devices():
     end, state = minimise(optax.chain(optax.sgd(0.02), hic_jax.hic(REAL, 0)), params)
     assert quadratic(end) < 0.2 * quadratic(params)
     # What the devices hold, up to the noise of the last read.
-    noise = np.asarray(end["w"] - hic_jax.read(hic_jax.hybrid_weights(state))["w"])
+    noise = np.asarray(end["w"] - hic_jax.read(hic_jax.analog_weights(state))["w"])
     assert 0 < noise.std() * float(state[1].weights.scale[0]) < 0.6
 
 
@@ -288,7 +291,7 @@ def test_extra_arguments_are_ignored_and_missing_params_are_not():
 def test_the_params_after_an_update_are_what_the_devices_read():
     params = {"w": normal(0, (8, 8))}
     state, read, _ = run(IDEAL, {"w": 0.2 * normal(1, (4, 8, 8))}, params)
-    held = hic_jax.read(hic_jax.hybrid_weights(state))
+    held = hic_jax.read(hic_jax.analog_weights(state))
     chex.assert_trees_all_close(read, held, atol=1e-6)
 
 
@@ -296,9 +299,9 @@ def test_tensors_together_or_alone_are_the_same():
     params = {"a": normal(0, (8, 8)), "b": 3 * normal(1, (64,))}
     updates = jax.tree.map(lambda p: 0.2 * normal(p.size, (10, *p.shape)), params)
     together, _, _ = run(IDEAL, updates, params)
-    for name, hybrid in hic_jax.hybrid_weights(together).items():
+    for name, hybrid in hic_jax.analog_weights(together).items():
         alone, _, _ = run(IDEAL, {name: updates[name]}, {name: params[name]})
-        chex.assert_trees_all_equal(hybrid, hic_jax.hybrid_weights(alone)[name])
+        chex.assert_trees_all_equal(hybrid, hic_jax.analog_weights(alone)[name])
 
 
 @pytest.mark.parametrize(
@@ -324,7 +327,7 @@ def test_tensors_together_or_alone_are_the_same():
 def test_it_works_inside(wrap):
     params = {"kernel": normal(0, (8, 8)), "bias": jnp.zeros(8)}
     end, state = minimise(wrap(hic_jax.hic(IDEAL, 0)), params, steps=4)
-    hybrid = hic_jax.hybrid_weights(state)
+    hybrid = hic_jax.analog_weights(state)
     np.testing.assert_allclose(end["kernel"], hic_jax.read(hybrid["kernel"]), atol=1e-6)
     assert not np.array_equal(end["kernel"], params["kernel"])
 
@@ -334,7 +337,7 @@ def test_groups_of_different_keys_draw_different_noise():
     tx = optax.partition(
         {"a": hic_jax.hic(REAL, 0), "b": hic_jax.hic(REAL, 1)}, {"a": "a", "b": "b"}
     )
-    hybrid = hic_jax.hybrid_weights(tx.init(params))
+    hybrid = hic_jax.analog_weights(tx.init(params))
     a, b = (hic_jax.read(hybrid[name]) - params[name] for name in "ab")
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.17  # Five standard errors.
 
@@ -349,7 +352,7 @@ def test_groups_may_be_whole_layers():
     groups = {"a": hic_jax.hic(IDEAL, 0), "b": hic_jax.hic(REAL, 1)}
     tx = optax.partition(groups | {"digital": optax.sgd(0.1)}, labels)
     end, state = minimise(tx, params, steps=2)
-    hybrid = hic_jax.hybrid_weights(state)
+    hybrid = hic_jax.analog_weights(state)
     assert hybrid["l1"]["kernel"].spec == hybrid["l1"]["bias"].spec == IDEAL
     assert hybrid["l2"]["kernel"].spec == REAL
     assert hybrid["l3"] == optax.MaskedNode()
@@ -361,7 +364,7 @@ def test_groups_may_be_whole_layers():
 def test_trees_of_their_own_are_not_one_tree():
     states = [hic_jax.hic(IDEAL, 0).init({name: jnp.ones(3)}) for name in "ab"]
     with pytest.raises(ValueError, match="trees of different structures"):
-        hic_jax.hybrid_weights(states)
+        hic_jax.analog_weights(states)
 
 
 def test_hic_wants_a_spec():
@@ -395,7 +398,7 @@ def test_an_nnx_optimizer_trains_a_model():
 
     # A year later it goes on.
     optimizer.opt_state = hic_jax.age(optimizer.opt_state, hic_jax.YEAR)
-    young = hic_jax.hybrid_weights(optimizer.opt_state)["kernel"]
+    young = hic_jax.analog_weights(optimizer.opt_state)["kernel"]
     assert jnp.all(young.multilevel.written_at < 50 - hic_jax.YEAR)
     step(model, optimizer)
 
@@ -407,7 +410,7 @@ def test_bfloat16_params_stay_bfloat16():
     )
     assert read["w"].dtype == jnp.bfloat16
     assert state.weights.multilevel.g.dtype == jnp.float32
-    held = hic_jax.read(hic_jax.hybrid_weights(state))["w"]
+    held = hic_jax.read(hic_jax.analog_weights(state))["w"]
     np.testing.assert_allclose(read["w"].astype(jnp.float32), held, atol=0.02)
 
 
@@ -462,7 +465,7 @@ def test_a_diverging_update_does_not_go_unseen():
 def test_weights_within_w_max_are_held_at_any_number_of_bits(multilevel_bits):
     spec = hic_jax.HICSpec(multilevel_bits=multilevel_bits)
     weight = normal(0, (100, 100))
-    held = hic_jax.read(hic_jax.hybrid_weights(hic_jax.hic(spec, 0).init([weight])))[0]
+    held = hic_jax.read(hic_jax.analog_weights(hic_jax.hic(spec, 0).init([weight])))[0]
     large = (jnp.abs(weight) > 1) & (jnp.abs(weight) < spec.w_max_sigmas)
     ratio = jnp.mean(jnp.abs(held[large])) / jnp.mean(jnp.abs(weight[large]))
     # Blind to the last step, and steps get small up there; 0.57 if it were at g_max.
@@ -485,9 +488,9 @@ def test_nominal_bits_set_the_range_of_initial_weights(multilevel_bits):
 def test_a_state_without_analog_weights_is_an_error():
     tx = optax.sgd(0.1, momentum=0.9)
     with pytest.raises(ValueError, match="no analog weight"):
-        hic_jax.hybrid_weights(tx.init({"w": jnp.ones(3)}))
+        hic_jax.analog_weights(tx.init({"w": jnp.ones(3)}))
     with pytest.raises(ValueError, match="no analog weight"):
-        hic_jax.hybrid_weights(hic_jax.hic(IDEAL, 0).init({}))
+        hic_jax.analog_weights(hic_jax.hic(IDEAL, 0).init({}))
 
 
 # ---- going on later
@@ -501,8 +504,8 @@ def _trained(spec, shape=(8, 8)):
 
 def test_an_older_state_reads_as_drifted_weights():
     state, _ = _trained(REAL)
-    older = hic_jax.hybrid_weights(hic_jax.age(state, hic_jax.YEAR))
-    drifted = hic_jax.drift(hic_jax.hybrid_weights(state), hic_jax.YEAR)
+    older = hic_jax.analog_weights(hic_jax.age(state, hic_jax.YEAR))
+    drifted = hic_jax.drift(hic_jax.analog_weights(state), hic_jax.YEAR)
     # A float32 clock that has counted a year knows the second to 2 s.
     chex.assert_trees_all_close(
         hic_jax.read(older), hic_jax.read(drifted), rtol=1e-5, atol=1e-6
@@ -522,7 +525,7 @@ def test_only_what_is_written_after_a_year_is_young():
         update = {"kernel": push if step == 0 else jnp.zeros_like(push)}
         change, state = tx.update(update, state, params)
         params = optax.apply_updates(params, change)
-    weights = hic_jax.hybrid_weights(state)["kernel"]
+    weights = hic_jax.analog_weights(state)["kernel"]
     now = pair.conductances(weights.multilevel, weights.time, spec.multilevel)
     ratio = np.asarray(now / weights.multilevel.g)
     # (age / 38.6 s) ** -0.04: pushed up, G+ was written `steps` steps ago.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hic_jax import fingerprint
+from hic_jax.algorithms import fingerprint
 
 LEAVES = [
     jax.random.normal(jax.random.key(0), (300, 200)),

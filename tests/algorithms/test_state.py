@@ -14,8 +14,8 @@ import pytest
 
 import hic_jax
 from hic_jax import pcm
+from hic_jax.algorithms.base import _later
 from hic_jax.pcm import binary
-from hic_jax.transform import _later
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal())
 ZERO = dataclasses.replace(SPEC, initial_words="zero")
@@ -36,8 +36,10 @@ def run(tx, params, gradients, steps):
 
 
 def hic_state(state):
-    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, hic_jax.HICState))
-    return next(x for x in leaves if isinstance(x, hic_jax.HICState))
+    leaves = jax.tree.leaves(
+        state, is_leaf=lambda x: isinstance(x, hic_jax.AnalogState)
+    )
+    return next(x for x in leaves if isinstance(x, hic_jax.AnalogState))
 
 
 # ---- words at first
@@ -199,7 +201,7 @@ def test_after_time_has_passed_parameters_may_be_read_anew():
     tx = optax.chain(optax.sgd(1.0), _hardware(hic_jax.HICSpec()))
     state, params, _ = run(tx, PARAMS, _gradients, 3)
     state = hic_jax.age(state, hic_jax.YEAR)
-    params = hic_jax.read_params(params, hic_jax.hybrid_weights(state))
+    params = hic_jax.read_params(params, hic_jax.analog_weights(state))
     updates, state = tx.update(_gradients(params, 0), state, params)
     assert hic_state(state).events.parted_tensors == 0
     params = optax.apply_updates(params, updates)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hic_jax import accumulator
+from hic_jax.pcm import accumulator
 
 
 @settings(max_examples=100, deadline=None)

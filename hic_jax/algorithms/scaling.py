@@ -2,14 +2,16 @@
 
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hic_jax.kernel_axes import KernelAxes
-from hic_jax.spec import HICSpec
+
+if TYPE_CHECKING:
+    from hic_jax.algorithms.pairs import PairSpec
 
 # Parts of a tensor that differ more than this in size cannot share a scale: the smaller
 # ones would lie below a SET step.
@@ -19,7 +21,7 @@ TINY = 1e-30  # Weights below count as zero: their scale would overflow float32.
 
 @functools.partial(jax.jit, static_argnames=("spec", "axes"))
 def weight_scale(
-    weight: jax.Array, spec: HICSpec, axes: KernelAxes | None = None
+    weight: jax.Array, spec: "PairSpec", axes: KernelAxes | None = None
 ) -> jax.Array:
     r"""Conductance per unit of weight for a tensor, from its initial values.
 
@@ -62,7 +64,7 @@ def weight_scale(
     return scales.reshape(kept)
 
 
-def _matrix_scale(weight: jax.Array, fan_in: int, spec: HICSpec) -> jax.Array:
+def _matrix_scale(weight: jax.Array, fan_in: int, spec: "PairSpec") -> jax.Array:
     """The scale of what shares one, () float32."""
     size = jnp.abs(weight).reshape(-1)
     largest = jnp.max(size, initial=0.0)

@@ -1,0 +1,326 @@
+"""One optax transformation for every algorithm that trains weights on devices.
+
+It packs all tensors into one array, scales their updates, lets the algorithm write,
+reads the devices and answers with the difference; and it keeps an eye on whether what
+it gets back is what the devices hold. What an algorithm does with an update is its own
+(`hic_jax.algorithms.pairs.PairSpec`).
+"""
+
+import functools
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from hic_jax import checks
+from hic_jax.algorithms import fingerprint
+from hic_jax.algorithms.pairs import Events, PairSpec, total
+from hic_jax.algorithms.scaling import check_weights
+from hic_jax.kernel_axes import KernelAxes, axes_of_leaves
+from hic_jax.packing import Layout, path_name
+from hic_jax.weights import AnalogWeight
+
+
+class AnalogState(NamedTuple):
+    """State of `analog`: the devices, a step count and a key.
+
+    Attributes:
+      weights: all tensors in one `AnalogWeight` of flat arrays, whose last axis is that
+        of the weights; ``scale`` and ``axes`` have one entry per tensor.
+        `analog_weights` gives them one by one.
+      count: () int32, updates so far.
+      clock_error: () float32, s, what rounding has added to the devices' time so far.
+      key: uint32, the data of a random key, the same throughout; each step folds in
+        its count.
+      events: what the last update did.
+      answered: (tensors, 2) float32, fingerprint of the parameters that the devices
+        answered with; NaN where they are not known.
+      made_with: () int8 zeros, named by the fields of the specification: a stored state
+        cannot be restored with another one (`PairSpec.made_with`).
+      layout: where each tensor lies, static.
+
+    It is a pytree for jit, vmap, Orbax, pickle, `flax.serialization` and optax's tools.
+    No part of it has the structure of the parameters, so `optax.tree.map_params` hands
+    it over as a whole. An update inside `jax.shard_map` needs ``check_vma=False``.
+    """
+
+    weights: AnalogWeight
+    count: jax.Array
+    clock_error: jax.Array
+    key: jax.Array
+    events: Events
+    answered: jax.Array
+    made_with: dict[str, jax.Array]
+    layout: Layout
+
+
+def analog(
+    spec: PairSpec,
+    key: jax.Array | int,
+    *,
+    axes: Mapping[str, KernelAxes] | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Holds the parameters it is given on devices, and writes updates onto them.
+
+    Put it last in a chain, after the rule that makes the update, and over the leaves
+    that are to be analog (`analog_labels` with `optax.partition`). It answers with the
+    difference between what the devices now read and ``params``, so that
+    `optax.apply_updates` leaves the device-read weights in ``params``. The devices in
+    the state are the truth; the float weights are a view of them.
+
+    One update, at hardware time t: write as the algorithm does, advance time, read with
+    noise.
+
+    Args:
+      spec: the algorithm and its hardware.
+      key: a random key or an integer seed. Two transformations need two keys.
+      axes: which axes of a parameter are rows, columns and parts of a stack, by its
+        path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is the
+        columns.
+
+    Returns:
+      An optax transformation, whose ``update`` needs ``params``.
+
+    Raises:
+      ValueError: for a spec that is none; of its ``init``, for leaves that are not real
+        finite floating-point numbers, or axes that they do not have; of its ``update``,
+        without params, for params or updates of other shapes, or a state that was made
+        with another spec.
+    """
+    checked(spec, PairSpec)
+    key = _typed_key(key)
+    names = spec.made_with()
+
+    def init_fn(params):
+        if type(params).__name__ == "_ParamsPlaceholder":
+            # From optax.tree.map_params, which asks where in the state parameters are:
+            # a leaf in the place of all of it says that they are not in it.
+            return jnp.zeros(())
+        check_weights(params)
+        layout = Layout.of(params)
+        known = axes_of_leaves(params, axes or {})
+        tensors = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
+        scales = tuple(
+            spec.scale(x, axes) for x, axes in zip(tensors, known, strict=True)
+        )
+        target = layout.pack([x * s for x, s in zip(tensors, scales, strict=True)])
+        undefined = ~jnp.isfinite(target)
+        target = jnp.where(undefined, 0.0, target)
+        saturated = jnp.abs(target) > spec.reach + spec.multilevel.mean_step
+        program_key, step_key = jax.random.split(key)
+        weights = spec.init(
+            program_key,
+            target,
+            scale=scales,
+            time=jnp.zeros((), jnp.float32),
+            axes=tuple(
+                axes or KernelAxes.plain(x.ndim)
+                for x, axes in zip(tensors, known, strict=True)
+            ),
+        )
+        return AnalogState(
+            weights=weights,
+            count=jnp.zeros((), jnp.int32),
+            clock_error=jnp.zeros((), jnp.float32),
+            key=jax.random.key_data(step_key),
+            events=spec.no_events().replace(
+                undefined_weights=total(undefined), saturated_weights=total(saturated)
+            ),
+            answered=fingerprint.unknown(len(tensors)),
+            made_with={name: jnp.zeros((), jnp.int8) for name in names},
+            layout=layout,
+        )
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        if params is None:
+            raise ValueError("params=None: devices need the params that they update")
+        layout, weights = state.layout, state.weights
+        if different := weights.spec.differences(spec):
+            raise ValueError(
+                "opt_state was made with another specification (made with != now): "
+                f"{'; '.join(different)}"
+            )
+        given, of_updates = Layout.of(params), Layout.of(updates)
+        if given.shapes != layout.shapes:
+            raise ValueError(f"params={given.tree}: must be as at init, {layout.tree}")
+        if of_updates != given:
+            raise ValueError(
+                f"updates={of_updates.tree}: must be like params, {given.tree}"
+            )
+        leaves, treedef = jax.tree.flatten(updates)
+        held = jax.tree.leaves(params)
+        parted = fingerprint.parted(state.answered, held)
+        _warn_of_parted(parted, layout)
+        step_key = jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(key))
+        step_key = jax.random.fold_in(step_key, state.count)
+        write_key, read_key = jax.random.split(step_key)
+
+        wanted = layout.pack(
+            [u * (s / spec.unit) for u, s in zip(leaves, weights.scale, strict=True)]
+        )
+        count = state.count + 1
+        weights, events = _write(write_key, weights, wanted, count)
+        time, clock_error = _later(weights.time, state.clock_error, spec)
+        weights = weights.replace(time=time)
+        normal = jax.random.normal(read_key, weights.read_shape, jnp.float32)
+        conductance = layout.unpack(weights.conductance(normal))
+        change = [
+            (g / s - p).astype(p.dtype)
+            for g, s, p in zip(conductance, weights.scale, held, strict=True)
+        ]
+        state = state._replace(
+            weights=weights,
+            count=count,
+            clock_error=clock_error,
+            events=events.replace(parted_tensors=total(parted)),
+            answered=fingerprint.of([p + u for p, u in zip(held, change, strict=True)]),
+        )
+        return treedef.unflatten(change), state
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _typed_key(key: jax.Array | int) -> jax.Array:
+    """A typed random key, from one, from a seed, or from the data of an old one."""
+    if jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+        return key
+    if jnp.ndim(key) == 0 and jnp.issubdtype(jnp.result_type(key), jnp.integer):
+        return jax.random.key(key)
+    return jax.random.wrap_key_data(key)
+
+
+def _warn_of_parted(parted: jax.Array, layout: Layout) -> None:
+    """Says which parameters are no longer what devices hold; nothing inside jit."""
+    if isinstance(parted, jax.core.Tracer) or not parted.any():
+        return
+    paths = jax.tree_util.tree_leaves_with_path(layout.tree)
+    names = [path_name(p) for (p, _), is_so in zip(paths, parted, strict=True) if is_so]
+    warnings.warn(
+        f"params {', '.join(names)}: are not what the devices answered with; they must "
+        "be last in their chain, and nothing around it may change its updates",
+        stacklevel=3,
+    )
+
+
+def _later(
+    time: jax.Array, error: jax.Array, spec: PairSpec
+) -> tuple[jax.Array, jax.Array]:
+    """Adds a step to a clock, and up what rounding does to it (Kahan's sum)."""
+    step = jnp.float32(spec.seconds_per_step) - error
+    later = time + step
+    return later, (later - time) - step
+
+
+# Compiled by itself, so that an eager `update` compiles its loops once and not each
+# time; inside a user's jit it is inlined as any call.
+@jax.jit
+def _write(
+    key: jax.Array, weights: AnalogWeight, update: jax.Array, count: jax.Array
+) -> tuple[AnalogWeight, Events]:
+    return weights.spec.update(key, weights, update, count)
+
+
+def checked(spec: Any, kind: type[PairSpec]) -> Any:
+    """The spec, if it is of that kind; else raises `ValueError`."""
+    if not isinstance(spec, kind):
+        raise ValueError(f"spec={spec!r}: must be a {kind.__name__}")
+    return spec
+
+
+def analog_states(opt_state: Any) -> list[AnalogState]:
+    """All states of `analog` in an optimizer state; none in a digital one."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AnalogState))
+    return [leaf for leaf in leaves if isinstance(leaf, AnalogState)]
+
+
+def analog_weights(opt_state: Any) -> Any:
+    """The weights on devices in an optimizer state, whatever the algorithm.
+
+    Args:
+      opt_state: state of any optax transformation that contains `analog`, once or, for
+        different leaves, several times; that of an `nnx.Optimizer`, too.
+
+    Returns:
+      A pytree of the structure of the parameters: an `AnalogWeight` for every analog
+      leaf, `optax.MaskedNode()` for every digital one.
+
+    Raises:
+      ValueError: if there is none in it, no leaf is analog, or several are not over
+        leaves of one tree.
+    """
+    states = [s for s in analog_states(opt_state) if s.layout.shapes]
+    if not states:
+        raise ValueError(
+            "opt_state holds no analog weight: chain hic_jax.hic(...) or another "
+            "algorithm on devices into the optimizer, over at least one leaf"
+        )
+    trees = [_unpack(s.weights, s.layout) for s in map(nnx.as_pure, states)]
+    return functools.reduce(_merged, trees)
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _unpack(packed: AnalogWeight, layout: Layout) -> Any:
+    """One weight of flat arrays as a pytree of one per tensor."""
+    # The scales are one by one already, and what has no axis all tensors share.
+    leaves, treedef = jax.tree.flatten(packed.replace(scale=None))
+    tensors = len(layout.shapes)
+    split = [layout.unpack(x) if x.ndim else [x] * tensors for x in leaves]
+    weights = [
+        treedef.unflatten(parts).replace(scale=scale, axes=axes)
+        for *parts, scale, axes in zip(*split, packed.scale, packed.axes, strict=True)
+    ]
+    return layout.treedef.unflatten(weights)
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """Two trees that leave out what the other may have: a leaf, or all below a node."""
+    if isinstance(one, optax.MaskedNode):
+        return other
+    if isinstance(other, optax.MaskedNode) or isinstance(one, AnalogWeight):
+        return one
+    children, treedef = jax.tree.flatten(one, is_leaf=lambda x: x is not one)
+    others, other_treedef = jax.tree.flatten(other, is_leaf=lambda x: x is not other)
+    if treedef != other_treedef:
+        raise ValueError(
+            f"opt_state holds devices over trees of different structures, {treedef} "
+            f"and {other_treedef}: ask for the weights of each by itself"
+        )
+    return treedef.unflatten(map(_merged, children, others))
+
+
+def age(opt_state: Any, seconds: jax.Array | float) -> Any:
+    """An optimizer state whose devices drift for a while, unused, and then train on.
+
+    `hic_jax.drift` is for reading; this is for going on: what is written afterwards is
+    young, what is not stays old.
+
+    Args:
+      opt_state: state of any optax transformation that contains `analog`.
+      seconds: s, not negative.
+
+    Returns:
+      The state ``seconds`` later. What the devices then read is not in ``params`` yet:
+      ``read_params(params, analog_weights(opt_state), key=key)``.
+
+    Raises:
+      ValueError: at negative seconds, or if nothing in it ages.
+    """
+    checks.seconds(seconds)
+    if not analog_states(opt_state):
+        raise ValueError("opt_state holds no analog weight: there is nothing to age")
+
+    def older(state):
+        if not isinstance(state, AnalogState):
+            return state
+        return state._replace(
+            weights=state.weights.set_back(seconds),
+            # A map, because an nnx.Optimizer holds variables instead of arrays.
+            answered=jax.tree.map(lambda x: x * jnp.nan, state.answered),
+        )
+
+    return jax.tree.map(older, opt_state, is_leaf=lambda x: isinstance(x, AnalogState))
