@@ -51,7 +51,7 @@ def test_a_word_counts_from_its_steps_down():
         ("word_steps", 128, r"in \[1, 64\]"),
         ("refresh_pulses", 0, r"in \[1, 255\]"),
         ("seconds_per_step", float("inf"), "finite"),
-        ("multilevel", "ideal", "a MultilevelSpec"),
+        ("multilevel", "ideal", "a DeviceSpec"),
         ("binary", None, "a BinarySpec"),
         ("track_wear", "no", "True or False"),
         ("refresh_verify", 1, "True or False"),

@@ -43,7 +43,8 @@ def model_size(weights: Any, params: Any) -> dict[str, int]:
       The floating-point accumulator: Nandakumar et al., Mixed-precision deep learning
       based on computational memory, Front. Neurosci. 14:406 (2020).
     """
-    tensors = analog_tensors(weights)
+    tensors = analog_tensors(nnx.as_pure(weights))
+    bits = [weight.bits() for weight in tensors.values()]
     sizes = _sizes(params)
     for name, weight in tensors.items():
         if sizes.get(name) != weight.size:
@@ -56,7 +57,6 @@ def model_size(weights: Any, params: Any) -> dict[str, int]:
     total = sum(sizes.values())
     analog = sum(w.size for w in held)
     digital = total - analog
-    bits = [w.bits() for w in held]
     digital_bits = DIGITAL_BITS * digital
     inference_bits = digital_bits + sum(b["inference"] for b in bits)
     devices: collections.Counter[str] = collections.Counter(multilevel=0, binary=0)

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import optax
-from flax import nnx
 
 from hic_jax.packing import path_name
 from hic_jax.weights import AnalogWeight, is_analog
@@ -20,8 +19,7 @@ def analog_tensors(weights: Any) -> dict[str, AnalogWeight]:
       ValueError: if a leaf is something else.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(
-        nnx.as_pure(weights),
-        is_leaf=lambda x: is_analog(x) or isinstance(x, optax.MaskedNode),
+        weights, is_leaf=lambda x: is_analog(x) or isinstance(x, optax.MaskedNode)
     )
     tensors = {}
     for path, leaf in leaves:

@@ -170,7 +170,8 @@ def test_a_refresh_of_a_step_finds_what_has_drifted_by_then():
     tx, params = hic_jax.hic(spec, 0), jnp.ones(50)
     state = tx.init(params)
     pairs = state.weights.multilevel
-    pairs = pairs.replace(g=jnp.stack([jnp.full(50, 10.0), jnp.full(50, 5.0)]))
+    g = jnp.stack([jnp.full(50, 10.0), jnp.full(50, 5.0)])
+    pairs = pairs.replace(devices=pairs.devices.replace(g=g))
     old = state.weights.replace(multilevel=pairs, time=jnp.float32(1024.0))
     _, state = tx.update(jnp.zeros(50), state._replace(weights=old), params)
     assert state.events.refreshed_pairs == 50

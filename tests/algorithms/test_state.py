@@ -84,7 +84,7 @@ def test_first_words_are_independent_of_all_else_that_is_drawn():
     # The order of words as drawn: a stuck cell changes its own word.
     word = np.asarray(state.weights.accumulator, float).ravel()
     word[np.asarray(cells.stuck_set).ravel() > 0] = word.mean()
-    others = [*pairs.g, *pairs.nu, *pairs.pulses]
+    others = [*pairs.g, *pairs.devices.nu, *pairs.devices.pulses]
     for other in (np.asarray(x, float).ravel() for x in others):
         if np.ptp(other):
             assert abs(np.corrcoef(word, other)[0, 1]) < 5 / np.sqrt(word.size)
