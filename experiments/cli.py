@@ -212,11 +212,19 @@ def shown(value: Any) -> str:
 
 
 def documented(cls: type) -> dict[str, str]:
-    """The paragraph of each attribute in a class docstring, as a sentence."""
-    section = inspect.cleandoc(cls.__doc__).split("Attributes:\n")[1]
-    found = re.findall(r"^  (\w+): ((?:.|\n    )+)", section, flags=re.MULTILINE)
-    sentences = ((name, " ".join(lines.split())) for name, lines in found)
-    return {name: text[0].upper() + text[1:] for name, text in sentences}
+    """The paragraph of each attribute in the docstrings of a class, as a sentence.
+
+    Those of the classes that it inherits from are among them.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, section = inspect.cleandoc(vars(base).get("__doc__") or "").partition(
+            "Attributes:\n"
+        )
+        found = re.findall(r"^  (\w+): ((?:.|\n    )+)", section, flags=re.MULTILINE)
+        sentences = ((name, " ".join(lines.split())) for name, lines in found)
+        texts |= {name: text[0].upper() + text[1:] for name, text in sentences}
+    return texts
 
 
 def read(name: str, kind: Kind, word: str) -> Any:

@@ -4,6 +4,7 @@ Whatever is wrong with a file is one `RunFolderError` that names the file and th
 Files of other versions may have more fields, or fewer.
 """
 
+import dataclasses
 import functools
 import json
 import reprlib
@@ -182,7 +183,9 @@ _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 def _schema_of(cls: type) -> dict[str, Any]:
     """Of a dataclass of numbers, words, and such dataclasses."""
     fields: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(cls).items():
+    hints = typing.get_type_hints(cls)
+    for name in (field.name for field in dataclasses.fields(cls)):
+        kind = hints[name]
         options = typing.get_args(kind) or (kind,)
         types = [_TYPES[option] for option in options if option in _TYPES]
         if types:
@@ -224,17 +227,16 @@ _KIND = _object(
     endurance_cycles={"type": "number", "exclusiveMinimum": 0},
 )  # fmt: skip
 _PART = _object(*_USED, "histogram", **_CYCLES, histogram=_list(_COUNT))
-_KINDS = ("multilevel", "binary")
 
-# Of `hic_jax.endurance`.
+# Of `hic_jax.endurance`. Not every algorithm has binary cells.
 _WEAR = _object(
-    *_KINDS,
+    "multilevel",
     multilevel=_KIND,
     binary=_KIND,
     trainings=_object(others=_or_null(_AMOUNT)),
     histogram=_object("edges", edges=_list(_COUNT), others=_list(_COUNT)),
     binary_planes=_list(_PART),
-    layers=_object(others=_object(*_KINDS, multilevel=_PART, binary=_PART)),
+    layers=_object(others=_object("multilevel", multilevel=_PART, binary=_PART)),
 )
 
 # Of `hic_jax.inference.accuracy_over_time`.
