@@ -1,5 +1,6 @@
 """Set-up for all tests: every program is compiled once per run, or once for all."""
 
+import ctypes
 import gc
 import os
 import shutil
@@ -7,13 +8,15 @@ import tempfile
 from pathlib import Path
 
 import jax
+import psutil
 import pytest
 
 from hic_jax import models
 
 
 def pytest_configure(config):
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # Most programs are one operation, and are slower to compile than to read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_dir is not None:
         return  # $JAX_COMPILATION_CACHE_DIR: what is compiled stays for later runs.
     # Workers of one run share what they compile, which is most of what tests do.
@@ -24,19 +27,22 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-# Linux gives a process 65,530 mappings of memory, and each compiled program takes
-# several: the one that gets none ends the process with a segmentation fault.
-MOST_MAPPINGS = 15_000
+# A worker is to stay below 2 GB: four of them share the 16 GB of a hosted runner with
+# the processes that they start. Nor does it run out of mappings of memory, of which
+# Linux gives a process 65,530 and a compiled program takes several: one per 0.1 MB.
+MOST_BYTES = 1_300_000_000
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def few_programs():
-    """Drops compiled programs after a file of tests, if there are many."""
+    """Drops compiled programs after a test, if they take much memory."""
     yield
-    mappings = Path("/proc/self/maps")
-    if mappings.exists() and mappings.read_text().count("\n") > MOST_MAPPINGS:
+    if psutil.Process().memory_info().rss > MOST_BYTES:
         jax.clear_caches()
         gc.collect()
+        # The C library of Linux keeps what is freed, unless it is told.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
 
 
 @pytest.fixture(scope="module")
