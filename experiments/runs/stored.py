@@ -322,5 +322,5 @@ def _histograms(wear: dict[str, Any]) -> Iterator[tuple[str, list[int], list[int
     for bit, plane in enumerate(wear.get("binary_planes", ())):
         yield f"binary_planes[{bit}].histogram", plane["histogram"], edges
     for name, layer in wear.get("layers", {}).items():
-        for kind in _KINDS:
-            yield f"layers.{name}.{kind}.histogram", layer[kind]["histogram"], edges
+        for kind, part in layer.items():
+            yield f"layers.{name}.{kind}.histogram", part["histogram"], edges
