@@ -9,18 +9,18 @@ work folder, and goes on where it was stopped.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import rich.table
 from absl import flags
 
 import hic_jax
-from experiments import cli, drift, launch, plots, terminal, words
+from experiments import cli, drift, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
 from experiments.config import Config, define_flags, from_flags
 from experiments.runs.run_folder import check_unused_or_same
 from experiments.runs.writing import held, write_whole
 from experiments.setup import Experiment
+from experiments.train_options import TrainOptions
 from hic_jax import checks, inference, pcm
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
@@ -89,17 +89,17 @@ def run(
     seeds: int,
     chips: int,
     mesh: int | None = None,
-    **options: Any,
+    options: TrainOptions = train_options.USUAL,
 ) -> dict[str, dict]:
     """Trains and reads every variant that is not there yet.
 
     Args:
-      config: with the non-idealities to be told apart.
+      config: one with the non-idealities to be told apart.
       workdir: folder of the run folders.
       seeds: trainings of each variant, from the seed of ``config`` on.
-      chips: that are read after a year.
-      mesh: of `Experiment.of`.
-      **options: of `experiments.train.train`.
+      chips: how many are read after a year.
+      mesh: devices that share each batch, as in `Experiment.of`.
+      options: how much is trained, kept and told.
 
     Returns:
       By variant: ``test_accuracy`` and ``after_a_year`` (AdaBS, mean over chips), a
@@ -115,16 +115,18 @@ def run(
     folders = {key: str(workdir / f"{key[0]}-seed{key[1]}") for key in runs}
     for key, variant in runs.items():
         check_unused_or_same(folders[key], variant)
-    reading = {"times": [hic_jax.YEAR], "chips": chips, "compensations": ["adabs"]}
+    reading = inference.Reading(
+        times=[hic_jax.YEAR], chips=chips, compensations=["adabs"]
+    )
     results: dict[str, dict] = {}
     with terminal.bar(len(runs), desc="ablation", unit="runs") as bar:
         for (name, seed), variant in runs.items():
             folder = folders[name, seed]
             bar.set_description_str(f"ablation: {name}, seed {seed}")
             experiment = Experiment.of(variant, mesh)
-            summary = train_lib.train(experiment, folder, **options)
-            if not drift.has_been_read(folder, **reading):
-                drift.read_over_time(experiment, folder, **reading)
+            summary = train_lib.train(experiment, folder, options)
+            if not drift.has_been_read(folder, reading):
+                drift.read_over_time(experiment, folder, reading)
             rows = drift.rows_of(folder)
             (after,) = (row for row in rows if drift.what(row) == AS_TRAINED)
             result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
@@ -151,25 +153,25 @@ def table(results: dict[str, dict]) -> rich.table.Table:
 def main(argv: list[str]) -> None:
     """Ablates as the flags say."""
     launch.start(argv)
-    options = flags.FLAGS
-    workdir = Path(options.workdir)
+    given = flags.FLAGS
+    workdir = Path(given.workdir)
     with launch.clear_errors(ValueError):
         config = from_flags()
-        option_values = train_lib.options_from_flags()
+        options = train_options.from_flags()
         checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
-    count = words.counted(options.seeds * len(variants(config)), "training")
+    count = words.counted(given.seeds * len(variants(config)), "training")
     terminal.note(f"{count} of {train_lib.described(config)}")
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         with held(workdir):
             results = run(
                 config,
                 workdir,
-                seeds=options.seeds,
-                chips=options.chips,
-                mesh=options.mesh,
-                **option_values,
+                seeds=given.seeds,
+                chips=given.chips,
+                mesh=given.mesh,
+                options=options,
             )
             text = json.dumps(results, indent=2) + "\n"
             write_whole(workdir / "ablation.json", text)
@@ -196,4 +198,4 @@ def define_launch_flags() -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, define_launch_flags, train_lib.define_option_flags, define_flags)
+    launch.run(main, define_launch_flags, train_options.define_flags, define_flags)

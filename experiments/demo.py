@@ -41,13 +41,8 @@ def run(
             experiment = Experiment.of(config, mesh)
             summary = train_lib.train(experiment, folder)
             if name == "hic":
-                summary["drift"] = drift.read_over_time(
-                    experiment,
-                    folder,
-                    times=list(TIMES),
-                    chips=chips,
-                    compensations=["none", "adabs"],
-                )
+                reading = inference.Reading(times=TIMES, chips=chips)
+                summary["drift"] = drift.read_over_time(experiment, folder, reading)
             summaries[name].append(summary)
     draw(workdir)
     return table(summaries)

@@ -29,7 +29,9 @@ from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.sweep import folder as sweep_folder
 from hic_jax import checks, inference, pcm
+from hic_jax.inference import Reading
 from hic_jax.training.algorithms import ANALOG_ALGORITHMS
+from hic_jax.training.chips import check_at_once
 from hic_jax.training.compensations import COMPENSATIONS
 from hic_jax.training.evaluation import Network
 
@@ -37,30 +39,19 @@ from hic_jax.training.evaluation import Network
 def read_over_time(
     experiment: Experiment,
     workdir: str,
-    *,
-    times: list[float],
-    chips: int,
-    compensations: list[str],
-    deploy: str = "",
-    without: Sequence[str] = (),
-    ideal_reference: bool = False,
+    reading: Reading,
     chips_at_once: int | None = None,
 ) -> list[dict]:
     """Measures, and writes the result into the run folder.
 
-    Rows of the same devices, without the same, are replaced; others stay.
+    Earlier rows of these devices with the same switched off are replaced; others stay.
 
     Args:
-      experiment: of the configuration in the folder.
+      experiment: that of the configuration in the folder.
       workdir: run folder with a checkpoint, of the step that its summary is of.
-      times: seconds after training, or after programming.
-      chips: how many.
-      compensations: of `hic_jax.training.compensations.COMPENSATIONS`.
-      deploy: devices of fresh inference chips, of `pcm.PROGRAMMED_PRESETS`; empty
-        reads the devices as trained.
-      without: of `inference.OF_READING`.
-      ideal_reference: see `inference.accuracy_over_time`.
-      chips_at_once: see `inference.accuracy_over_time`.
+      reading: when it is read, on how many chips, and how.
+      chips_at_once: how many of them are computed at once; None for as many as
+        `hic_jax.training.chips.default_at_once` says.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
@@ -78,24 +69,23 @@ def read_over_time(
                 f"intact checkpoint is of step {state.step}; train it to its end first"
             )
         desc = f"reading {folder.path.name}"
-        with terminal.bar(chips, desc=desc, unit="chips") as bar:
+        with terminal.bar(reading.chips, desc=desc, unit="chips") as bar:
             rows = inference.accuracy_over_time(
                 experiment.chip_key,
                 experiment.model,
                 Network.of(state),
                 experiment.arrays("test"),
                 experiment.arrays("train"),
-                times=times,
-                chips=chips,
-                compensations=compensations,
-                deploy_spec=pcm.programmed_preset(deploy) if deploy else None,
-                without=without,
-                ideal_reference=ideal_reference,
+                reading=reading,
                 chips_at_once=chips_at_once,
                 done=bar.update,
             )
         others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
-        name = ["accuracy_over_time", *filter(None, [deploy]), *_words(without)]
+        name = ["accuracy_over_time"]
+        if reading.deploy_spec is not None:
+            name.append(reading.devices)
+        if reading.without:
+            name += ["without", *sorted(reading.without)]
         with writing(folder.path):
             plots.accuracy_over_time(
                 folder.path / f"{'_'.join(name)}.png",
@@ -111,27 +101,14 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     options = flags.FLAGS
     with launch.clear_errors(ValueError):
-        times = parse_times(options.times)
-        inference.check_reading(
-            times, options.chips, options.compensations, options.chips_at_once,
-            options.without,
-        )  # fmt: skip
-        if options.deploy:
-            checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
+        reading = reading_from_flags()
+        check_at_once("chips_at_once", options.chips_at_once)
         folders = folders_of(options.workdir)
-    reading = {
-        "times": times,
-        "chips": options.chips,
-        "compensations": options.compensations,
-        "deploy": options.deploy,
-        "without": options.without,
-        "ideal_reference": options.ideal_reference,
-    }
     several = folders != [options.workdir]
     unread = [
         folder
         for folder in folders
-        if not several or options.again or not has_been_read(folder, **reading)
+        if not several or options.again or not has_been_read(folder, reading)
     ]
     if several:
         known = len(folders) - len(unread)
@@ -147,9 +124,7 @@ def main(argv: list[str]) -> None:
             try:
                 config = read_config_of_devices(folder)
                 experiment = Experiment.of(config, options.mesh)
-                read_over_time(
-                    experiment, folder, **reading, chips_at_once=options.chips_at_once
-                )
+                read_over_time(experiment, folder, reading, options.chips_at_once)
             except (ValueError, OSError) as error:
                 failed[folder] = error
             bar.update()
@@ -161,7 +136,7 @@ def main(argv: list[str]) -> None:
                 raise error
     done = [folder for folder in folders if folder not in failed]
     if done:
-        terminal.show(table(done, **reading))
+        terminal.show(table(done, reading))
     with launch.clear_errors(ValueError):
         if failed:
             raise ValueError(
@@ -170,35 +145,49 @@ def main(argv: list[str]) -> None:
             )
 
 
-def table(
-    folders: Sequence[str], *, deploy: str, without: Sequence[str], **reading
-) -> rich.table.Table:
+def reading_from_flags() -> Reading:
+    """What the flags say; `ValueError` if a network cannot be read like that."""
+    options = flags.FLAGS
+    spec = None
+    if options.deploy:
+        checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
+        spec = pcm.programmed_preset(options.deploy)
+    return Reading(
+        times=parse_times(options.times),
+        chips=options.chips,
+        compensations=options.compensations,
+        deploy_spec=spec,
+        without=options.without,
+        ideal_reference=options.ideal_reference,
+    )
+
+
+def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     """Test accuracy over time of runs that have been read: mean and spread over chips.
 
     Args:
-      folders: of the runs.
-      deploy: devices of fresh inference chips; empty for those that were trained.
-      without: what was switched off.
-      **reading: others of `read_over_time`, the same of all runs.
+      folders: run folders.
+      reading: how all of them were read.
     """
-    times, names = reading["times"], reading["compensations"]
+    times, names = reading.times, reading.compensations
     several = len(folders) > 1
     rows = []
     for folder in folders:
         cells = {
             (row["time"], row["compensation"]): words.percent(row["accuracies"])
-            for row in readings(folder, deploy, without)
+            for row in readings(folder, reading)
         }
         for time in times:
             run = [Path(folder).name if time == times[0] else ""] if several else []
             mine = (cells[time, name] for name in names)
             rows.append((*run, words.duration(time), *mine))
-    what = f"fresh chips of {deploy}" if deploy else "the trained devices"
-    if without:
-        what += f" without {' and '.join(without)}"
-    since = "programming" if deploy else "training"
+    trained = reading.deploy_spec is None
+    what = "the trained devices" if trained else f"fresh chips of {reading.devices}"
+    if reading.without:
+        what += f" without {' and '.join(reading.without)}"
+    since = "training" if trained else "programming"
     heads = (*["run"] * several, f"after {since}", *(plots.NAMES[n] for n in names))
-    title = f"test accuracy of {words.counted(reading['chips'], 'chip')}, {what}"
+    title = f"test accuracy of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 
 
@@ -238,16 +227,7 @@ def folders_of(workdir: str) -> list[str]:
     return folders
 
 
-def has_been_read(
-    workdir: str,
-    *,
-    times: list[float],
-    chips: int,
-    compensations: list[str],
-    deploy: str = "",
-    without: Sequence[str] = (),
-    ideal_reference: bool = False,
-) -> bool:
+def has_been_read(workdir: str, reading: Reading) -> bool:
     """Whether the summary has just these rows of these devices."""
     rows = {
         (
@@ -256,16 +236,18 @@ def has_been_read(
             len(row["accuracies"]),
             row["ideal_reference"],
         )
-        for row in readings(workdir, deploy, without)
+        for row in readings(workdir, reading)
     }
     return rows == {
-        (time, name, chips, ideal_reference) for time in times for name in compensations
+        (time, name, reading.chips, reading.ideal_reference)
+        for time in reading.times
+        for name in reading.compensations
     }
 
 
-def readings(workdir: str, deploy: str, without: Sequence[str]) -> list[dict]:
-    """What was read of these devices of a run, without the same."""
-    asked = what({"devices": deploy or inference.TRAINED, "without": without})
+def readings(workdir: str, reading: Reading) -> list[dict]:
+    """Rows of a run that are of these devices, with the same switched off."""
+    asked = what({"devices": reading.devices, "without": reading.without})
     return [row for row in rows_of(workdir) if what(row) == asked]
 
 
@@ -278,10 +260,6 @@ def rows_of(workdir: str) -> list[dict]:
 def what(row: dict) -> tuple[str, frozenset[str]]:
     """What a row is a reading of: which devices, and which ideal in what."""
     return row["devices"], frozenset(row["without"])
-
-
-def _words(without: Sequence[str]) -> list[str]:
-    return ["without", *sorted(without)] if without else []
 
 
 def parse_times(words: list[str]) -> list[float]:
@@ -298,8 +276,8 @@ def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
     """The configuration of a run that has devices.
 
     Args:
-      folder: of the run.
-      flag: that names it.
+      folder: the run folder.
+      flag: name of the flag that it was given with.
 
     Raises:
       ValueError: if it is no run, or one without devices.

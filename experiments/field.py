@@ -21,7 +21,7 @@ import rich.table
 from absl import flags
 
 import hic_jax
-from experiments import cli, launch, plots, terminal, words
+from experiments import cli, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
 from experiments.config import Config
 from experiments.drift import read_config_of_devices
@@ -29,6 +29,7 @@ from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stored import RunFolderError
 from experiments.runs.writing import writing
 from experiments.setup import Experiment
+from experiments.train_options import TrainOptions
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.algorithms import analog_states
@@ -72,19 +73,17 @@ def learn(
     *,
     seconds: float,
     mesh: int | None = None,
-    keep_checkpoints: int = 2,
-    **options: Any,
+    options: TrainOptions = train_options.USUAL,
 ) -> dict:
     """Ages the devices of a run and trains them further.
 
     Args:
       trained: run folder with a checkpoint.
       workdir: run folder for what comes; started again it goes on where it was stopped.
-      config: of the further training, from `config_in_the_field`.
+      config: that of the further training, from `config_in_the_field`.
       seconds: between the two.
-      mesh: of `Experiment.of`.
-      keep_checkpoints: of `experiments.train.train`.
-      **options: of `experiments.train.train_in`.
+      mesh: devices that share each batch, as in `Experiment.of`.
+      options: how much is trained, kept and told.
 
     Returns:
       The summary; its ``field`` holds ``trained``, ``step``, ``seconds``, ``shift``,
@@ -111,7 +110,9 @@ def learn(
     started = in_the_field(state, experiment, seconds)
 
     with contextlib.closing(
-        RunFolder.for_training(workdir, config, keep_checkpoints=keep_checkpoints)
+        RunFolder.for_training(
+            workdir, config, keep_checkpoints=options.keep_checkpoints
+        )
     ) as folder:
         known = folder.summary().get("field")
         if known is None:
@@ -128,7 +129,7 @@ def learn(
                 )
         if folder.latest_step() is None and "steps" not in folder.summary():
             folder.save(started)
-        summary = train_lib.train_in(experiment, folder, **options)
+        summary = train_lib.train_in(experiment, folder, options)
         after = folder.restore(experiment.init_state())
         wear = extra_cycles(state, after) if config.spec.track_wear else None
         known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
@@ -213,38 +214,39 @@ def extra_cycles(before: TrainState, after: TrainState) -> dict[str, dict[str, f
 def main(argv: list[str]) -> None:
     """Learns as the flags say."""
     launch.start(argv)
-    options = flags.FLAGS
+    given = flags.FLAGS
     with launch.clear_errors(ValueError):
-        trained = read_config_of_devices(options.trained, "trained")
-        given = {name: options[name].value for name in CHANGES}
-        changes = {k: v for k, v in given.items() if v is not None}
+        trained = read_config_of_devices(given.trained, "trained")
+        changes = {
+            name: value for name in CHANGES if (value := given[name].value) is not None
+        }
         config = config_in_the_field(
             trained, **(usual_rates(trained, **changes) | changes)
         )
-        option_values = train_lib.options_from_flags()
-        check_apart(options.trained, options.workdir)
-        check_unused_or_same(options.workdir, config)
+        options = train_options.from_flags()
+        check_apart(given.trained, given.workdir)
+        check_unused_or_same(given.workdir, config)
     terminal.note(
-        f"on from {options.trained}, {words.duration(options.seconds)} later: "
+        f"on from {given.trained}, {words.duration(given.seconds)} later: "
         f"{train_lib.described(config)}"
     )
     with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
         summary = learn(
-            options.trained,
-            options.workdir,
+            given.trained,
+            given.workdir,
             config,
-            seconds=options.seconds,
-            mesh=options.mesh,
-            **option_values,
+            seconds=given.seconds,
+            mesh=given.mesh,
+            options=options,
         )
-    terminal.show(table(summary["field"]), f"Run folder: {options.workdir}")
+    terminal.show(table(summary["field"]), f"Run folder: {given.workdir}")
 
 
 def table(field: dict[str, Any]) -> rich.table.Table:
     """What drift took, what came back, and what that cost.
 
     Args:
-      field: of the summary of `learn`.
+      field: what the summary of `learn` has under this name.
     """
     later = f"{words.duration(field['seconds'])} later"
     rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
@@ -294,4 +296,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, define_flags, train_lib.define_option_flags)
+    launch.run(main, define_flags, train_options.define_flags)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,6 +40,52 @@ CHIPS_MAX = 10**6
 OF_READING = ("read_noise", "drift", "drift_spread")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a trained network is read later: when, on what, compensated by what.
+
+    Attributes:
+      times: seconds after the end of training, or of programming.
+      chips: how many.
+      compensations: names in `hic_jax.training.compensations.COMPENSATIONS`.
+      deploy_spec: devices of fresh inference chips that get the trained weights; None
+        reads the devices as trained.
+      without: names in `OF_READING` of what is switched off, to see what it costs.
+      ideal_reference: whether the compensations that compare column currents read
+        them exactly, or with read noise, each chip once when it is new and again
+        every time.
+    """
+
+    times: Sequence[float]
+    chips: int
+    compensations: Sequence[str] = ("none", "adabs")
+    deploy_spec: ProgrammedSpec | None = None
+    without: Sequence[str] = ()
+    ideal_reference: bool = False
+
+    def __post_init__(self):
+        """Raises `ValueError` unless a network can be read like that."""
+        for name in ("times", "compensations"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name}=[]: must name at least one")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}={list(values)}: names one twice")
+        for name in self.without:
+            checks.one_of("without", name, OF_READING)
+        for seconds in self.times:
+            checks.above("times", seconds, 0.0)
+            checks.at_most("times", seconds, checks.SECONDS_MAX)
+        checks.integer("chips", self.chips, 1, CHIPS_MAX)
+        for name in self.compensations:
+            checks.one_of("compensation", name, COMPENSATIONS)
+
+    @property
+    def devices(self) -> str:
+        """What is read: `TRAINED`, or the name of the devices of inference chips."""
+        return TRAINED if self.deploy_spec is None else self.deploy_spec.name
+
+
 @functools.partial(jax.jit, static_argnames="deploy_spec")
 def make_chip(
     key: jax.Array, network: Network, deploy_spec: ProgrammedSpec | None
@@ -47,7 +94,7 @@ def make_chip(
 
     Args:
       key: the chip.
-      network: as trained.
+      network: what was trained.
       deploy_spec: the devices of a fresh inference chip, programmed with the trained
         weights. None for chips of the trained conductances, with drift exponents of
         their own.
@@ -71,12 +118,7 @@ def accuracy_over_time(
     test: Arrays,
     train: Arrays | None = None,
     *,
-    times: Sequence[float],
-    chips: int,
-    compensations: Sequence[str] = ("none", "adabs"),
-    deploy_spec: ProgrammedSpec | None = None,
-    without: Sequence[str] = (),
-    ideal_reference: bool = False,
+    reading: Reading,
     chips_at_once: int | None = None,
     done: Callable[[int], Any] | None = None,
 ) -> list[dict[str, Any]]:
@@ -90,44 +132,40 @@ def accuracy_over_time(
     Args:
       key: makes the chips.
       model: called with ``(images, train=)``.
-      network: as trained, with analog weights.
+      network: what was trained, with analog weights.
       test: images to be classified.
       train: images that AdaBS calibrates with; None if there are none.
-      times: seconds after the end of training, or of programming.
-      chips: how many.
-      compensations: of `hic_jax.training.compensations.COMPENSATIONS`.
-      deploy_spec: devices of the inference chips; None reads as trained.
-      without: of `OF_READING`, what is switched off, to see what it costs.
-      ideal_reference: whether the compensations that compare column currents read
-        them exactly, or with read noise, each chip once when it is new and again
-        every time.
+      reading: when it is read, on how many chips, and how.
       chips_at_once: how many are computed at once, spread over the devices of this
         process; None for one on the CPU and, on accelerators, as many as
         `hic_jax.training.chips.default_at_once` says.
       done: called with the number of chips whenever some have been read.
 
     Returns:
-      A row for each time and compensation: ``time`` (s), ``devices`` ("trained" or
-      the name of ``deploy_spec``), ``without``, ``compensation``, ``ideal_reference``,
+      A row for each time and compensation: ``time`` (s), ``devices`` (of
+      `Reading`), ``without``, ``compensation``, ``ideal_reference``,
       ``mean`` and ``std`` of the accuracy over chips, ``interval``, the 95 % Student-t
       interval (low, high) of the mean (None for one chip), ``accuracies`` of the chips.
 
     Raises:
-      ValueError: if nothing is analog, or a time, the number of chips or a
-        compensation is not allowed.
+      ValueError: if nothing is analog, a compensation lacks what it needs, or so many
+        chips cannot be computed at once.
     """
-    check_reading(times, chips, compensations, chips_at_once, without)
+    check_at_once("chips_at_once", chips_at_once)
     if network.weights is None:
         raise ValueError("network holds no analog weight: there is nothing to drift")
-    for name in compensations:
+    for name in reading.compensations:
         check_possible(name, network, train)
+    deploy_spec = reading.deploy_spec
     if deploy_spec is not None:
-        deploy_spec = deploy_spec.without(*without)
-    elif without:
+        deploy_spec = deploy_spec.without(*reading.without)
+    elif reading.without:
         network = dataclasses.replace(
             network,
             weights=jax.tree.map(
-                lambda w: w.without(*without), network.weights, is_leaf=is_analog
+                lambda w: w.without(*reading.without),
+                network.weights,
+                is_leaf=is_analog,
             ),
         )
 
@@ -135,33 +173,33 @@ def accuracy_over_time(
         """(times * compensations,) int32 correct answers of one chip."""
         make_key, use_key = jax.random.split(chip_key)
         chip = make_chip(make_key, network, deploy_spec)
-        reference_key = None if ideal_reference else _at_time(use_key, 0.0)
+        reference_key = None if reading.ideal_reference else _at_time(use_key, 0.0)
         reference = Reference(chip.weights, reference_key)
         correct = []
-        for seconds in times:
+        for seconds in reading.times:
             aged = _aged(chip, jnp.float32(seconds))
             compensate_key, read_key = jax.random.split(_at_time(use_key, seconds))
-            for name in compensations:
+            for name in reading.compensations:
                 compensate = COMPENSATIONS[name]
                 ready = compensate(compensate_key, model, aged, reference, train)
                 correct.append(correct_answers(read_key, model, ready, test))
         return jnp.stack(correct)
 
-    chip_keys = [jax.random.fold_in(key, chip) for chip in range(chips)]
+    chip_keys = [jax.random.fold_in(key, chip) for chip in range(reading.chips)]
     shared = network, test, train
     correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once, done))
     accuracies = (correct / test.labels.shape[0]).T
-    read = ((time, name) for time in times for name in compensations)
+    rows = itertools.product(reading.times, reading.compensations)
     return [
         {
             "time": time,
-            "devices": TRAINED if deploy_spec is None else deploy_spec.name,
-            "without": list(without),
+            "devices": reading.devices,
+            "without": list(reading.without),
             "compensation": name,
-            "ideal_reference": ideal_reference,
+            "ideal_reference": reading.ideal_reference,
             **_summary(row),
         }
-        for (time, name), row in zip(read, accuracies, strict=True)
+        for (time, name), row in zip(rows, accuracies, strict=True)
     ]
 
 
@@ -222,27 +260,3 @@ def _summary(accuracies: np.ndarray) -> dict[str, Any]:
         "interval": interval,
         "accuracies": accuracies.tolist(),
     }
-
-
-def check_reading(
-    times: Sequence[float],
-    chips: int,
-    compensations: Sequence[str],
-    chips_at_once: int | None = None,
-    without: Sequence[str] = (),
-) -> None:
-    """Raises `ValueError` unless a network can be read like that."""
-    for name, values in (("times", times), ("compensations", compensations)):
-        if not values:
-            raise ValueError(f"{name}=[]: must name at least one")
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name}={list(values)}: names one twice")
-    for name in without:
-        checks.one_of("without", name, OF_READING)
-    for seconds in times:
-        checks.above("times", seconds, 0.0)
-        checks.at_most("times", seconds, checks.SECONDS_MAX)
-    checks.integer("chips", chips, 1, CHIPS_MAX)
-    check_at_once("chips_at_once", chips_at_once)
-    for name in compensations:
-        checks.one_of("compensation", name, COMPENSATIONS)

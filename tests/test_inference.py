@@ -75,14 +75,15 @@ class Ageing:
 
     def measure(self, seed=5, compensations=("none", "adabs"), **options):
         options = {"times": TIMES, "chips": CHIPS} | options
+        at_once = options.pop("chips_at_once", None)
         return inference.accuracy_over_time(
             jax.random.key(seed),
             Net(),
             options.pop("network", self.network),
             self.test,
             options.pop("train", other_images()),
-            compensations=compensations,
-            **options,
+            chips_at_once=at_once,
+            reading=inference.Reading(compensations=compensations, **options),
         )
 
     def networks(self, compensation):
@@ -301,11 +302,13 @@ def _read(network, compensation, deploy_spec, ideal_reference, chips=2):
         network,
         images_of(rng.integers(0, 256, (MANY, *SHAPE))),
         other_images(),
-        times=(0.25, 0.75),
-        chips=chips,
-        compensations=[compensation],
-        deploy_spec=deploy_spec,
-        ideal_reference=ideal_reference,
+        reading=inference.Reading(
+            times=(0.25, 0.75),
+            chips=chips,
+            compensations=[compensation],
+            deploy_spec=deploy_spec,
+            ideal_reference=ideal_reference,
+        ),
     )
 
 
@@ -449,18 +452,23 @@ def test_nothing_is_printed(ageing, capsys):
         ({"compensations": ["gdc"] * 2}, r"compensations=\[.*\]: names one twice"),
         ({"without": ["stuck"]}, r"without='stuck': must be one of read_noise, drift"),
         ({"chips": 0}, r"chips=0: must be in \[1, 1000000\]"),
-        ({"chips_at_once": 0}, r"chips_at_once=0: must be at least 1"),
         ({"chips": 1.5}, r"chips=1\.5: must be an integer"),
         ({"compensations": ["adabn"]}, r"compensation='adabn': .*mean 'adabs'"),
     ],
 )
-def test_reading_that_is_not_allowed(network, arguments, message):
+def test_reading_that_is_not_allowed(arguments, message):
     arguments = {"times": [25.0], "chips": 1, "compensations": ["none"]} | arguments
-    images = random_images()
     with pytest.raises(ValueError, match=message):
+        inference.Reading(**arguments)
+
+
+def test_no_chip_at_once_is_not_allowed(network):
+    images = random_images()
+    with pytest.raises(ValueError, match=r"chips_at_once=0: must be at least 1"):
         inference.accuracy_over_time(
-            jax.random.key(0), Net(), network, images, images, **arguments
-        )
+            jax.random.key(0), Net(), network, images, images,
+            reading=inference.Reading(times=[25.0], chips=1), chips_at_once=0,
+        )  # fmt: skip
 
 
 def test_nothing_analog_is_nothing_to_drift():
@@ -472,8 +480,7 @@ def test_nothing_analog_is_nothing_to_drift():
             network_of(algorithm="fp32"),
             images,
             images,
-            times=[25.0],
-            chips=1,
+            reading=inference.Reading(times=[25.0], chips=1),
         )
 
 
@@ -495,7 +502,5 @@ def test_what_a_compensation_lacks_is_said_before_the_work(
             network.replace(**change),
             random_images(),
             train,
-            times=[25.0],
-            chips=1,
-            compensations=["none", "adabs"],
+            reading=inference.Reading(times=[25.0], chips=1),
         )

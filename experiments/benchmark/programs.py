@@ -52,9 +52,11 @@ class Size:
       depth: layers of the ResNet, 6n + 2.
       width: multiplier of the ResNet's channels.
       batch_size: images per step.
-      chips: that are simulated at once. With more than one there are no training steps.
+      chips: how many are simulated at once. With more than one there are no training
+        steps.
       channel_plan: hic or textbook.
-      compute_dtype: of the network, "fp32 step" included: float32 or bfloat16.
+      compute_dtype: number format of the network, "fp32 step" included: float32 or
+        bfloat16.
     """
 
     depth: int = 32
@@ -96,10 +98,10 @@ class Program:
 
     Attributes:
       function: pure, of arrays.
-      arguments: of every call.
+      arguments: those of every call.
       state: its first argument, and what it returns first: donated, and passed on from
         call to call. None if it has no state.
-      calls: of one run; more than one where what a chip does is not vmapped.
+      calls: how many are one run; more than one where what a chip does is not vmapped.
     """
 
     function: Callable

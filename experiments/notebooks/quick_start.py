@@ -36,6 +36,7 @@ from experiments.config import TrainConfig, resolve
 from experiments.drift import read_over_time
 from experiments.setup import Experiment
 from experiments.train import train
+from hic_jax.inference import Reading
 
 # %% tags=["parameters"]
 FAST = os.environ.get("HIC_JAX_FAST") == "1"  # A short version, for tests.
@@ -72,13 +73,12 @@ for algorithm, summary in summaries.items():
 # statistics that no longer hold. AdaBS estimates them anew from 1,430 training images.
 
 # %%
-rows = read_over_time(
-    experiments["hic"],
-    str(RUNS / "hic"),
+reading = Reading(
     times=[25.0, hic_jax.HOUR, hic_jax.DAY, hic_jax.MONTH, hic_jax.YEAR],
     chips=CHIPS,
     compensations=["none", "adabs"],
 )
+rows = read_over_time(experiments["hic"], str(RUNS / "hic"), reading)
 plots.accuracy_over_time(
     RUNS / "a_year.png",
     rows,

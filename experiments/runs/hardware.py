@@ -29,10 +29,10 @@ def hardware_summary(
     Tests between epochs do not count as training.
 
     Args:
-      experiment: that was run.
+      experiment: what was run.
       state: after it.
-      sums: of its metrics, over all rows from the first step.
-      endurance_cycles: of a device.
+      sums: those of its metrics, over all rows from the first step.
+      endurance_cycles: write-erase cycles that a device endures.
       energy_table: energy of every operation.
 
     Returns:

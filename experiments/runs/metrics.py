@@ -30,8 +30,8 @@ class Logged:
 
     Attributes:
       rows: how many.
-      crc32: of their lines.
-      sums: of every number in them, over all rows.
+      crc32: checksum of their lines.
+      sums: sum of every number in them, over all rows.
       best_accuracy: the highest test accuracy; 0 before there is one.
       last: the last row.
     """
@@ -77,7 +77,7 @@ class Metrics:
         """Goes back to what was logged up to a step.
 
         Args:
-          step: of a checkpoint.
+          step: that of a checkpoint.
           logged: the fields of `Logged` in it; None in one of an earlier version, whose
             sums are those of the rows.
         """

@@ -32,11 +32,11 @@ import rich.table
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli, config, launch, terminal, words
-from experiments import train as train_lib
+from experiments import cli, config, launch, terminal, train_options, words
 from experiments.runs.stored import RunFolderError
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
+from experiments.train_options import TrainOptions
 from hic_jax import checks
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
@@ -52,20 +52,20 @@ def run(
     *,
     at_once: int | None = 1,
     together: int = 1,
-    options: dict | None = None,
+    options: TrainOptions = train_options.USUAL,
     mesh: int | None = None,
 ) -> list[grid.Run]:
     """Makes all runs that are not finished, and shows how far they are.
 
     Args:
       workdir: folder of the sweep.
-      runs: of the grid.
+      runs: all of the grid.
       base: what they have in common.
       pool: makes what runs them, from the folders of their jobs.
       at_once: how many jobs run at once; None for any number.
       together: how many runs that differ in their seeds are one job.
-      options: of `experiments.train.train`.
-      mesh: of `experiments.setup.Experiment.of`, for each run.
+      options: how much is trained, kept and told.
+      mesh: devices that share each batch of a run, as in `Experiment.of`.
 
     Returns:
       The runs that failed.
@@ -81,7 +81,7 @@ def run(
             paths=sweep_folder.RunPaths.of(workdir, run.name),
             config=run.config,
             steps=run.steps,
-            options=options or {},
+            options=options,
             mesh=mesh,
         )
         for run in runs
@@ -121,7 +121,7 @@ def live_table(
     Args:
       console: the terminal.
       workdir: folder of the sweep.
-      runs: of the sweep.
+      runs: all of the sweep.
       running: names of those that have a job, as it is at the time.
     """
     if not console.is_terminal:
@@ -290,11 +290,11 @@ def check_mesh(
 
 def main(argv: list[str]) -> None:
     """Sweeps as the flags say."""
-    options = flags.FLAGS
+    given = flags.FLAGS
     with launch.clear_errors(ValueError):
         cluster = cluster_from_flags()
-        at_once = options.jobs or (None if cluster == "slurm" else 1)
-        pool = pool_of(cluster, at_once, options.slurm)
+        at_once = given.jobs or (None if cluster == "slurm" else 1)
+        pool = pool_of(cluster, at_once, given.slurm)
     if cluster != "here":
         # What only looks on leaves the accelerator to those that train.
         jax.config.update("jax_platforms", "cpu")
@@ -305,30 +305,30 @@ def main(argv: list[str]) -> None:
                 f"--cluster={cluster}: starts processes; must itself be one, not "
                 f"{jax.process_count()}"
             )
-        option_values = train_lib.options_from_flags()
+        options = train_options.from_flags()
         axes = grid.axes_from_flags()
-        runs = grid.runs_of(axes, options.max_steps)
+        runs = grid.runs_of(axes, given.max_steps)
         defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
         base = config.from_flags(**{name: defaults[name] for name in grid.NAMED})
-        together = options.together or (
-            1 if options.mesh else default_together(cluster, at_once, len(runs))
+        together = given.together or (
+            1 if given.mesh else default_together(cluster, at_once, len(runs))
         )
         chips.check_at_once("--together", together)
-        check_mesh(options.mesh, cluster, runs, together)
+        check_mesh(given.mesh, cluster, runs, together)
     terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes, base)}")
     with launch.clear_errors(RunFolderError, OSError, RuntimeError):
         failed = run(
-            Path(options.workdir),
+            Path(given.workdir),
             runs,
             base,
             pool,
             at_once=at_once,
             together=together,
-            options=option_values,
-            mesh=options.mesh,
+            options=options,
+            mesh=given.mesh,
         )
     if failed:
-        sys.exit(failures(Path(options.workdir), failed, len(runs)))
+        sys.exit(failures(Path(given.workdir), failed, len(runs)))
 
 
 def described(axes: dict[str, list], base: config.Config) -> str:
@@ -387,4 +387,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, define_flags, train_lib.define_option_flags, config.define_flags)
+    launch.run(main, define_flags, train_options.define_flags, config.define_flags)

@@ -103,10 +103,10 @@ class Entry:
     """A run in a manifest.
 
     Attributes:
-      name: of the run.
+      name: the run's name.
       folder: name of the run folder, in that of the sweep.
       swept: what distinguishes it from the others, by flag.
-      steps: of the whole training.
+      steps: how many the whole training has.
     """
 
     name: str

@@ -16,8 +16,8 @@ from absl import flags
 
 from experiments import cli
 from experiments.config import CHOICES, Config, flag_names, from_flags, is_used
+from experiments.runs.intervals import last_step
 from experiments.setup import Experiment
-from experiments.train import last_step
 from hic_jax import checks
 
 # Stand in the name of every run, swept or not.
@@ -29,10 +29,10 @@ class Run:
     """One training of a sweep.
 
     Attributes:
-      name: of the run and of its folder.
+      name: what the run and its folder are called.
       swept: what distinguishes it from the others, by flag.
       config: all of it.
-      steps: of the whole training.
+      steps: how many the whole training has.
     """
 
     name: str
@@ -128,8 +128,8 @@ def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
     """A run for every combination of values that makes a difference, seed by seed.
 
     Args:
-      axes: from `axes_from_flags`.
-      max_steps: of each training.
+      axes: values by flag, from `axes_from_flags`.
+      max_steps: steps to stop each training after.
 
     Raises:
       ValueError: if one of them cannot be trained.

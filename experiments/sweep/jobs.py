@@ -28,6 +28,7 @@ from experiments.setup import Experiment
 from experiments.sweep.folder import RunPaths
 from experiments.sweep.grid import seedless
 from experiments.sweep.together import train_together
+from experiments.train_options import TrainOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +36,19 @@ class Training:
     """A run of a sweep, as a job.
 
     Attributes:
-      name: of the run.
+      name: the run's name.
       paths: where it is.
       config: what is trained.
-      steps: of the whole training.
-      options: of `experiments.train.train`.
-      mesh: of `experiments.setup.Experiment.of`.
+      steps: how many the whole training has.
+      options: how much is trained, kept and told.
+      mesh: devices that share each batch, as in `experiments.setup.Experiment.of`.
     """
 
     name: str
     paths: RunPaths
     config: Config
     steps: int
-    options: dict[str, Any]
+    options: TrainOptions
     mesh: int | None = None
 
     def __call__(self) -> None:
@@ -77,8 +78,7 @@ class Training:
                 train_lib.train(
                     Experiment.of(self.config, self.mesh),
                     str(self.paths.run),
-                    progress=progress,
-                    **self.options,
+                    dataclasses.replace(self.options, progress=progress),
                 )
 
     def is_finished(self) -> bool:
@@ -120,7 +120,7 @@ class Together(Training):
                 errors = train_together(
                     [Experiment.of(training.config, self.mesh) for training in left],
                     [str(training.paths.run) for training in left],
-                    **self.options,
+                    self.options,
                 )
             for training, error in zip(left, errors, strict=True):
                 if error is not None:
@@ -157,7 +157,7 @@ def together(trainings: Iterable[Training], at_once: int) -> list[Training]:
 
 @contextlib.contextmanager
 def _endings_told(trainings: list[Training]) -> Iterator[None]:
-    """Leaves a word in the folders of the jobs that do not come to their ends."""
+    """Writes into the folder of each job that ends unfinished what ended it."""
 
     def tell(text):
         for training in trainings:

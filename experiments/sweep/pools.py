@@ -224,7 +224,7 @@ def follow(
 
     Args:
       pool: makes them.
-      trainings: of the sweep.
+      trainings: all of the sweep.
       at_once: how many jobs there may be; None for any number.
       running: is kept up to date with the names of the runs that have a job.
       ended: called with every training that has come to an end, good or bad.

@@ -11,65 +11,38 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from experiments import device_warnings
 from experiments import train as train_lib
+from experiments import train_options
 from experiments.config import differences
+from experiments.runs.intervals import (
+    OpenRun,
+    TrainingDiverged,
+    intervals,
+    last_step,
+    stop_if,
+)
 from experiments.runs.run_folder import RunFolder
-from experiments.runs.stopping import Requests, Stopped, stop_requests
+from experiments.runs.stopping import Requests, stop_requests
 from experiments.setup import Experiment
+from experiments.train_options import TrainOptions
 from hic_jax.training import chips, steps
-from hic_jax.training.state import TrainState
-
-
-@dataclasses.dataclass
-class _Member:
-    """A run of those that are trained at once.
-
-    Attributes:
-      experiment: what is trained.
-      folder: open for training.
-      state: as it was last saved.
-      seconds: of a step, its share of that of all, interval by interval.
-      error: what it failed with; None while it goes well.
-    """
-
-    experiment: Experiment
-    folder: RunFolder
-    state: TrainState
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    error: train_lib.TrainingDiverged | None = None
-
-    @property
-    def step(self) -> int:
-        """Steps it has done."""
-        return int(self.state.step)
 
 
 def train_together(
     experiments: Sequence[Experiment],
     workdirs: Sequence[str],
-    *,
-    max_steps: int | None = None,
-    log_every: int = 50,
-    keep_checkpoints: int = 2,
-    checkpoint_every: int | None = None,
-    **options,
-) -> list[train_lib.TrainingDiverged | None]:
+    options: TrainOptions = train_options.USUAL,
+) -> list[TrainingDiverged | None]:
     """Trains all, each from where its folder's last checkpoint ends.
 
     Those behind come first: all are trained at once that have done the same number of
     steps, until they reach the next ones, who then join them.
 
     Args:
-      experiments: of configurations that differ in their seeds only.
+      experiments: those of configurations that differ in their seeds only.
       workdirs: a run folder for each.
-      max_steps: stop after this many steps in all.
-      log_every: steps between two rows of metrics.
-      keep_checkpoints: as of `experiments.train.train`.
-      checkpoint_every: as of `experiments.train.train`.
-      **options: others of `experiments.train.train`.
+      options: how much is trained, kept and told.
 
     Returns:
       For each what it failed with, or None. A run that fails does not stop the others.
@@ -82,35 +55,31 @@ def train_together(
     """
     for experiment in experiments[1:]:
         check_same_but_for_seed(experiments[0], experiment)
-    every = checkpoint_every or experiments[0].steps_per_epoch
     with contextlib.ExitStack() as stack:
         folders = [
             stack.enter_context(
                 contextlib.closing(
                     RunFolder.for_training(
-                        workdir, experiment.config, keep_checkpoints=keep_checkpoints
+                        workdir,
+                        experiment.config,
+                        keep_checkpoints=options.keep_checkpoints,
                     )
                 )
             )
             for workdir, experiment in zip(workdirs, experiments, strict=True)
         ]
-        with stop_requests() as stop:
-            members = _begin(experiments, folders)
-            last = train_lib.last_step(experiments[0], max_steps)
-            while behind := [m for m in members if m.step < last and not m.error]:
-                step = min(m.step for m in behind)
-                until = min([last, *(m.step for m in behind if m.step > step)])
-                _advance(members, step, until, last, log_every, every, stop)
-        for member in members:
-            if not member.error:
-                _finish(
-                    member,
-                    max_steps=max_steps,
-                    log_every=log_every,
-                    checkpoint_every=checkpoint_every,
-                    **options,
-                )
-    return [member.error for member in members]
+        stop = stack.enter_context(stop_requests())
+        runs = _begin(experiments, folders)
+        last = last_step(experiments[0], options.max_steps)
+        while behind := [run for run in runs if run.step < last and not run.error]:
+            step = min(run.step for run in behind)
+            until = min([last, *(run.step for run in behind if run.step > step)])
+            _advance(runs, step, until, options, stop)
+        for run in runs:
+            if not run.error:
+                train_lib.summarise(run, options)
+                stop_if(stop.asked(), run.step, [])
+    return [run.error for run in runs]
 
 
 def check_same_but_for_seed(experiment: Experiment, other: Experiment) -> None:
@@ -126,7 +95,7 @@ def check_same_but_for_seed(experiment: Experiment, other: Experiment) -> None:
 
 def _begin(
     experiments: Sequence[Experiment], folders: Sequence[RunFolder]
-) -> list[_Member]:
+) -> list[OpenRun]:
     """All runs, where their last checkpoints end."""
     first = experiments[0]
     states = chips.init_states(
@@ -136,25 +105,12 @@ def _begin(
         first.make_tx,
         first.dataset.image_shape,
     )
-    members = []
-    for experiment, folder, state in zip(
-        experiments, folders, chips.unstack(states, len(folders)), strict=True
-    ):
-        state = folder.resume(state)
-        device_warnings.of_programming(state)
-        folder.begin_metrics(int(state.step))
-        members.append(_Member(experiment, folder, state))
-    return members
+    starts = chips.unstack(states, len(folders))
+    return list(map(OpenRun.begin, experiments, folders, starts))
 
 
 def _advance(
-    members: list[_Member],
-    step: int,
-    until: int,
-    last: int,
-    log_every: int,
-    checkpoint_every: int,
-    stop: Requests,
+    runs: list[OpenRun], step: int, until: int, options: TrainOptions, stop: Requests
 ) -> None:
     """Trains those at once that have done the same number of steps.
 
@@ -162,22 +118,20 @@ def _advance(
     nothing, but how many there are decides how a computer rounds.
 
     Args:
-      members: all runs; the places of those at other steps, or that failed, are filled
+      runs: all of them; the places of those at other steps, or that failed, are filled
         with a run that is trained, for nothing.
       step: what those that are trained have done.
       until: the step to end with.
-      last: the last step of the training.
-      log_every: steps between two rows of metrics.
-      checkpoint_every: steps between two checkpoints.
+      options: how much is trained, kept and told.
       stop: says when to stop before.
     """
     # ---- set up
-    group = {i: m for i, m in enumerate(members) if m.step == step and not m.error}
-    first = members[0].experiment
-    mesh = chips.make_mesh(len(members))
-    filled = chips.filled(members, mesh)
+    group = {i: run for i, run in enumerate(runs) if run.step == step and not run.error}
+    first = runs[0].experiment
+    mesh = chips.make_mesh(len(runs))
+    filled = chips.filled(runs, mesh)
     order_keys, augment_keys, read_keys = (
-        jnp.stack([getattr(member.experiment, name) for member in filled])
+        jnp.stack([getattr(run.experiment, name) for run in filled])
         for name in ("order_key", "augment_key", "read_key")
     )
     fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
@@ -187,7 +141,7 @@ def _advance(
     any_of_them = next(iter(group.values()))
     starts = [group.get(i, any_of_them).state for i in range(len(filled))]
     states = chips.spread(chips.stack(starts), mesh)
-    run = steps.make_runner(
+    train_steps = steps.make_runner(
         chips.make_step(
             first.model,
             first.tx,
@@ -199,62 +153,35 @@ def _advance(
     )
 
     # ---- train
-    while step < until and not all(member.error for member in group.values()):
-        epoch, done = divmod(step, first.steps_per_epoch)
+    for interval in intervals(first, options, step, until):
         orders = chips.epoch_orders(
-            fold_in(order_keys, epoch),
+            fold_in(order_keys, interval.epoch),
             len(first.dataset.train_labels),
             first.config.train.batch_size,
         )
-        # Rows end at the same steps wherever the runs were interrupted.
-        interval = min(log_every - done % log_every, until - step)
-        batches = orders[done : done + interval]
         started = time.perf_counter()
-        states, metrics = run(states, train_set, batches)
+        states, metrics = train_steps(states, train_set, orders[interval.batches])
         metrics = jax.device_get(metrics)
-        seconds = (time.perf_counter() - started) / len(batches) / len(group)
-
-        step += len(batches)
+        # Its share of the time of all.
+        seconds = (time.perf_counter() - started) / interval.steps / len(group)
+        accuracies = held = [None] * len(runs)
+        if interval.tested:
+            keys = fold_in(read_keys, interval.end)
+            accuracies = chips.accuracies(keys, first.model, states, test_set)
         signum = stop.asked()
-        due = step // checkpoint_every > (step - len(batches)) // checkpoint_every
-        due |= step == until or signum > 0
-        tested = step % first.steps_per_epoch == 0 or step == last
-        if tested:
-            accuracies = chips.accuracies(
-                fold_in(read_keys, step), first.model, states, test_set
-            )
-        if tested or due:
-            held = chips.unstack(states, len(members))
-        for i, member in group.items():
-            if member.error:
+        if interval.tested or interval.due or signum:
+            held = chips.unstack(states, len(runs))
+        for i, run in group.items():
+            if run.error:
                 continue  # What becomes of it is thrown away.
             own = {name: values[:, i] for name, values in metrics.items()}
-            member.seconds.append(seconds)
             try:
-                train_lib.check_losses(own["loss"], step - len(batches))
-                row = train_lib.interval_row(member.experiment, step, own)
-                device_warnings.of_interval(row, member.folder.metrics())
-                best = tested and accuracies[i] > member.folder.logged.best_accuracy
-                if tested:
-                    row["test_accuracy"] = accuracies[i]
-                if due or best:
-                    train_lib.check_parameters(held[i])
-                    member.state = held[i]
-                member.folder.log(row)
-                if due or best:
-                    member.folder.save(member.state)
-                member.folder.check()
-            except train_lib.TrainingDiverged as error:
-                member.error = error
-        if signum:
-            for member in group.values():
-                member.folder.wait()
-            raise Stopped(signum, step)
-
-
-def _finish(member: _Member, **options) -> None:
-    """Has the summary of a run made, of which nothing is left to be trained."""
-    train_lib.train_in(member.experiment, member.folder, progress=False, **options)
-    if member.seconds:  # The first interval compiles.
-        seconds = float(np.median(member.seconds[1:] or member.seconds))
-        member.folder.update_summary(seconds_per_step=seconds)
+                run.end(
+                    interval, own, held[i], accuracies[i],
+                    seconds=seconds, stopping=signum > 0,
+                )  # fmt: skip
+            except TrainingDiverged as error:
+                run.error = error
+        stop_if(signum, interval.end, group.values())
+        if all(run.error for run in group.values()):
+            return

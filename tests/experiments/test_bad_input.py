@@ -10,14 +10,14 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config, demo, drift, field, launch, train
+from experiments import config, demo, drift, field, launch, train, train_options
 from experiments.config import TrainConfig, resolve
 
 LAUNCHERS = {
     train: (train.define_launch_flags, config.define_flags),
     drift: (drift.define_flags,),
     demo: (demo.define_flags,),
-    field: (field.define_flags, train.define_option_flags),
+    field: (field.define_flags, train_options.define_flags),
 }
 
 

@@ -13,15 +13,15 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import cli, config, launch, train
+from experiments import cli, config, launch, train_options
 from experiments.config import TrainConfig, resolve
 
 # What defines the flags of each launcher, beside its own module.
 BESIDE = {
     "train": (config.define_flags,),
-    "sweep.__main__": (train.define_option_flags, config.define_flags),
-    "ablate": (train.define_option_flags, config.define_flags),
-    "field": (train.define_option_flags,),
+    "sweep.__main__": (train_options.define_flags, config.define_flags),
+    "ablate": (train_options.define_flags, config.define_flags),
+    "field": (train_options.define_flags,),
     "drift": (),
     "demo": (),
     "report.__main__": (),

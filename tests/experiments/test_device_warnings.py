@@ -11,6 +11,7 @@ from experiments import device_warnings
 from experiments.config import TrainConfig, resolve
 from experiments.setup import Experiment
 from experiments.train import train
+from experiments.train_options import TrainOptions
 from hic_jax.training.state import TrainState
 from tests.experiments import run_files
 
@@ -30,7 +31,8 @@ def test_what_changes_the_answer_of_devices_is_said_once(tmp_path, caplog):
     experiment = _experiment()
     # Something that a user puts around it, by mistake.
     parting = optax.chain(experiment.tx, optax.scale(0.9))
-    train(dataclasses.replace(experiment, tx=parting), str(tmp_path), log_every=1)
+    parting = dataclasses.replace(experiment, tx=parting)
+    train(parting, str(tmp_path), TrainOptions(log_every=1))
     rows = run_files.rows(tmp_path)
     # Four kernels: before the second step none is known to have parted.
     assert [row["parted_tensors"] for row in rows] == [0, 4, 4]
@@ -42,7 +44,7 @@ def test_what_changes_the_answer_of_devices_is_said_once(tmp_path, caplog):
 
 
 def test_nothing_is_said_of_a_training_as_it_should_be(tmp_path, caplog):
-    train(_experiment(), str(tmp_path), log_every=1)
+    train(_experiment(), str(tmp_path), TrainOptions(log_every=1))
     assert all(row["parted_tensors"] == 0 for row in run_files.rows(tmp_path))
     assert not [text for text in _warnings(caplog) if "weights" in text]
 

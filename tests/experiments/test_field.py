@@ -16,6 +16,7 @@ from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import RunFolderError
 from experiments.setup import Experiment
 from experiments.train import train
+from experiments.train_options import TrainOptions
 from hic_jax.algorithms import analog_states
 from hic_jax.pcm import binary
 from hic_jax.training.arrays import Arrays
@@ -47,7 +48,11 @@ def learnt(trained, tmp_path_factory):
     """Summary and folder of a training in the field after a year."""
     path = tmp_path_factory.mktemp("field") / "learnt"
     summary = field.learn(
-        trained, str(path), _config(trained), seconds=hic_jax.YEAR, log_every=20
+        trained,
+        str(path),
+        _config(trained),
+        seconds=hic_jax.YEAR,
+        options=TrainOptions(log_every=20),
     )
     return summary, path
 

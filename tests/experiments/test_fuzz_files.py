@@ -19,6 +19,8 @@ from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.sweep.folder import RunPaths
 from experiments.train import train
+from experiments.train_options import TrainOptions
+from hic_jax.inference import Reading
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -48,9 +50,9 @@ class Stored:
         self.config = resolve(TrainConfig(**fields))
         self.experiment = Experiment.of(self.config)
         self.path = path
-        self.reading = {"times": [25.0], "chips": 2, "compensations": ["none"]}
-        train(self.experiment, str(path), log_every=1, progress=False)
-        drift.read_over_time(self.experiment, str(path), **self.reading)
+        self.reading = Reading(times=[25.0], chips=2, compensations=["none"])
+        train(self.experiment, str(path), TrainOptions(log_every=1, progress=False))
+        drift.read_over_time(self.experiment, str(path), self.reading)
         self.start = self.experiment.init_state()
         self.content = {name: (path / name).read_bytes() for name in JSON_FILES}
         self.summary = stored.read_summary(path)
@@ -159,7 +161,7 @@ def _check_readers(run, name, content):
             assert folder.logged.last == run.rows[-1]
             assert (folder.metrics_fault() is None) == (folder.metrics() == run.rows)
     # What has been read is known, or the file is named.
-    _tried(name, lambda: drift.has_been_read(str(path), **run.reading))
+    _tried(name, lambda: drift.has_been_read(str(path), run.reading))
 
 
 @pytest.mark.parametrize("by_field", [False, True], ids=["bytes", "fields"])

@@ -30,6 +30,7 @@ from experiments.sweep import jobs
 from experiments.sweep.folder import RunPaths
 from experiments.sweep.together import train_together
 from experiments.train import train
+from experiments.train_options import TrainOptions
 from hic_jax import inference, models
 from tests.experiments import run_files
 
@@ -59,7 +60,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 STEPS = 6
 # A row is of one step or of two: they end inside the epochs of three steps, too.
-OPTIONS = {"log_every": 2, "checkpoint_every": 2}
+OPTIONS = TrainOptions(log_every=2, checkpoint_every=2, progress=False)
 
 
 def _experiment(seed=0):
@@ -68,7 +69,7 @@ def _experiment(seed=0):
 
 
 def _train(path):
-    train(_experiment(), str(path), progress=False, **OPTIONS)
+    train(_experiment(), str(path), OPTIONS)
 
 
 def _train_as_a_job(path):
@@ -79,21 +80,21 @@ def _train_as_a_job(path):
 
 def _train_together(path):
     train_together(
-        [_experiment(0), _experiment(1)], [str(path / seed) for seed in "01"], **OPTIONS
+        [_experiment(0), _experiment(1)], [str(path / seed) for seed in "01"], OPTIONS
     )
 
 
 def _drift(path):
     """Reads a run that is there."""
-    reading = {"times": [25.0], "chips": 2, "compensations": ["none", "adabs"]}
-    drift.read_over_time(_experiment(), str(path), **reading)
+    reading = inference.Reading(times=[25.0], chips=2)
+    drift.read_over_time(_experiment(), str(path), reading)
 
 
 def _field(path):
     """Goes on from a run that lies beside."""
     trained = str(path.with_name("trained"))
     config = field.config_in_the_field(read_config(trained), epochs=1)
-    field.learn(trained, str(path), config, seconds=3600.0, progress=False, **OPTIONS)
+    field.learn(trained, str(path), config, seconds=3600.0, options=OPTIONS)
 
 
 ACTIONS = {

@@ -6,7 +6,7 @@ import json
 import pytest
 from absl import flags
 
-from experiments import ablate, config, field, train
+from experiments import ablate, config, field, train, train_options
 from experiments.sweep import __main__ as sweep
 from hic_jax.accounting import EnergyTable
 
@@ -18,13 +18,13 @@ TOLD = {
     "endurance_cycles": 1e6,
     "energy_table": EnergyTable(binary_set_pj=5.0),
 }
-TRAINING = (train.define_option_flags, config.define_flags)
+TRAINING = (train_options.define_flags, config.define_flags)
 # By launcher: what defines its flags, and the function that has to be told.
 LAUNCHERS = {
     train: ((train.define_launch_flags, config.define_flags), (train, "train")),
     sweep: ((sweep.define_flags, *TRAINING), (train, "train")),
     ablate: ((ablate.define_launch_flags, *TRAINING), (train, "train")),
-    field: ((field.define_flags, train.define_option_flags), (field, "learn")),
+    field: ((field.define_flags, train_options.define_flags), (field, "learn")),
 }
 
 
@@ -38,7 +38,7 @@ def no_flags_left():
 
 
 def test_every_option_is_looked_at(no_flags_left):
-    train.define_option_flags()
+    train_options.define_flags()
     assert set(flags.FLAGS) - no_flags_left == set(TOLD)
 
 
@@ -58,8 +58,8 @@ def test_options_reach_the_training(launcher, tmp_path, monkeypatch):
         words.append(f"--trained={trained}")
     told = {}
 
-    def record(*arguments, **options):
-        told.update(options)
+    def record(*arguments, options=None, **others):
+        told.update(vars(options or arguments[-1]))
         raise train.TrainingDiverged("enough")
 
     define, place = LAUNCHERS[launcher]

@@ -49,10 +49,12 @@ except SystemExit as end:
 from experiments import drift, train
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
+from experiments.train_options import TrainOptions
+from hic_jax.inference import Reading
 path = sys.argv[1].partition("=")[2]
 experiment = Experiment.of(read_config(path))
-train.train(experiment, path, max_steps={LAST}, log_every=1)
-drift.read_over_time(experiment, path, **{READING!r})
+train.train(experiment, path, TrainOptions(max_steps={LAST}, log_every=1))
+drift.read_over_time(experiment, path, Reading(**{READING!r}))
 """
 
 
@@ -115,7 +117,7 @@ def one(two):
     words[LAST] = np.asarray(_word(state))
     rows = inference.accuracy_over_time(
         experiment.chip_key, experiment.model, Network.of(state), test, train,
-        **READING,
+        reading=inference.Reading(**READING),
     )  # fmt: skip
     return {
         "losses": np.concatenate([early["loss"], late["loss"]]),

@@ -21,10 +21,12 @@ import hic_jax
 from experiments import terminal
 from experiments.config import TrainConfig, resolve
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.intervals import TrainingDiverged, check_losses
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stopping import Stopped
 from experiments.setup import Experiment
-from experiments.train import TrainingDiverged, check_losses, table, train
+from experiments.train import table, train
+from experiments.train_options import TrainOptions
 from hic_jax.accounting import EnergyTable
 from tests.experiments import run_files, shown
 
@@ -43,7 +45,7 @@ class Uninterrupted:
 
     def __init__(self, path):
         experiment = _experiment()
-        train(experiment, str(path), log_every=1)
+        train(experiment, str(path), TrainOptions(log_every=1))
         self.path = path
         self.state = run_files.restored(path, experiment)
         self.rows = run_files.rows(path)
@@ -105,7 +107,7 @@ def test_the_summary_says_what_the_training_took(uninterrupted):
 def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
     experiment = _experiment("fp32", epochs=1)
     table = EnergyTable(digital_mac_pj=2.0)
-    train(experiment, str(tmp_path), max_steps=1, energy_table=table)
+    train(experiment, str(tmp_path), TrainOptions(max_steps=1, energy_table=table))
     summary = run_files.timeless_summary(tmp_path)
     assert set(summary) == set(uninterrupted.summary)
     assert summary["write_erase_cycles"] is None
@@ -124,10 +126,11 @@ def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
 def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
     # At the end of an epoch, and in the middle of the next.
     for stop in (EPOCH, EPOCH + 1):
-        summary = train(_experiment(), str(tmp_path), max_steps=stop, log_every=1)
+        options = TrainOptions(max_steps=stop, log_every=1)
+        summary = train(_experiment(), str(tmp_path), options)
         assert summary["steps"] == stop
         assert len(run_files.rows(tmp_path)) == stop
-    train(_experiment(), str(tmp_path), log_every=1)
+    train(_experiment(), str(tmp_path), TrainOptions(log_every=1))
     uninterrupted.is_what(tmp_path)
     rows = run_files.rows(tmp_path)
     # At a stop the network is tested, wherever it is.
@@ -136,20 +139,22 @@ def test_stopped_and_resumed_is_uninterrupted(tmp_path, uninterrupted):
 
 
 def test_what_was_read_of_the_devices_holds_until_they_are_trained_further(tmp_path):
-    train(_experiment("fp32"), str(tmp_path), max_steps=2)
+    shorter, longer = TrainOptions(max_steps=2), TrainOptions(max_steps=4)
+    train(_experiment("fp32"), str(tmp_path), shorter)
     folder = RunFolder.read(str(tmp_path))
     row = {"time": 25.0, "compensation": "none", "accuracies": [0.5]}
     folder.update_summary(drift=[row])
-    assert train(_experiment("fp32"), str(tmp_path), max_steps=2)["drift"] == [row]
-    assert "drift" not in train(_experiment("fp32"), str(tmp_path), max_steps=4)
+    assert train(_experiment("fp32"), str(tmp_path), shorter)["drift"] == [row]
+    assert "drift" not in train(_experiment("fp32"), str(tmp_path), longer)
     assert "drift" not in run_files.summary(tmp_path)
 
 
 def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(
     tmp_path, monkeypatch
 ):
-    options = {"log_every": 1, "progress": False}
-    usual = train(_experiment("fp32"), str(tmp_path / "a"), max_steps=2, **options)
+    options = TrainOptions(log_every=1, progress=False)
+    stopped = dataclasses.replace(options, max_steps=2)
+    usual = train(_experiment("fp32"), str(tmp_path / "a"), stopped)
     # A signal leaves a checkpoint, but no test accuracy and no summary.
     original, calls = Experiment.epoch_order, []
 
@@ -161,9 +166,9 @@ def test_a_run_that_is_to_end_where_it_was_stopped_is_tested_there(
 
     monkeypatch.setattr(Experiment, "epoch_order", asked_to_stop)
     with pytest.raises(Stopped, match="saved at step 2"):
-        train(_experiment("fp32"), str(tmp_path / "b"), **options)
+        train(_experiment("fp32"), str(tmp_path / "b"), options)
     monkeypatch.undo()
-    again = train(_experiment("fp32"), str(tmp_path / "b"), max_steps=2, **options)
+    again = train(_experiment("fp32"), str(tmp_path / "b"), stopped)
     for result in (usual, again):
         result.pop("seconds_per_step", None)
     assert again == usual
@@ -181,7 +186,7 @@ def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
     monkeypatch.setattr(Experiment, "epoch_order", asked_to_stop)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
-        train(_experiment(), str(tmp_path), log_every=1)
+        train(_experiment(), str(tmp_path), TrainOptions(log_every=1))
     monkeypatch.undo()
     assert stop.value.code == 128 + 15
     message = f"SIGTERM: saved at step {EPOCH + 1}; started again, the run goes"
@@ -190,7 +195,7 @@ def test_a_signal_saves_and_stops(tmp_path, uninterrupted, monkeypatch, caplog):
     assert run_files.rows(tmp_path) == uninterrupted.rows[: EPOCH + 1]
     assert (tmp_path / "checkpoints" / str(EPOCH + 1)).exists()
     assert not (tmp_path / "summary.json").exists()
-    train(_experiment(), str(tmp_path), log_every=1)
+    train(_experiment(), str(tmp_path), TrainOptions(log_every=1))
     uninterrupted.is_what(tmp_path)
     assert run_files.rows(tmp_path) == uninterrupted.rows
 
@@ -205,7 +210,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_nothing_else(
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    train(_experiment(), str(path), log_every=1)
+    train(_experiment(), str(path), TrainOptions(log_every=1))
     assert f"checkpoint of step {2 * EPOCH} is damaged" in caplog.text
     uninterrupted.is_what(path)
     assert run_files.rows(path) == uninterrupted.rows
@@ -233,7 +238,7 @@ def test_lost_rows_change_no_sum_and_are_told(
     text = "".join(f"{line}\n" for line in damage(lines))
     (path / "metrics.jsonl").write_text(text)
     (path / "summary.json").unlink()
-    train(_experiment(), str(path), log_every=1)
+    train(_experiment(), str(path), TrainOptions(log_every=1))
     summary = run_files.timeless_summary(path)
     assert told in summary.pop("metrics_fault")
     assert summary == run_files.timeless_summary(uninterrupted.path)
@@ -245,7 +250,7 @@ def test_sums_go_on_from_the_checkpoint(tmp_path, uninterrupted):
     shutil.rmtree(path / "checkpoints" / str(2 * EPOCH))
     (path / "summary.json").unlink()
     (path / "metrics.jsonl").write_text("")
-    train(_experiment(), str(path), log_every=1)
+    train(_experiment(), str(path), TrainOptions(log_every=1))
     summary = run_files.timeless_summary(path)
     assert f"{EPOCH} of {2 * EPOCH} rows until" in summary.pop("metrics_fault")
     assert summary == run_files.timeless_summary(uninterrupted.path)
@@ -291,15 +296,15 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "_write_sums", write_slowly)
     monkeypatch.setattr(RunFolder, "log", log_and_tell)
     experiment = _experiment("fp32")
-    train(experiment, str(tmp_path), max_steps=EPOCH + 1, log_every=1)
+    train(experiment, str(tmp_path), TrainOptions(max_steps=EPOCH + 1, log_every=1))
     assert run_files.restored(tmp_path, experiment).step == EPOCH + 1
     assert (tmp_path / "checkpoints" / str(EPOCH)).exists()
 
 
 @pytest.mark.parametrize(("every", "due"), [(4, {4, 6}), (100, {6})])
 def test_how_often_checkpoints_are_written(tmp_path, every, due):
-    options = {"checkpoint_every": every, "keep_checkpoints": 10, "log_every": 1}
-    train(_experiment("fp32"), str(tmp_path), **options)
+    options = TrainOptions(checkpoint_every=every, keep_checkpoints=10, log_every=1)
+    train(_experiment("fp32"), str(tmp_path), options)
     saved = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
     # The first test accuracy is the highest so far.
     assert saved == due | {EPOCH}
@@ -309,14 +314,14 @@ def test_a_finished_run_stays_as_it_is(tmp_path, uninterrupted):
     path = tmp_path / "copy"
     shutil.copytree(uninterrupted.path, path)
     before = json.loads((path / "summary.json").read_text())
-    train(_experiment(), str(path), log_every=1)
+    train(_experiment(), str(path), TrainOptions(log_every=1))
     uninterrupted.is_what(path)
     assert run_files.rows(path) == uninterrupted.rows
     assert json.loads((path / "summary.json").read_text()) == before
 
 
 def test_how_often_is_logged_changes_nothing_else(tmp_path, uninterrupted):
-    train(_experiment(), str(tmp_path), log_every=50)
+    train(_experiment(), str(tmp_path), TrainOptions(log_every=50))
     chex.assert_trees_all_equal(
         run_files.restored(tmp_path, _experiment()), uninterrupted.state
     )
@@ -390,7 +395,7 @@ def test_faulty_devices_of_untracked_wear(tmp_path):
     experiment = _experiment(
         epochs=1, track_wear=False, pcm_stuck_reset=0.1, binary_stuck_set=0.1
     )
-    train(experiment, str(tmp_path / "run"), log_every=1)
+    train(experiment, str(tmp_path / "run"), TrainOptions(log_every=1))
     summary = run_files.timeless_summary(tmp_path / "run")
     assert summary["write_erase_cycles"] is None
     # Pulses that nobody counted have no energy; an inference needs none.

@@ -19,6 +19,7 @@ from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import YEAR
 from hic_jax.accounting import EnergyTable, Operations, energy
+from hic_jax.inference import Reading
 
 SIZES = {
     ("fp32", 1.0): 200.0,
@@ -375,9 +376,8 @@ def test_a_run_that_was_trained_is_reported(tmp_path):
     experiment = Experiment.of(resolve(TrainConfig(converters=False, **fields)))
     folder = str(tmp_path / "run")
     summary = train(experiment, folder)
-    (row,) = read_over_time(
-        experiment, folder, times=[25.0], chips=1, compensations=["none"]
-    )
+    reading = Reading(times=[25.0], chips=1, compensations=["none"])
+    (row,) = read_over_time(experiment, folder, reading)
     launcher.report([folder], str(tmp_path / "out"))
     (run,) = _rows(tmp_path / "out" / "runs.csv")
     assert float(run["accuracy_percent"]) == 100 * summary["test_accuracy"]

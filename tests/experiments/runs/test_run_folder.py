@@ -20,6 +20,7 @@ from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stored import RunFolderError, read_config
 from experiments.setup import Experiment
 from experiments.train import train
+from experiments.train_options import TrainOptions
 from hic_jax.algorithms import analog_states
 from hic_jax.training.arrays import Arrays
 from hic_jax.training.state import TrainState
@@ -39,7 +40,9 @@ class Run:
         self.experiment = Experiment.of(self.config)
         self.path = workdir
         self.summary = train(
-            self.experiment, str(workdir), log_every=2, endurance_cycles=1e6
+            self.experiment,
+            str(workdir),
+            TrainOptions(log_every=2, endurance_cycles=1e6),
         )
 
     def rows(self):

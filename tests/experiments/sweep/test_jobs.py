@@ -8,6 +8,7 @@ import pytest
 from experiments.config import TrainConfig, resolve
 from experiments.sweep import jobs
 from experiments.sweep.folder import RunPaths
+from experiments.train_options import TrainOptions
 
 NAMES = ("hic-seed0", "hic-seed1")
 
@@ -27,7 +28,7 @@ def locked(monkeypatch, tmp_path):
     """Which jobs each training locks; nothing is trained."""
     seen = []
 
-    def note(experiment, workdir, **options):
+    def note(experiment, workdir, options):
         workdirs = [workdir] if isinstance(workdir, str) else workdir
         names = [os.path.basename(path) for path in workdirs]
         jobs_of = [RunPaths.of(tmp_path, name).job for name in names]
@@ -42,7 +43,7 @@ def locked(monkeypatch, tmp_path):
 
 def _training(sweep, name):
     paths = RunPaths.of(sweep, name)
-    return jobs.Training(name, paths, resolve(TrainConfig()), 10, {})
+    return jobs.Training(name, paths, resolve(TrainConfig()), 10, TrainOptions())
 
 
 def test_a_run_is_locked_while_it_is_trained(tmp_path, locked):

@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config
+from experiments import config, train_options
 from experiments import train as train_lib
 from experiments.runs.stopping import Stopped, stop_requests
 from experiments.runs.stored import RunFolderError, read_config
@@ -22,6 +22,7 @@ from experiments.sweep import __main__ as sweep
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
+from experiments.train_options import TrainOptions
 from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -35,7 +36,7 @@ def parse():
     """Parses words of a command line."""
     before = set(flags.FLAGS)
     sweep.define_flags()
-    train_lib.define_option_flags()
+    train_options.define_flags()
     config.define_flags()
 
     def parse(*words, workdir="unused"):
@@ -309,7 +310,7 @@ class FakePool:
 @pytest.fixture
 def trainings(tmp_path):
     return [
-        jobs.Training(name, RunPaths.of(tmp_path, name), None, STEPS, {})
+        jobs.Training(name, RunPaths.of(tmp_path, name), None, STEPS, TrainOptions())
         for name in "abcd"
     ]
 
@@ -443,7 +444,11 @@ def test_a_job_that_is_stopped_says_so_or_is_queued_again(
 def _trainings(tmp_path, runs):
     return [
         jobs.Training(
-            run.name, RunPaths.of(tmp_path, run.name), run.config, run.steps, {}
+            run.name,
+            RunPaths.of(tmp_path, run.name),
+            run.config,
+            run.steps,
+            TrainOptions(),
         )
         for run in runs
     ]
@@ -476,7 +481,7 @@ def test_of_runs_trained_together_each_fails_for_itself(tmp_path, runs, monkeypa
     _finish(trainings[0].paths)
     asked = []
 
-    def train_together(experiments, workdirs):
+    def train_together(experiments, workdirs, options):
         asked.extend(Path(workdir).name for workdir in workdirs)
         _finish(trainings[1].paths)
         return [None, train_lib.TrainingDiverged("step 3: the loss is nan")]
@@ -519,7 +524,7 @@ def test_what_stops_all_is_told_of_all_that_are_left(tmp_path, runs, monkeypatch
     trainings = _trainings(tmp_path, runs("--seeds=3"))
     _finish(trainings[1].paths)
 
-    def train_together(experiments, workdirs):
+    def train_together(experiments, workdirs, options):
         raise MemoryError("too many at once")
 
     monkeypatch.setattr(jobs, "train_together", train_together)
@@ -646,7 +651,7 @@ def alone(tmp_path, parse, capsys):
 KILLED = """
 import os, signal, sys
 from absl import app
-from experiments import config, train
+from experiments import config, train_options
 from experiments.runs.run_folder import RunFolder
 from experiments.sweep import __main__ as sweep
 from hic_jax import models
@@ -664,7 +669,7 @@ def call(*arguments, **keywords):
 
 setattr(RunFolder, name, call)
 sweep.define_flags()
-train.define_option_flags()
+train_options.define_flags()
 config.define_flags()
 app.run(sweep.main)
 """
@@ -706,11 +711,11 @@ def test_what_is_finished_stays_and_the_grid_grows(
     trained = []
     original = train_lib.train
 
-    def train(experiment, workdir, **options):
+    def train(experiment, workdir, options):
         trained.append(Path(workdir).name)
         if "seed2" in workdir:
             raise train_lib.TrainingDiverged("step 3: the loss is nan")
-        return original(experiment, workdir, **options)
+        return original(experiment, workdir, options)
 
     monkeypatch.setattr(train_lib, "train", train)
     sweep.main(parse(*Alone.WORDS, workdir=alone.path))
@@ -759,7 +764,9 @@ def test_processes_of_submitit_and_one_that_was_left(
     left, other = grid.runs_of(grid.axes_from_flags())
     paths = RunPaths.of(path.resolve(), left.name)
     pool = pools.Local([paths.job])
-    pool.submit(jobs.Training(left.name, paths, left.config, left.steps, {}))
+    pool.submit(
+        jobs.Training(left.name, paths, left.config, left.steps, TrainOptions())
+    )
     assert pool.alive() == {left.name}
     # A sweep in other processes must not take the accelerator; here it would stay off.
     monkeypatch.setattr(jax.config, "update", lambda *arguments: None)

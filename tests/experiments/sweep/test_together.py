@@ -9,9 +9,11 @@ import pytest
 
 from experiments import train as train_lib
 from experiments.config import TrainConfig, resolve
+from experiments.runs import intervals
 from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
 from experiments.sweep.together import train_together
+from experiments.train_options import TrainOptions
 from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -30,7 +32,7 @@ def _train(path):
     return train_together(
         [_experiment(seed) for seed in range(SEEDS)],
         [str(path / str(seed)) for seed in range(SEEDS)],
-        log_every=2,
+        TrainOptions(log_every=2),
     )
 
 
@@ -66,7 +68,7 @@ def _is_the_same_run(path, other):
 
 def test_each_run_is_what_it_is_alone(together, tmp_path):
     alone = tmp_path / "alone"
-    train_lib.train(_experiment(1), str(alone), log_every=2, progress=False)
+    train_lib.train(_experiment(1), str(alone), TrainOptions(log_every=2))
     _is_the_same_run(together / "1", alone)
     files = ["config.json", "summary.json", "learning_curves.png"]
     for path in (together / "1", alone):
@@ -88,14 +90,14 @@ def test_runs_at_different_steps_end_as_they_would_have(together, tmp_path):
     os.remove(ahead / "summary.json")
     shutil.rmtree(ahead / "checkpoints" / str(2 * EPOCH))
     at_once = []
-    original = train_lib.check_losses
+    original = intervals.check_losses
 
     def check_losses(losses, step):
         at_once.append(step)
         original(losses, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_lib, "check_losses", check_losses)
+        patch.setattr(intervals, "check_losses", check_losses)
         assert _train(tmp_path) == [None] * SEEDS
     # One alone for an epoch, then both, in intervals of two steps and of one.
     assert at_once == [0, 2, 3, 3, 5, 5]
@@ -112,7 +114,7 @@ def _is_bit_for_bit(path, other, seed):
 
 
 def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, monkeypatch):
-    original = train_lib.check_losses
+    original = intervals.check_losses
     calls = []
 
     def check_losses(losses, step):
@@ -120,7 +122,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, monkey
         losses = np.full_like(losses, np.nan) if len(calls) == 5 else losses
         original(losses, step)
 
-    monkeypatch.setattr(train_lib, "check_losses", check_losses)
+    monkeypatch.setattr(intervals, "check_losses", check_losses)
     errors = _train(tmp_path)
     # In the second interval of two runs, then of one.
     assert calls == [0, 0, 2, 2, 3, 3, 5]
