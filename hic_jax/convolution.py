@@ -21,13 +21,13 @@ from hic_jax.sharding import divided_like
 def conv_general_dilated(
     lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, its gradient quick on the CPU, too."""
+    """`jax.lax.conv_general_dilated` with a gradient that is quick on the CPU, too."""
     y = lax.conv_general_dilated(materialised(lhs), rhs, *arguments, **options)
     return materialised(y)  # So is the error that comes back.
 
 
 def materialised(x: jax.Array) -> jax.Array:
-    """``x``, and what it is made of is not fused into what is made of it, on the CPU.
+    """``x`` as a value in memory: XLA does not fuse across it on the CPU.
 
     `jax.lax.optimization_barrier` is gone there before fusion begins. What stays is a
     condition that XLA cannot decide; here, whether the first number is one NaN of many,
@@ -50,5 +50,5 @@ def _materialised(x):
     return lax.cond(first == never, lambda x: 2 * x, lambda x: x, x)
 
 
-# A NaN of all formats, by its first bits: their exponents are ones in all of them.
+# In every format its first bits are a NaN: sign and exponent are ones.
 _NEVER = 0xFFFD_2A5A_96C3_5B1F

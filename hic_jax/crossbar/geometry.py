@@ -31,9 +31,9 @@ class Geometry:
       groups: products side by side, each with weights of its own: the groups of a
         convolution, the batch axes of a matrix product.
       features: input features of a group.
-      taps: of a convolution's kernel, that is rows per feature.
+      taps: entries of a convolution's kernel, that is rows per feature.
       columns: output features of a group.
-      positions: of the result, that is input vectors that each array multiplies.
+      positions: places in the result, that is input vectors that each array multiplies.
       pixels: positions of the input.
       zeros: pairs of a position and a tap that meet no input but a zero between or
         around inputs that an ``lhs_dilation`` has drawn apart, as a transposed

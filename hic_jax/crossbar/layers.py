@@ -15,7 +15,7 @@ class LayerCrossbars:
     """A spec for all layers, and others for some.
 
     Attributes:
-      default: of every layer that is not named; None computes digitally.
+      default: crossbars of every layer that is not named; None computes digitally.
       layers: specs (or None) by path of the layer, as ``head`` or
         ``stage1_block1/conv1``.
     """

@@ -49,10 +49,10 @@ class MatrixProduct:
     """(b, m, k) times (b, k, n): (b, m, n), every b an array (or a row of tiles).
 
     Attributes:
-      precision: as of `jax.lax.dot_general`.
+      precision: that of `jax.lax.dot_general`.
       input_examples: axes of the inputs along which the examples lie: an array is
         driven with one after the other, each row of (m, k).
-      result_examples: likewise, of the result.
+      result_examples: axes of the result along which the examples lie.
     """
 
     precision: Any = None
@@ -97,7 +97,7 @@ class Convolution:
     converted. (One conversion per tap, each at its own range, would add a rounding
     error of the same variance: nine of a third of the range each.)
 
-    Attributes: as the arguments of `jax.lax.conv_general_dilated`.
+    Attributes: the arguments of `jax.lax.conv_general_dilated`.
     """
 
     window_strides: tuple[int, ...]

@@ -12,15 +12,20 @@ from hic_jax.crossbar.converters import absmax
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 
-# Streams of random numbers of a product.
+# Numbers of a product's two random streams: the noise of either pass.
 _FORWARD, _BACKWARD = 0, 1
 
 
 class Ranges(NamedTuple):
-    """Largest input and largest partial sum, float32, in the layer's units.
+    """Largest input and largest partial sum, in the layer's units.
 
-    As the converters are to assume them (None, or 0: absmax of each example), of the
-    rank of inputs and sums or (); or as they were seen, ().
+    Given to a product, they are what its converters assume: () or of the rank of inputs
+    and sums; None or 0 stands for the absmax of each example. A product answers with
+    those that it saw, ().
+
+    Attributes:
+      dac: float32 largest input.
+      adc: float32 largest partial sum.
     """
 
     dac: jax.Array | None = None
@@ -54,7 +59,7 @@ def multiply(
       spec: the arrays and converters.
       x: inputs.
       w: weights, as read now.
-      ranges: of the converters.
+      ranges: what the converters assume.
       key: draws the noise of all reads, those of the backward pass on a stream of
         their own; None without noise.
 
@@ -143,7 +148,10 @@ def _wide(x: jax.Array) -> jax.Array:
 
 
 def _moved(x: jax.Array, source: tuple[int, ...], to: tuple[int, ...]) -> jax.Array:
-    """What there is one of for each example, or for all, along other axes."""
+    """Values of the examples, along the axes where the other operand has those.
+
+    One value for all examples stays what it is.
+    """
     return jnp.moveaxis(x, source, to) if x.ndim else x
 
 

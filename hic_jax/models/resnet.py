@@ -59,10 +59,10 @@ class Block(nn.Module):
 
     Attributes:
       channels: output channels.
-      stride: of the first convolution and of the projection.
+      stride: that of the first convolution and of the projection.
       norm: makes a normalisation layer.
       crossbars: what computes the convolutions.
-      dtype: of the computation.
+      dtype: number format of the computation.
     """
 
     channels: int
@@ -96,14 +96,14 @@ class ResNet(nn.Module):
 
     Attributes:
       depth: 6n + 2, n blocks a stage.
-      channels: of the three stages, see `stage_channels`.
+      channels: one count for each of the three stages, see `stage_channels`.
       num_classes: outputs.
       batchnorm_momentum: share of the old running statistics that one batch keeps.
       crossbars: what computes the convolutions and the dense layer; digitally, by
         default. Their paths: stem, head, and conv1, conv2 and projection of the
         blocks, as in ``stage2_block1/projection``.
-      dtype: of inputs, products and what is between them. Parameters, statistics of
-        BatchNorm and logits are float32 whatever it is.
+      dtype: number format of inputs, products and what is between them. Parameters,
+        statistics of BatchNorm and logits are float32 whatever it is.
     """
 
     depth: int

@@ -33,7 +33,7 @@ class Product:
       tile: rows and columns of the arrays that compute it; None if none do.
       repeats: how often it is computed (in a scan).
       of_inputs: whether what it multiplies depends on the inputs of the model.
-      backward_products: products of the same size that bring its error back: one for
+      backward_products: how many products of its size bring its error back: one for
         each operand, weights aside, that depends on a parameter. The first layer
         has none.
     """

@@ -68,7 +68,7 @@ def products(function: Callable[..., Any], params: Any, *inputs: Any) -> list[Pr
     Args:
       function: the model; what it closes over counts as neither parameter nor input.
       params: pytree of arrays, or of `jax.ShapeDtypeStruct`.
-      *inputs: pytrees likewise.
+      *inputs: pytrees of arrays, or of `jax.ShapeDtypeStruct`.
 
     Returns:
       A `Product` for each.

@@ -62,7 +62,7 @@ def check_at_once(name: str, count: int | None) -> None:
 
 
 def make_mesh(chips: int) -> Mesh:
-    """The devices that so many chips are spread over: as many as there is use for."""
+    """A mesh of devices for so many chips: all, or as many as there are chips."""
     return Mesh(np.array(jax.local_devices()[:chips]), (AXIS,))
 
 
@@ -70,7 +70,7 @@ def filled(members: Sequence[Any], mesh: Mesh, at_least: int = 1) -> list[Any]:
     """The members, and the last one again: equally many for each device.
 
     Args:
-      members: of a group of chips.
+      members: one for each chip of a group.
       mesh: devices that they are spread over.
       at_least: how many there must be in all.
     """
@@ -135,7 +135,7 @@ def _is_count(x: Any) -> bool:
 
 
 def _axes(tree: Any) -> Any:
-    """Of `jax.vmap`, for a tree of chips."""
+    """The axes that `jax.vmap` is to map, for a tree of chips."""
     return jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, tree)
 
 
@@ -193,9 +193,9 @@ def make_step(
     Args:
       model: called with ``(images, train=)``.
       tx: makes the updates; what it was made with, such as its key, is in the states.
-      keys: (chips,) of the augmentation and of the noise of converters.
-      mesh: from `make_mesh`; its size must divide the number of chips.
-      augmentation: of `hic_jax.data.POLICIES`.
+      keys: (chips,) keys of the augmentation and of the noise of converters.
+      mesh: one from `make_mesh`, whose size must divide the number of chips.
+      augmentation: name of one of `hic_jax.data.POLICIES`.
       label_smoothing: share of the target that is spread over all classes.
 
     Returns:
@@ -247,7 +247,7 @@ def accuracies(
     """`evaluation.accuracy` of every chip, on the devices where its state is.
 
     Args:
-      keys: (chips,) of the noise.
+      keys: (chips,) keys of the noise.
       model: called with ``(images, train=)``.
       states: a state of chips.
       split: images and labels, `everywhere`.
