@@ -9,11 +9,15 @@ record.json    its step, and what else whoever saves it wants to find again
 SHA256SUMS     of all its files, which ``sha256sum -c`` reads, too
 
 By them this program knows its own: nothing else in the folder is removed or renamed.
+What is removed gets a hidden name first, so that a removal that was cut off leaves no
+part of a checkpoint, and is finished when a training opens the folder again.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ RECORD = "record.json"
 ITEM = "default"  # What Orbax calls the only thing that it is given.
 # What Orbax writes beside it, and needs for nothing.
 OTHERS = {"_CHECKPOINT_METADATA", "commit_success.txt"}
+
+_REMOVED = re.compile(r"\.\d+\.removed")
 
 
 class CheckpointError(OSError):
@@ -56,12 +62,15 @@ class Checkpoints:
         """
         self.path = path.absolute()
         self._writable = keep is not None
+        self._keep = keep
+        self._tidy = True  # No older ones are there than are to be kept.
         self._saving = 0
         self._record: dict[str, Any] = {}  # Of what is being saved.
+        if self._writable:
+            self._by_first(self._finish_removals)
         self._manager = ocp.CheckpointManager(
             self.path,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Kept(self._own_record, keep),
                 create=self._writable,
                 cleanup_tmp_directories=self._writable,
                 # It would stumble over metadata that is damaged.
@@ -79,10 +88,7 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps of all checkpoints, in their order, when all is written."""
         self.wait()
-        if not self.path.is_dir():
-            return []
-        folders = [path for path in self.path.iterdir() if _is_checkpoint(path)]
-        return sorted(int(folder.name) for folder in folders)
+        return self._found()
 
     def save(
         self,
@@ -109,6 +115,7 @@ class Checkpoints:
             return
         self._saving = step
         self._record = (record or {}) | {"step": step, "score": score}
+        self._tidy = False
         try:
             if (self.path / str(step)).exists():
                 raise FileExistsError(f"{self.path / str(step)} is no checkpoint")
@@ -131,6 +138,10 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_written(error) from error
+        if not self._tidy:
+            self._tidy = True
+            if jax.process_index() == 0:
+                self._remove_old()
 
     def restore(
         self,
@@ -174,6 +185,8 @@ class Checkpoints:
                     fault = _line(error)
                 else:
                     self._report(faults, step)
+                    # Its process may have ended before it removed what was older.
+                    self._tidy = not self._writable
                     return restored, record or {}
             faults[step] = fault
         reasons = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
@@ -184,6 +197,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until all is written, or raises `CheckpointError`."""
+        self.wait()
         try:
             self._manager.close()
         except Exception as error:
@@ -201,12 +215,49 @@ class Checkpoints:
             )  # fmt: skip
         if not (self._writable and faults):
             return
-        if jax.process_index() == 0:
+
+        def set_aside() -> None:
             for step in faults:
                 _set_aside(self.path / str(step))
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("damaged checkpoints")
+
+        self._by_first(set_aside)
         self._manager.reload()
+
+    @staticmethod
+    def _by_first(change: Callable[[], None]) -> None:
+        """Has the first process change the folder, before any of them goes on."""
+        if jax.process_index() == 0:
+            change()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints")
+
+    def _found(self) -> list[int]:
+        if not self.path.is_dir():
+            return []
+        folders = [path for path in self.path.iterdir() if _is_checkpoint(path)]
+        return sorted(int(folder.name) for folder in folders)
+
+    def _remove_old(self) -> None:
+        """Removes all but the newest, the best, and whatever is not ours."""
+        records = {step: self._own_record(step) for step in self._found()}
+        ours = {step: record for step, record in records.items() if record is not None}
+        scores = {step: record.get("score") for step, record in ours.items()}
+        scored = {step: score for step, score in scores.items() if score is not None}
+        # The later one of two that are as good.
+        best = max(scored, key=lambda step: (scored[step], step), default=None)
+        for step in sorted(ours)[: -self._keep]:
+            if step != best:
+                with _warns_of(self.path / str(step)):
+                    (self.path / str(step)).rename(self.path / f".{step}.removed")
+        self._finish_removals()
+
+    def _finish_removals(self) -> None:
+        """Removes the files of what has been renamed to be removed."""
+        if self.path.is_dir():
+            for folder in self.path.iterdir():
+                if _REMOVED.fullmatch(folder.name) and not folder.is_symlink():
+                    with _warns_of(folder):
+                        _remove(folder)
 
     def _write_sums(self) -> None:
         """Adds its record and its checksums to the checkpoint that is being written."""
@@ -246,56 +297,22 @@ class Checkpoints:
     def _own_record(self, step: int) -> dict[str, Any] | None:
         """The record of a checkpoint that may be removed.
 
-        None of a folder that is none, has another name, or holds other files as well.
-        A removal that was cut off may have begun with the record, or with the sums.
+        None of one that has another name, is a link, or holds other files than its own.
         """
-        if step == self._saving:
-            return self._record
         folder = self.path / str(step)
         try:
             record = self._record_of(step)
-            names = _names(folder) - OTHERS - {SUMS, RECORD}
-            if (folder / SUMS).is_file():
-                sums = _listed(folder)
-                alone = RECORD in sums and names <= set(sums)
-            else:
-                alone = record is not None and all(n.startswith(ITEM) for n in names)
-            record = record or {"step": step}
-            return record if alone and record["step"] == step else None
+            own = {SUMS, *OTHERS, *_listed(folder)}
         except (OSError, ValueError):
             return None
+        alone = RECORD in own and _names(folder) <= own and not folder.is_symlink()
+        return record if alone and record and record["step"] == step else None
 
     def _not_written(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"{self.path}: the checkpoint of step {self._saving} cannot be written "
             f"({_line(error)}); those before it are kept"
         )
-
-
-class _Kept:
-    """A policy of Orbax: the newest stay, the best, and whatever is not ours.
-
-    Attributes:
-      record_of: of the checkpoint of a step, if it is ours.
-      newest: how many stay; None for all.
-    """
-
-    def __init__(
-        self, record_of: Callable[[int], dict[str, Any] | None], newest: int | None
-    ):
-        self.record_of = record_of
-        self.newest = newest
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Whether to preserve each; the later one of two that are as good."""
-        del context
-        records = {info.step: self.record_of(info.step) for info in checkpoints}
-        ours = {step: record for step, record in records.items() if record is not None}
-        scores = {step: record.get("score") for step, record in ours.items()}
-        scored = {step: score for step, score in scores.items() if score is not None}
-        kept = {max(scored, key=lambda step: (scored[step], step), default=None)}
-        kept |= set(sorted(ours)[-self.newest :] if self.newest else ours)
-        return [step not in ours or step in kept for step in records]
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -333,6 +350,30 @@ def _set_aside(path: Path) -> None:
         number += 1
         aside = path.with_name(f"{path.name}.damaged{number}")
     path.rename(aside)
+
+
+def _remove(folder: Path) -> None:
+    """Removes the files that a checkpoint lists, and the folders that get empty.
+
+    The list goes last: until then it says which files are ours.
+    """
+    if (folder / SUMS).is_file():
+        for name in _names(folder) & {*OTHERS, *_listed(folder)}:
+            (folder / name).unlink()
+    inside = [path for path in folder.rglob("*") if path.is_dir()]
+    for path in sorted(inside, reverse=True):
+        path.rmdir()
+    (folder / SUMS).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+@contextlib.contextmanager
+def _warns_of(folder: Path) -> Iterator[None]:
+    """Has a removal that fails harm nothing but the space that it leaves in use."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        logging.warning("%s: cannot be removed (%s)", folder, _line(error))
 
 
 def _line(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """Checkpoints: which stay, and that what is damaged is found and passed over."""
 
+import contextlib
 import errno
+import os
 import resource
 import shutil
 import threading
@@ -67,6 +69,72 @@ def test_the_newest_and_the_best_stay(tmp_path):
     # The same after another start; of two that are as good the later one.
     _saved(path, 6, 7, 8, scores=scores)
     assert _names(path) == ["6", "7", "8"]
+
+
+class _Killed(BaseException):
+    pass
+
+
+# A checkpoint has about 14 files in 6 folders.
+@pytest.mark.parametrize("so_many", [0, 1, 7, 13, *range(16, 22)])
+def test_a_removal_that_was_cut_off_leaves_nothing(copy, monkeypatch, so_many):
+    left = so_many
+
+    def until_killed(function):
+        def counted(*arguments, **keywords):
+            nonlocal left
+            left -= (copy / "3").exists()
+            if left < 0:
+                raise _Killed
+            return function(*arguments, **keywords)
+
+        return counted
+
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, until_killed(getattr(os, name)))
+    checkpoints = Checkpoints(copy, keep=2)
+    with contextlib.suppress(_Killed):
+        checkpoints.save(3, _tree(3))
+        checkpoints.close()
+    monkeypatch.undo()
+    before = _names(copy)
+    assert _restored(copy) == 3
+    assert Checkpoints(copy).steps() == [2, 3]
+    assert _names(copy) == before  # Whoever only reads changes nothing.
+    assert _restored(copy, keep=2) == 3
+    assert _names(copy) == ["2", "3"]
+
+
+def test_what_was_to_be_removed_is_removed_by_who_goes_on(copy):
+    shutil.copytree(_saved(copy.parent / "other", 3) / "3", copy / "3")
+    assert _restored(copy) == 3
+    assert _names(copy) == ["1", "2", "3"]
+    assert _restored(copy, keep=2) == 3
+    assert _names(copy) == ["2", "3"]
+
+
+def test_what_is_older_stays_until_the_newer_ones_are_known_to_be_intact(copy):
+    shutil.copytree(_saved(copy.parent / "other", 3) / "3", copy / "3")
+    for step in "23":
+        _flip(copy / step / "default" / "_METADATA")
+    assert _restored(copy, keep=2) == 1
+    assert _names(copy) == ["1", "2.damaged", "3.damaged"]
+
+
+def test_of_what_is_removed_only_the_own_files_are(copy):
+    mine = copy / ".7.removed" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    moved = (copy / "1").rename(copy / ".1.removed")
+    (moved / "default" / "notes.txt").write_text("mine")
+    outside = copy.parent / "notes.txt"
+    outside.write_text("mine")
+    with (moved / "SHA256SUMS").open("a") as sums:
+        sums.write("0  ../../notes.txt\n")
+    assert _restored(copy, keep=2) == 2
+    assert outside.read_text() == mine.read_text() == "mine"
+    left = [str(path.relative_to(moved)) for path in moved.rglob("*")]
+    assert sorted(left) == ["SHA256SUMS", "default", "default/notes.txt"]
 
 
 def _files(checkpoint):
@@ -227,6 +295,19 @@ def test_a_checkpoint_that_somebody_put_a_file_into_is_not_removed(copy):
     _saved(copy, 3, 4)
     assert _names(copy) == ["1", "3", "4"]
     assert _restored(copy) == 4
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_not_removed(copy):
+    elsewhere = copy.with_name("elsewhere")
+    for name in ("1", ".0.removed"):
+        shutil.copytree(copy / "1", elsewhere / name)
+    shutil.rmtree(copy / "1")
+    for name in ("1", ".0.removed"):
+        (copy / name).symlink_to(elsewhere / name)
+    before = sorted(elsewhere.rglob("*"))
+    _saved(copy, 3, 4, 5)
+    assert sorted(elsewhere.rglob("*")) == before
+    assert _names(copy) == [".0.removed", "1", "4", "5"]
 
 
 def test_a_checkpoint_is_not_written_over_what_is_none(copy):
