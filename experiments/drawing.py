@@ -59,6 +59,8 @@ NAMES = {
 }
 # What a picture says that is shown without a text.
 LEGENDS = NAMES | {"adabs": "AdaBS: BatchNorm re-estimated"}
+# Of what has no colour of its own.
+_UNNAMED = "#009E73"
 MARKERS = {"none": "o", "gdc": "s", "column": "^", "adabs": "D"}
 TIME_MARKS = {
     "1\nsecond": 1.0,
@@ -93,6 +95,16 @@ def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list
             drawn = io.BytesIO()
             figure.savefig(drawn, format=path.suffix.removeprefix("."))
             files.write_bytes(path, drawn.getvalue())
+
+
+def colour_of(name: str) -> str:
+    """The colour of what `COLOURS` may know."""
+    return COLOURS.get(name, _UNNAMED)
+
+
+def words_for(name: str) -> str:
+    """What a picture calls something that `NAMES` may know."""
+    return NAMES.get(name, literal(name.replace("_", " ")))
 
 
 def literal(text: str) -> str:
@@ -161,6 +173,7 @@ def measured(
     x: Sequence[float],
     y: Sequence[float],
     ends: tuple[Sequence[float], Sequence[float]],
+    **look: str,
 ) -> None:
     """Measured points with error bars; a thin line joins them for the eye.
 
@@ -170,6 +183,7 @@ def measured(
       x: where.
       y: accuracies in %.
       ends: of the error bars; as accuracies, they are drawn between 0 and 100 only.
+      **look: marker, colour or label, if not those of the name.
     """
     low, high = np.clip(ends, 0, 100)
     axes.errorbar(
@@ -177,13 +191,16 @@ def measured(
         y,
         # An end that is on the wrong side by the last bit has no bar there.
         yerr=np.maximum([np.subtract(y, low), np.subtract(high, y)], 0),
-        marker=MARKERS.get(name, "s" if name == "fp32" else "o"),
         markersize=5.5,
         linewidth=1.0,
         elinewidth=1.6,
         capsize=3,
-        color=COLOURS.get(name),
-        label=LEGENDS.get(name, literal(name)),
+        **{
+            "marker": MARKERS.get(name, "o"),
+            "color": COLOURS.get(name),
+            "label": LEGENDS.get(name, literal(name)),
+            **look,
+        },
     )
 
 
@@ -225,8 +242,8 @@ def devices_by_cycles(
     )
     for (kind, devices), look in zip(counts.items(), looks, strict=False):
         axes.stairs(
-            devices, np.maximum(edges, NO_CYCLE), color=COLOURS[kind],
-            label=NAMES[kind], **look,
+            devices, np.maximum(edges, NO_CYCLE), color=colour_of(kind),
+            label=words_for(kind), **look,
         )  # fmt: skip
     limit_line(axes, limit)
     high = 3 * max(limit, edges[-1], 10)

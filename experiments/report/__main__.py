@@ -5,7 +5,9 @@
 RUNS are run folders, or folders that hold some, such as a sweep's. The folder of
 ``--out`` gets ``report.html``, which is complete in itself, its figures as PNG and SVG,
 and its tables as CSV. Runs that must not be pooled are judged in groups
-(`experiments.report.runs.group`).
+(`experiments.report.groups.group`).
+Claims are judged for the algorithm of ``--candidate`` against that of ``--baseline``;
+other algorithms that ran stand beside them in figures and tables.
 """
 
 import collections
@@ -16,13 +18,23 @@ import rich.table
 from absl import flags
 
 from experiments import cli, launch, terminal, words
-from experiments.plots import NAMES
-from experiments.report import page, runs
-from experiments.report.claims import CLAIMS, statement
+from experiments.report import output, page, runs
+from experiments.report.groups import group, name_of
 from experiments.runs.hardware import read_energy_table
+from hic_jax import checks
+
+# The algorithms that the paper compares.
+BASELINE, CANDIDATE = "fp32", "hic"
 
 
-def report(paths: list[str], out: str, energy_table: str | None = None) -> Path:
+def report(
+    paths: list[str],
+    out: str,
+    energy_table: str | None = None,
+    *,
+    baseline: str = BASELINE,
+    candidate: str = CANDIDATE,
+) -> Path:
     """Writes the report on all runs in ``paths``, and shows its verdicts.
 
     Args:
@@ -30,40 +42,52 @@ def report(paths: list[str], out: str, energy_table: str | None = None) -> Path:
       out: folder of the report.
       energy_table: JSON file with the energy of operations; None for what the runs were
         summarised with.
+      baseline: the algorithm that claims compare with.
+      candidate: the algorithm that they are about.
 
     Returns:
       The path of the page.
 
     Raises:
-      ValueError: if a path holds no run, no run can be reported, or the energy table
-        is none.
+      ValueError: if a path holds no run, no run can be reported, the energy table is
+        none, or the pair is none that ran.
     """
     table = read_energy_table(energy_table) if energy_table else None
     found, left_out = runs.read_all(runs.find(paths))
     if not found:
         reasons = "; ".join(f"{folder} {why}" for folder, why in left_out.items())
         raise ValueError(f"runs={','.join(paths)}: none can be reported: {reasons}")
+    counts = collections.Counter(run["algorithm"] for run in found)
+    for name, algorithm in (("baseline", baseline), ("candidate", candidate)):
+        checks.one_of(name, algorithm, sorted({BASELINE, CANDIDATE, *counts}))
+    if candidate == baseline:
+        raise ValueError(f"candidate={candidate}: must be another than the baseline")
     command = ["python", "-m", "experiments.report", *paths, f"--out={out}"]
-    if energy_table:
-        command.append(f"--energy_table={energy_table}")
-    groups = runs.group(found)
-    page_path = page.write(Path(out), groups, left_out, shlex.join(command), table)
-    counts = collections.Counter(NAMES[run["algorithm"]] for run in found)
-    kinds = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    for flag, value, usual in (
+        ("energy_table", energy_table, None),
+        ("baseline", baseline, BASELINE),
+        ("candidate", candidate, CANDIDATE),
+    ):
+        if value != usual:
+            command.append(f"--{flag}={value}")
+    groups = group(found, baseline, candidate)
+    judged = page.write(Path(out), groups, left_out, shlex.join(command), table)
+    kinds = ", ".join(f"{n} {name_of(name)}" for name, n in sorted(counts.items()))
     terminal.note(f"{words.counted(len(found), 'run')} found: {kinds}")
     for folder, why in left_out.items():
         terminal.note(f"left out: {folder} {why}")
-    terminal.show(*map(verdicts, groups), f"Report: {page_path}")
+    page_path = Path(out) / output.PAGE
+    terminal.show(*map(verdicts, judged), f"Report: {page_path}")
     return page_path
 
 
-def verdicts(group: runs.Group) -> rich.table.Table:
+def verdicts(judged: page.Judged) -> rich.table.Table:
     """What the runs of a group say about each claim."""
-    rows = []
-    for claim in CLAIMS.values():
-        finding = claim(group.runs)
-        rows.append((statement(claim), str(finding.verdict), finding.sentences[0]))
-    title = "; ".join(filter(None, [group.title, group.distinction]))
+    rows = [
+        (claim.title, str(claim.finding.verdict), claim.finding.sentences[0])
+        for claim in judged.claims
+    ]
+    title = "; ".join(filter(None, [judged.group.title, judged.group.distinction]))
     return terminal.table(
         ("claim", "verdict", "found"), rows, title=title, words=range(3)
     )
@@ -74,12 +98,23 @@ def main(argv: list[str]) -> None:
     launch.start(argv[:1])
     with launch.clear_errors(ValueError):
         paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
-        report(paths, flags.FLAGS.out, flags.FLAGS.energy_table)
+        report(
+            paths,
+            flags.FLAGS.out,
+            flags.FLAGS.energy_table,
+            baseline=flags.FLAGS.baseline,
+            candidate=flags.FLAGS.candidate,
+        )
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
     cli.define("out", cli.path(), None, "Folder of the report.", required=True)
+    for name, usual, what in (
+        ("baseline", BASELINE, "that claims compare with"),
+        ("candidate", CANDIDATE, "that claims are about"),
+    ):
+        cli.define(name, cli.text("NAME"), usual, f"Training algorithm {what}.")
     cli.define(
         "energy_table",
         cli.path(),

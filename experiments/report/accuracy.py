@@ -1,4 +1,4 @@
-"""Accuracy against inference model size, and the gain of HIC at equal size."""
+"""Accuracy against inference model size, and the gain at equal size."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,37 +8,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from experiments.drawing import COLOURS, NAMES, accuracy_axis, legend_above, measured
-from experiments.report.estimates import SHARES, Estimate, Run, combine, estimate
+from experiments.drawing import accuracy_axis, legend_above, literal, measured
+from experiments.report.estimates import SHARES, Estimate, combine, estimate
+from experiments.report.groups import Group, Recipe
 from experiments.report.sections import (
-    MARKS,
-    Evidence,
     Finding,
     Picture,
     Verdict,
     above,
     saved,
+    too_little,
     why_open,
 )
 from experiments.report.tables import (
     ALGORITHM,
     WIDTH,
     Column,
-    Row,
     Table,
     fields_of,
     plain,
     statistics_columns,
 )
-from experiments.words import (
-    kilobytes,
-    signed,
-)
+from experiments.words import kilobytes, signed
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Runs of one algorithm and one width.
+    """Runs of one recipe and one width.
 
     Attributes:
       width: multiplier of the channels.
@@ -53,18 +49,13 @@ class Point:
     accuracies: tuple[float, ...]
 
 
-def curve(runs: Sequence[Run], algorithm: str) -> list[Point]:
-    """Accuracy of an algorithm against size, by size."""
-    widths: dict[float, list[Run]] = {}
-    for run in runs:
-        if run["algorithm"] == algorithm:
-            widths.setdefault(run["width"], []).append(run)
+def curve(recipe: Recipe) -> list[Point]:
+    """Accuracy against size, by size."""
     points = []
-    for width, mine in widths.items():
-        accuracies = tuple(run["accuracy"] for run in mine)
-        points.append(
-            Point(width, mine[0]["size_kb"], estimate(accuracies, SHARES), accuracies)
-        )
+    for width, seeds in recipe.by_width():
+        accuracies = tuple(run["accuracy"] for run in seeds)
+        accuracy = estimate(accuracies, SHARES)
+        points.append(Point(width, seeds[0]["size_kb"], accuracy, accuracies))
     return sorted(points, key=lambda point: point.size_kb)
 
 
@@ -76,7 +67,7 @@ def at_size(points: Sequence[Point], size_kb: float) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """What HIC gains over FP32 at equal size, in points.
+    """What the candidate gains over the baseline at equal size, in points.
 
     Attributes:
       mean: over log size, in the range of sizes that both curves cover.
@@ -89,23 +80,28 @@ class Gain:
     at: tuple[Estimate, ...]
 
 
-def gain_at_equal_size(fp32: Sequence[Point], hic: Sequence[Point]) -> Gain | None:
+def gain_at_equal_size(
+    baseline: Sequence[Point], candidate: Sequence[Point]
+) -> Gain | None:
     """Differences of two curves, both interpolated linearly in log size.
 
     Returns:
       The gain; None if there is no size that both cover.
     """
-    if not fp32 or not hic:
+    if not baseline or not candidate:
         return None
-    low = max(fp32[0].size_kb, hic[0].size_kb)
-    high = min(fp32[-1].size_kb, hic[-1].size_kb)
+    low = max(baseline[0].size_kb, candidate[0].size_kb)
+    high = min(baseline[-1].size_kb, candidate[-1].size_kb)
     if low > high:
         return None
-    measured = {point.size_kb for point in (*fp32, *hic)}
+    measured = {point.size_kb for point in (*baseline, *candidate)}
     sizes = sorted(size for size in measured if low <= size <= high)
-    accuracies = [point.accuracy for point in (*hic, *fp32)]
+    accuracies = [point.accuracy for point in (*candidate, *baseline)]
     weights = np.array(
-        [[*at_size(hic, size), *(-w for w in at_size(fp32, size))] for size in sizes]
+        [
+            [*at_size(candidate, size), *(-w for w in at_size(baseline, size))]
+            for size in sizes
+        ]
     )
     mean = weights[0]
     if low < high:
@@ -117,7 +113,10 @@ def gain_at_equal_size(fp32: Sequence[Point], hic: Sequence[Point]) -> Gain | No
     )
 
 
-def beats_fp32(runs: Sequence[Run]) -> Finding:
+# ---- The claim
+
+
+def beats_baseline(group: Group) -> Finding:
     """At comparable inference model size HIC beats the FP32 baseline.
 
     Rule: the gain is the mean accuracy of HIC less that of FP32 at equal inference
@@ -125,37 +124,51 @@ def beats_fp32(runs: Sequence[Run]) -> Finding:
     over the range of log size that both curves cover. The claim is supported if the
     95 % interval of the gain lies above 0, and not supported if it lies below.
     """
-    fp32, hic = curve(runs, "fp32"), curve(runs, "hic")
-    if absent := missing(fp32, hic):
-        return Finding(Verdict.TOO_LITTLE, (absent,))
-    gain = gain_at_equal_size(fp32, hic)
+    if missing := missing_of(group):
+        return too_little(missing)
+    baseline, candidate = curve(group.baseline), curve(group.candidate)
+    mine = group.candidate.name
+    gain = gain_at_equal_size(baseline, candidate)
     if gain is None:
-        return Finding(
-            Verdict.TOO_LITTLE,
-            (
-                f"The sizes do not overlap: FP32 covers {_range(fp32)}, HIC "
-                f"{_range(hic)}. Wider HIC or narrower FP32 runs would tell.",
-            ),
+        return too_little(
+            f"The sizes do not overlap: {group.baseline.name} covers "
+            f"{_range(baseline)}, {mine} {_range(candidate)}. Wider {mine} or narrower "
+            f"{group.baseline.name} runs would tell."
         )
     verdict = above(gain.mean, 0.0)
     low, high = gain.sizes_kb[0], gain.sizes_kb[-1]
     where = f"{kilobytes(low)} to {kilobytes(high)}"
     sentences = [
-        f"Over the sizes that both cover, {where}, the gain of HIC is "
+        f"Over the sizes that both cover, {where}, the gain of {mine} is "
         f"{signed(gain.mean.mean)} points on average."
         if low < high
-        else f"At {kilobytes(low)}, the one size that both cover, the gain of HIC is "
-        f"{signed(gain.mean.mean)} points."
+        else f"At {kilobytes(low)}, the one size that both cover, the gain of {mine} "
+        f"is {signed(gain.mean.mean)} points."
     ]
     if verdict is Verdict.TOO_LITTLE:
-        sentences.append(why_open(gain.mean, "0", FP32=fp32, HIC=hic))
+        single = single_seeds(group, baseline, candidate)
+        sentences.append(why_open(gain.mean, "0", single))
     return Finding(verdict, tuple(sentences), "gain at equal size", gain.mean)
 
 
-def missing(fp32: Sequence[Point], hic: Sequence[Point]) -> str:
-    """What there is no run of, in a sentence; empty if there are both."""
-    absent = [name for name, runs in (("FP32", fp32), ("HIC", hic)) if not runs]
+def missing_of(group: Group) -> str:
+    """What of the pair did not run, in a sentence; empty if both did."""
+    pair = (group.baseline, group.candidate)
+    absent = [recipe.name for recipe in pair if not recipe.runs]
     return f"There are no {' and no '.join(absent)} runs." if absent else ""
+
+
+def single_seeds(
+    group: Group, baseline: Sequence[Point], candidate: Sequence[Point]
+) -> list[str]:
+    """Names of the points of a pair that have one seed."""
+    pair = ((group.baseline, baseline), (group.candidate, candidate))
+    return [
+        f"{recipe.name} ×{point.width:g}"
+        for recipe, points in pair
+        for point in points
+        if point.accuracy.seeds < 2
+    ]
 
 
 def _range(points: Sequence[Point]) -> str:
@@ -163,51 +176,74 @@ def _range(points: Sequence[Point]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def equal_size(
-    fp32: Sequence[Point], hic: Sequence[Point], out: Path, prefix: str
-) -> Evidence:
-    """What stands with the claim on equal size."""
-    curves = {n: points for n, points in (("fp32", fp32), ("hic", hic)) if points}
-    gain = gain_at_equal_size(fp32, hic)
+def equal_size(group: Group, out: Path) -> tuple[list[Picture], list[Table]]:
+    """All recipes beside each other, and the gain; the figure is drawn to ``out``."""
+    curves = [(recipe, curve(recipe)) for recipe in group.recipes]
+    gain = gain_at_equal_size(curve(group.baseline), curve(group.candidate))
     picture = Picture(
-        out / f"{prefix}accuracy_size",
+        out / f"{group.prefix}accuracy_size",
         "Test accuracy against inference model size. "
-        + " ".join(in_words(name, points) for name, points in curves.items()),
+        + " ".join(in_words(recipe, points) for recipe, points in curves),
         "Means over seeds with their standard deviation; single seeds are faint, and "
         "×1 is the width.",
     )
-    accuracy_against_size(picture.path, curves, gain)
-    rows = [point_row(n, p) for n, points in curves.items() for p in points]
-    shown = [Table("accuracy_size", "Accuracy by size", POINTS, rows)]
+    draw_curves(picture.path, curves, gain, below=group.baseline)
+    rows = [
+        {
+            "algorithm": recipe.label,
+            "width": point.width,
+            "inference_kb": point.size_kb,
+            **fields_of(point.accuracy),
+        }
+        for recipe, points in curves
+        for point in points
+    ]
+    tables = [Table("accuracy_size", "Accuracy by size", _POINTS, rows)]
     if gain is not None:
-        shown.append(
-            Table(
-                "gain",
-                "Gain of HIC at equal size, and its mean over the range",
-                GAINS,
-                gain_rows(gain),
-            )
-        )
-    return [picture], shown
+        gains = [*zip(gain.sizes_kb, gain.at, strict=True), (None, gain.mean)]
+        rows = [{"inference_kb": size, **fields_of(at)} for size, at in gains]
+        caption = f"Gain of {group.candidate.name} at equal size"
+        caption += ", and its mean over the range"
+        tables.append(Table("gain", caption, _GAINS, rows))
+    return [picture], tables
 
 
-def in_words(name: str, points: Sequence[Point]) -> str:
+def in_words(recipe: Recipe, points: Sequence[Point]) -> str:
     """The points of a curve."""
     values = ", ".join(
         f"{point.accuracy.mean:.1f} % at {kilobytes(point.size_kb)}" for point in points
     )
-    return f"{NAMES[name]}: {values}."
+    return f"{recipe.name}: {values}."
 
 
-def accuracy_against_size(
-    path: Path, curves: dict[str, Sequence[Point]], gain: Gain | None
+_SIZE = Column("size (kB)", plain(",.1f", "inference_kb"))
+_POINTS = (ALGORITHM, WIDTH, _SIZE, *statistics_columns("accuracy (%)"))
+_GAINS = (
+    Column(
+        "size (kB)",
+        lambda row: "mean" if row["inference_kb"] is None else _SIZE.text(row),
+    ),
+    Column("gain (points)", lambda row: signed(row["mean"])),
+    *statistics_columns("")[1:],
+)
+
+
+# ---- Figures
+
+
+def draw_curves(
+    path: Path,
+    curves: Sequence[tuple[Recipe, Sequence[Point]]],
+    gain: Gain | None,
+    below: Recipe,
 ) -> None:
     """Accuracy against inference model size: seeds, their mean and spread.
 
     Args:
       path: of the figure.
-      curves: of `estimates.curve` by algorithm.
+      curves: of recipes.
       gain: whose range of sizes is shaded.
+      below: recipe whose widths stand below its curve.
     """
     with saved(path) as axes:
         if gain is not None:
@@ -215,27 +251,22 @@ def accuracy_against_size(
                 gain.sizes_kb[0], gain.sizes_kb[-1], color="#888888", alpha=0.12,
                 linewidth=0, label="sizes that both cover",
             )  # fmt: skip
-        for name, points in curves.items():
-            draw_curve(axes, name, points)
+        for recipe, points in curves:
+            draw_curve(axes, recipe, points, -1 if recipe is below else 1)
         size_axes(axes)
 
 
-def draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
-    """Mean and standard deviation of each width; single seeds behind them, faint."""
-    sizes = [point.size_kb for point in points]
+def draw_curve(axes: Axes, recipe: Recipe, points: Sequence[Point], side: int) -> None:
+    """Mean and standard deviation of each width; single seeds behind them, faint.
+
+    Widths stand above a curve that rises (side 1), or below it (side -1), beside it.
+    """
+    colour, marker = recipe.look
     for point in points:
         axes.plot(
-            [point.size_kb] * len(point.accuracies),
-            point.accuracies,
-            marker=MARKS[name],
-            markersize=4,
-            markeredgewidth=0,
-            color=COLOURS[name],
-            alpha=0.35,
-            linestyle="none",
-        )
-        # Widths stand above HIC and below FP32, beside curves that rise.
-        side = 1 if name == "hic" else -1
+            [point.size_kb] * len(point.accuracies), point.accuracies, marker=marker,
+            markersize=4, markeredgewidth=0, color=colour, alpha=0.35, linestyle="none",
+        )  # fmt: skip
         axes.annotate(
             f"×{point.width:g}",
             (point.size_kb, point.accuracy.mean + side * (point.accuracy.std or 0.0)),
@@ -244,11 +275,15 @@ def draw_curve(axes: Axes, name: str, points: Sequence[Point]) -> None:
             ha="right" if side > 0 else "left",
             va="bottom" if side > 0 else "top",
             fontsize=9,
-            color=COLOURS[name],
+            color=colour,
         )
     means = np.array([point.accuracy.mean for point in points])
     stds = np.array([point.accuracy.std or 0.0 for point in points])
-    measured(axes, name, sizes, means, (means - stds, means + stds))
+    sizes = [point.size_kb for point in points]
+    measured(
+        axes, recipe.label, sizes, means, (means - stds, means + stds),
+        color=colour, marker=marker, label=literal(recipe.name),
+    )  # fmt: skip
 
 
 def size_axes(axes: Axes) -> None:
@@ -264,42 +299,3 @@ def size_axes(axes: Axes) -> None:
         "Mean of the seeds ± standard deviation of one; lines only join the points. "
         "×1 is the width of the network.",
     )
-
-
-def point_row(algorithm: str, point: Point) -> Row:
-    """Accuracy of one width, in %."""
-    return {
-        "algorithm": algorithm,
-        "width": point.width,
-        "inference_kb": point.size_kb,
-        **fields_of(point.accuracy),
-    }
-
-
-def gain_rows(gain: Gain) -> list[Row]:
-    """Gain in points at each size; the last row is the mean over the range."""
-    sizes = [*gain.sizes_kb, None]
-    return [
-        {"inference_kb": size, **fields_of(at)}
-        for size, at in zip(sizes, [*gain.at, gain.mean], strict=True)
-    ]
-
-
-POINTS = (
-    ALGORITHM,
-    WIDTH,
-    Column("size (kB)", plain(",.1f", "inference_kb")),
-    *statistics_columns("accuracy (%)"),
-)
-
-
-GAINS = (
-    Column(
-        "size (kB)",
-        lambda row: (
-            "mean" if row["inference_kb"] is None else f"{row['inference_kb']:,.1f}"
-        ),
-    ),
-    Column("gain (points)", lambda row: signed(row["mean"])),
-    *statistics_columns("")[1:],
-)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from experiments.drawing import (
     NAMES,
@@ -13,20 +14,22 @@ from experiments.drawing import (
     accuracy_line,
     chance_line,
     legend_above,
+    literal,
     measured,
     time_axis,
 )
-from experiments.report.accuracy import Point
-from experiments.report.estimates import SHARES, Estimate, Run, estimate
+from experiments.report.accuracy import curve
+from experiments.report.estimates import SHARES, Estimate, estimate
+from experiments.report.groups import Group, Recipe, file_word
 from experiments.report.sections import (
     COMPARABLE_POINTS,
-    Evidence,
     Finding,
     Picture,
     Verdict,
     below,
     in_all,
     saved,
+    too_little,
     why_open,
 )
 from experiments.report.tables import (
@@ -35,9 +38,10 @@ from experiments.report.tables import (
     Row,
     Table,
     fields_of,
-    name_of,
     plain,
     statistics_columns,
+    told_apart,
+    word,
 )
 from experiments.words import counted, duration, minus, on_devices
 from hic_jax import HOUR, YEAR
@@ -52,17 +56,19 @@ class Ageing:
     """Accuracy over time of one width, on one kind of devices, of one compensation.
 
     Attributes:
+      algorithm: label of the recipe.
       devices: "trained", or the preset of the inference chips.
       width: multiplier of the channels.
       compensation: of drift.
       times: seconds that all seeds were read at.
       accuracy: in % at each time: over seeds, each the mean of its chips.
       chip_mean: in % at each time: over all chips of all seeds.
-      chip_std: the standard deviation of the same; 0 for one chip.
+      chip_std: standard deviation of one of these chips; 0 for one chip.
       chips: how many of all seeds together.
       loss: points lost from the first time to the last, over seeds.
     """
 
+    algorithm: str
     devices: str
     width: float
     compensation: str
@@ -79,45 +85,50 @@ class Ageing:
         return self.times[0] <= FIRST_READING and self.times[-1] >= YEAR
 
 
-def ageing(runs: Sequence[Run]) -> list[Ageing]:
+def ageing(recipe: Recipe) -> list[Ageing]:
     """Accuracy over time, the trained devices first, by width.
 
     Devices, widths and compensations stay apart; of seeds that were read at different
     times, the times are taken that all have.
     """
-    cases: dict[tuple[str, float, str], list[dict[float, list[float]]]] = {}
-    for run in runs:
-        curves: dict[tuple[str, float, str], dict[float, list[float]]] = {}
-        for row in run["drift"]:
-            case = (row["devices"], run["width"], row["compensation"])
-            curves.setdefault(case, {})[row["time"]] = row["accuracies"]
-        for case, seed in curves.items():
-            cases.setdefault(case, []).append(seed)
+    readings = pd.DataFrame(
+        [
+            {"seed": seed, "width": run["width"], **row}
+            for seed, run in enumerate(recipe.runs)
+            for row in run["drift"]
+        ],
+        columns=["devices", "width", "compensation", "seed", "time", "accuracies"],
+        dtype=object,
+    ).drop_duplicates(["devices", "width", "compensation", "seed", "time"], keep="last")
     found = []
-    for (devices, width, compensation), seeds in cases.items():
-        times = sorted(set.intersection(*(set(seed) for seed in seeds)))
-        if not times:
+    cases = readings.groupby(["devices", "width", "compensation"], sort=False)
+    for case, mine in cases:
+        # Of each time, lists of chips by seed.
+        chips = mine.pivot(index="time", columns="seed", values="accuracies").dropna()
+        if chips.empty:
             continue
-        # Of each seed (times,) means over its chips; of all chips (times, chips).
-        means = [[100 * statistics.fmean(seed[t]) for t in times] for seed in seeds]
-        chips = [[100 * x for seed in seeds for x in seed[t]] for t in times]
+        chips = chips.sort_index()
+        means = 100 * chips.map(statistics.fmean)
+        pooled = [[100 * x for seed in row for x in seed] for row in chips.to_numpy()]
         found.append(
             Ageing(
-                devices,
-                width,
-                compensation,
-                tuple(times),
-                tuple(estimate(at, SHARES) for at in zip(*means, strict=True)),
-                tuple(map(statistics.fmean, chips)),
-                tuple(statistics.stdev(x) if len(x) > 1 else 0.0 for x in chips),
-                len(chips[0]),
-                estimate([mean[0] - mean[-1] for mean in means]),
+                recipe.label,
+                *case,
+                tuple(chips.index),
+                tuple(estimate(seeds, SHARES) for seeds in means.to_numpy().tolist()),
+                tuple(map(statistics.fmean, pooled)),
+                tuple(statistics.stdev(x) if len(x) > 1 else 0.0 for x in pooled),
+                len(pooled[0]),
+                estimate((means.iloc[0] - means.iloc[-1]).tolist()),
             )
         )
     return sorted(found, key=lambda a: (a.devices != TRAINED, a.devices, a.width))
 
 
-def withstands_drift(runs: Sequence[Run]) -> Finding:
+# ---- The claim
+
+
+def withstands_drift(group: Group) -> Finding:
     """A year of drift has a negligible effect on accuracy.
 
     Rule: the loss is the accuracy (mean over chips) at the first time less that at the
@@ -128,9 +139,9 @@ def withstands_drift(runs: Sequence[Run]) -> Finding:
     of the loss over seeds lies below 0.5 points at every width that was read, and not
     supported if it lies above at any.
     """
-    cases = [a for a in ageing(runs) if a.compensation == "adabs"]
+    cases = [a for a in ageing(group.candidate) if a.compensation == "adabs"]
     if not cases:
-        return Finding(Verdict.TOO_LITTLE, (_why_not_read(runs),))
+        return too_little(_why_not_read(group.candidate))
     if any(case.devices == TRAINED for case in cases):
         cases = [case for case in cases if case.devices == TRAINED]
     verdict = in_all(map(drift_verdict, cases))
@@ -156,9 +167,9 @@ def withstands_drift(runs: Sequence[Run]) -> Finding:
     )
 
 
-def _why_not_read(runs: Sequence[Run]) -> str:
+def _why_not_read(recipe: Recipe) -> str:
     """What is missing of readings with AdaBS."""
-    names = {row["compensation"] for run in runs for row in run["drift"]}
+    names = {row["compensation"] for run in recipe.runs for row in run["drift"]}
     if not names:
         return "No run was read over time (experiments.drift)."
     if any(name.startswith("adabs") for name in names):
@@ -176,55 +187,64 @@ def drift_verdict(case: Ageing) -> Verdict:
     return below(case.loss, COMPARABLE_POINTS)
 
 
-def over_time(
-    hic: Sequence[Run], fp32: Sequence[Point], out: Path, prefix: str
-) -> Evidence:
-    """What stands with the claim on drift."""
-    cases = ageing(hic)
-    accuracies = {point.width: point.accuracy.mean for point in fp32}
-    # Versions that did not store it have no chance to show.
-    classes = {run["summary"].get("num_classes") for run in hic}
-    pictures = []
-    for devices, width in dict.fromkeys((c.devices, c.width) for c in cases):
-        mine = [c for c in cases if (c.devices, c.width) == (devices, width)]
-        path = out / f"{prefix}drift_{devices}_width{width:g}"
-        beside = {
-            "classes": classes.copy().pop() if len(classes) == 1 else None,
-            "fp32": accuracies.get(width),
-        }
-        pictures.append(_over_time(path, mine, **beside))
-        compensated = [case for case in mine if case.compensation != "none"]
-        if 0 < len(compensated) < len(mine):
-            path = path.with_name(path.name + "_compensated")
-            pictures.append(_over_time(path, compensated, **beside))
-    if not cases:
+def over_time(group: Group, out: Path) -> tuple[list[Picture], list[Table]]:
+    """Every recipe that was read over time; the figures are drawn to ``out``."""
+    theirs = group.baseline
+    accuracies = {point.width: point.accuracy.mean for point in curve(theirs)}
+    pictures, rows, losses = [], [], []
+    for recipe in group.recipes:
+        cases = ageing(recipe)
+        rows += [row for case in cases for row in _rows(case)]
+        losses += map(_loss, cases)
+        # Versions that did not store it have no chance to show.
+        classes = {run["summary"].get("num_classes") for run in recipe.runs}
+        for devices, width in dict.fromkeys((c.devices, c.width) for c in cases):
+            mine = [c for c in cases if (c.devices, c.width) == (devices, width)]
+            name = f"drift_{file_word(devices)}_width{width:g}"
+            panels = {name: mine}
+            compensated = [case for case in mine if case.compensation != "none"]
+            if 0 < len(compensated) < len(mine):
+                panels[f"{name}_compensated"] = compensated
+            digital = width in accuracies and not theirs.on_devices
+            pictures += [
+                _picture(
+                    out / group.file(name, recipe),
+                    "" if recipe is group.candidate else f"{recipe.name}, ",
+                    panel,
+                    classes=next(iter(classes)) if len(classes) == 1 else None,
+                    digital=(theirs.name, accuracies[width]) if digital else None,
+                )
+                for name, panel in panels.items()
+            ]
+    if not rows:
         return [], []
+    caption = "Accuracy lost from the first time to the last"
     return pictures, [
-        Table(
-            "drift_loss",
-            "Accuracy lost from the first time to the last",
-            LOSSES,
-            [loss_row(case) for case in cases],
-        ),
-        Table("drift", "", (), [row for c in cases for row in ageing_rows(c)]),
+        Table("drift_loss", caption, told_apart(_LOSSES, losses), losses),
+        Table("drift", "", (), rows),
     ]
 
 
-def _over_time(
-    path: Path, cases: Sequence[Ageing], *, classes: int | None, fp32: float | None
+def _picture(
+    path: Path,
+    whose: str,
+    cases: Sequence[Ageing],
+    *,
+    classes: int | None,
+    digital: tuple[str, float] | None,
 ) -> Picture:
-    """Compensations of one width on one kind of devices, FP32 beside them."""
+    """Compensations of one width on one kind of devices; see `draw_over_time`."""
     seeds, chips = cases[0].loss.seeds, cases[0].chips
-    where = f"{on_devices(cases[0].devices)}, width {cases[0].width:g}"
-    accuracy_over_time(path, cases, classes=classes, fp32=fp32)
+    where = f"{whose}{on_devices(cases[0].devices)}, width {cases[0].width:g}"
+    draw_over_time(path, cases, classes=classes, digital=digital)
     curves = " ".join(
         f"{NAMES.get(case.compensation, case.compensation)}: "
         f"{case.chip_mean[0]:.1f} % at {duration(case.times[0])}, "
         f"{case.chip_mean[-1]:.1f} % at {duration(case.times[-1])}."
         for case in cases
     )
-    if fp32 is not None:
-        curves += f" FP32: {fp32:.1f} %."
+    if digital is not None:
+        curves += f" {digital[0]}: {digital[1]:.1f} %."
     return Picture(
         path,
         f"Test accuracy over time, {where}. {curves}",
@@ -234,12 +254,12 @@ def _over_time(
     )
 
 
-def accuracy_over_time(
+def draw_over_time(
     path: Path,
     cases: Sequence[Ageing],
     *,
     classes: int | None = None,
-    fp32: float | None = None,
+    digital: tuple[str, float] | None = None,
 ) -> None:
     """Accuracy against time: compensations as lines, the spread of chips as bars.
 
@@ -248,12 +268,14 @@ def accuracy_over_time(
       cases: the compensations of one width on one kind of devices.
       classes: of the images, to show chance beside a network without compensation;
         None shows none.
-      fp32: accuracy of the same network in floating point, in %; None shows none.
+      digital: name and accuracy in % of the same network without devices; None shows
+        none.
     """
     deployed = cases[0].devices != TRAINED
     with saved(path, height=4.0) as axes:
-        if fp32 is not None:
-            accuracy_line(axes, fp32, "FP32, which does not drift")
+        if digital is not None:
+            name, accuracy = digital
+            accuracy_line(axes, accuracy, f"{literal(name)}, which does not drift")
         for case in cases:
             mean, std = np.array(case.chip_mean), np.array(case.chip_std)
             measured(
@@ -270,10 +292,14 @@ def accuracy_over_time(
         legend_above(axes, f"{shown}; lines only join the points.")
 
 
-def ageing_rows(case: Ageing) -> list[Row]:
+# ---- Tables
+
+
+def _rows(case: Ageing) -> list[Row]:
     """Accuracy in % at each time: over seeds, and over all chips."""
     return [
         {
+            "algorithm": case.algorithm,
             "devices": case.devices,
             "width": case.width,
             "compensation": case.compensation,
@@ -289,9 +315,10 @@ def ageing_rows(case: Ageing) -> list[Row]:
     ]
 
 
-def loss_row(case: Ageing) -> Row:
+def _loss(case: Ageing) -> Row:
     """Points lost from the first time to the last."""
     return {
+        "algorithm": case.algorithm,
         "devices": case.devices,
         "width": case.width,
         "compensation": case.compensation,
@@ -306,10 +333,10 @@ def loss_row(case: Ageing) -> Row:
     }
 
 
-LOSSES = (
+_LOSSES = (
     Column("devices", lambda row: row["devices"], look=""),
     WIDTH,
-    Column("compensation", name_of("compensation"), look=""),
+    word("compensation", "compensation"),
     Column("from", lambda row: duration(row["first_time_s"])),
     Column("to", lambda row: duration(row["last_time_s"])),
     Column("first (%)", plain(".2f", "first_accuracy_percent")),

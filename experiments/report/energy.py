@@ -2,16 +2,17 @@
 
 import dataclasses
 import inspect
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from experiments.drawing import COLOURS, NAMES, legend_above
-from experiments.report.estimates import COUNTS, Estimate, Run, estimate
-from experiments.report.sections import MARKS, Picture, Topic, height, saved, typical
+from experiments import cli
+from experiments.drawing import legend_above, literal
+from experiments.report.estimates import COUNTS, Estimate, estimate
+from experiments.report.groups import Group, Look, name_of
+from experiments.report.runs import Run
+from experiments.report.sections import Picture, Section, height, saved, typical
 from experiments.report.tables import (
     ALGORITHM,
     WIDTH,
@@ -26,9 +27,8 @@ from hic_jax.accounting import EnergyTable, Operations, energy
 
 TOTAL = "total"
 
-
 # Kinds of `hic_jax.accounting.Operations`, as figures and tables call them.
-OPERATIONS = {
+_OPERATIONS = {
     "analog_macs": "MACs in arrays",
     "digital_macs": "digital MACs",
     "gradient_macs": "MACs of gradients",
@@ -46,10 +46,10 @@ OPERATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Operations and energy of one algorithm and width.
+    """Operations and energy of one recipe and width.
 
     Attributes:
-      algorithm: that trained it.
+      algorithm: label of the recipe.
       width: multiplier of the channels.
       operations: by kind, the mean over seeds.
       energy: J by kind of operation, the mean over seeds. An estimate.
@@ -63,24 +63,28 @@ class Cost:
     total: Estimate
 
 
-def costs(runs: Sequence[Run], what: str, table: EnergyTable) -> list[Cost]:
+def costs(group: Group, what: str, table: EnergyTable) -> list[Cost]:
     """What operations take, by the same table for all runs.
 
     Args:
-      runs: those that counted nothing are passed over.
+      group: whose runs that counted nothing are passed over.
       what: an ``"inference"`` of one image, or the whole ``"training"``.
       table: energy of each operation.
     """
     found = []
-    for algorithm, width, summaries in by_width(runs):
-        stored = [(summary.get("operations") or {}).get(what) for summary in summaries]
-        counts = [counted for counted in stored if _are_fields(counted, Operations)]
-        if counts:
-            seeds = [energy(Operations(**counted), table) for counted in counts]
-            joules = _mean(seeds)
-            del joules[TOTAL]
-            total = estimate([seed[TOTAL] for seed in seeds], COUNTS)
-            found.append(Cost(algorithm, width, _mean(counts), joules, total))
+    for recipe in group.recipes:
+        for width, seeds in recipe.by_width():
+            stored = [
+                (run["summary"].get("operations") or {}).get(what) for run in seeds
+            ]
+            counts = [counted for counted in stored if _are_fields(counted, Operations)]
+            if counts:
+                joules = pd.DataFrame(energy(Operations(**c), table) for c in counts)
+                total = estimate(joules.pop(TOTAL).tolist(), COUNTS)
+                means = (pd.DataFrame(counts).mean(), joules.mean())
+                found.append(
+                    Cost(recipe.label, width, *(m.to_dict() for m in means), total)
+                )
     return found
 
 
@@ -105,27 +109,20 @@ def _are_fields(stored: dict[str, float] | None, cls: type) -> bool:
     return stored is not None and set(stored) == fields
 
 
-def by_width(
-    runs: Sequence[Run],
-) -> Iterator[tuple[str, float, list[dict[str, Any]]]]:
-    """Algorithm, width and the summaries of their seeds; FP32 first, by width."""
-    summaries: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for run in runs:
-        case = (run["algorithm"], run["width"])
-        summaries.setdefault(case, []).append(run["summary"])
-    for (algorithm, width), mine in sorted(summaries.items()):
-        yield algorithm, width, mine
-
-
-def _mean(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([s[name] for s in seeds])) for name in seeds[0]}
+# ---- The section
 
 
 def operations_and_energy(
-    runs: Sequence[Run], out: Path, prefix: str, given: EnergyTable | None
-) -> Topic | None:
-    """What an inference and a training take."""
-    table = given or common_energy_table(runs)
+    group: Group, out: Path, given: EnergyTable | None = None
+) -> Section | None:
+    """What an inference and a training take; the figures are drawn to ``out``.
+
+    Args:
+      group: of runs.
+      out: folder of the figures.
+      given: energy of each operation; None for what the runs were summarised with.
+    """
+    table = given or common_energy_table(group.runs)
     mixed = (
         "The runs were not all summarised with one table that this version knows; here "
         "all have its own, unless --energy_table names another. "
@@ -133,77 +130,58 @@ def operations_and_energy(
         else ""
     )
     table = table or EnergyTable()
-    found = {what: costs(runs, what, table) for what in ("inference", "training")}
+    found = {what: costs(group, what, table) for what in ("inference", "training")}
     if not any(found.values()):
         return None
     names = {"inference": "An inference of one image", "training": "A training"}
+    units = {"inference": "J per image", "training": "J, the whole training"}
+    looks = {recipe.label: recipe.look for recipe in group.recipes}
     pictures, counts, joules = [], [], []
     for what, cases in found.items():
         if not cases:
             continue
         picture = Picture(
-            out / f"{prefix}energy_{what}",
+            out / f"{group.prefix}energy_{what}",
             f"Energy by kind of operation. {_takes(names[what], cases)}",
             f"{names[what]}: each kind of operation, and all. Of marks in one row, the "
             "narrower network is on the left.",
         )
-        label = "J per image" if what == "inference" else "J, the whole training"
-        energy_by_kind(picture.path, cases, f"estimated energy ({label})")
+        draw_energy(picture.path, cases, looks, f"estimated energy ({units[what]})")
         pictures.append(picture)
-        counted_kinds = kinds([cost.operations for cost in cases])
-        counts.append(
-            Table(
-                f"operations_{what}",
-                f"Operations, {what} (means over seeds)",
-                operations_columns(counted_kinds),
-                [operations_row(cost) for cost in cases],
-            )
-        )
-        joules.append(
-            Table(
-                f"energy_{what}",
-                f"Estimated energy, {what} (means over seeds)",
-                energy_columns(kinds([cost.energy for cost in cases])),
-                [energy_row(cost) for cost in cases],
-            )
-        )
+        counts.append(_operations_table(what, cases))
+        joules.append(_energy_table(what, cases))
     paragraphs = [
         " ".join(_takes(names[what], cases) for what, cases in found.items() if cases),
         f"{mixed}Every energy is an estimate: counted operations times the energy of "
         "each in the last table here. Not counted are activations, normalisation, the "
         "optimizer's arithmetic, digital sums over tiles, and the movement of data. A "
         "MAC is a multiply-accumulate.",
-        energy_table_remark(),
+        # What the library says of its own table.
+        " ".join(inspect.getdoc(EnergyTable).split("\n\n")[1].split()),
     ]
-    energies = Table(
-        "energy_table",
-        "Energy of each operation, and where it comes from",
-        ENERGY_TABLE,
-        energy_table_rows(table),
-        folded=True,
-    )
-    return Topic(
-        "energy", "Operations and energy", paragraphs, pictures,
-        [*joules, *counts, energies],
-    )  # fmt: skip
+    tables = [*joules, *counts, sources_table(table)]
+    return Section("energy", "Operations and energy", pictures, tables, paragraphs)
 
 
 def _takes(what: str, cases: Sequence[Cost]) -> str:
-    """The energy of one width, by algorithm."""
+    """The energy of one width, by recipe."""
     width = typical(cases).width
     same = [cost for cost in cases if cost.width == width]
     energies = " and ".join(
-        f"{si(cost.total.mean, 'J')} by {NAMES[cost.algorithm]}" for cost in same
+        f"{si(cost.total.mean, 'J')} by {name_of(cost.algorithm)}" for cost in same
     )
     return f"{what} takes an estimated {energies} at width {width:g}."
 
 
-def energy_by_kind(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
-    """Energy of each kind of operation, and of all: FP32 and HIC, a mark per width.
+def draw_energy(
+    path: Path, costs: Sequence[Cost], looks: dict[str, Look], xlabel: str
+) -> None:
+    """Energy of each kind of operation, and of all: a mark per recipe and width.
 
     Args:
       path: of the figure.
       costs: of `costs`.
+      looks: of recipes, by their labels.
       xlabel: what takes this energy.
     """
     names = kinds([cost.energy for cost in costs])
@@ -218,92 +196,80 @@ def energy_by_kind(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
                 if joules
             ]
             axes.plot(
-                *zip(*points, strict=True), marker=MARKS[algorithm], markersize=5,
-                linestyle="none", alpha=0.8, color=COLOURS[algorithm],
-                label=NAMES[algorithm],
+                [joules for joules, _ in points], [row for _, row in points],
+                marker=looks[algorithm].marker, color=looks[algorithm].colour,
+                markersize=5, linestyle="none", alpha=0.8,
+                label=literal(name_of(algorithm)),
             )  # fmt: skip
         axes.axhline(len(names) - 0.5, color="#888888", linewidth=0.8)
-        axes.set_yticks(
-            list(rows.values()), [*(OPERATIONS[name] for name in names), TOTAL]
-        )
+        axes.set_yticks(list(rows.values()), [*(_kind(name) for name in names), TOTAL])
         axes.set(xscale="log", xlabel=xlabel, ylim=(len(names) + 0.5, -0.5))
         axes.margins(x=0.08)
         legend_above(axes)
 
 
-def operations_row(cost: Cost) -> Row:
+# ---- Tables
+
+
+def _operations_table(what: str, cases: Sequence[Cost]) -> Table:
     """Numbers of operations by kind, means over seeds."""
-    return {
-        "algorithm": cost.algorithm,
-        "width": cost.width,
-        "seeds": cost.total.seeds,
-        **cost.operations,
-    }
+    rows = [
+        {"algorithm": cost.algorithm, "width": cost.width, "seeds": cost.total.seeds}
+        | cost.operations
+        for cost in cases
+    ]
+    shown = kinds([cost.operations for cost in cases])
+    columns = (ALGORITHM, WIDTH, *(Column(_kind(name), _si(name)) for name in shown))
+    caption = f"Operations, {what} (means over seeds)"
+    return Table(f"operations_{what}", caption, columns, rows)
 
 
-def energy_row(cost: Cost) -> Row:
+def _energy_table(what: str, cases: Sequence[Cost]) -> Table:
     """Energy by kind of operation, means over seeds; the estimate is of the total."""
-    energies = {f"{name}_j": joules for name, joules in cost.energy.items()}
-    return {
-        "algorithm": cost.algorithm,
-        "width": cost.width,
-        **energies,
-        **fields_of(cost.total),
-    }
-
-
-def operations_columns(kinds: list[str]) -> tuple[Column, ...]:
-    """Of the kinds that there are."""
-    counts = (Column(OPERATIONS[kind], _si(kind)) for kind in kinds)
-    return (ALGORITHM, WIDTH, *counts)
-
-
-def energy_columns(kinds: list[str]) -> tuple[Column, ...]:
-    """Of the kinds that there are."""
-    joules = (Column(OPERATIONS[kind], _si(f"{kind}_j", "J")) for kind in kinds)
-    return (
+    rows = [
+        {"algorithm": cost.algorithm, "width": cost.width}
+        | {f"{name}_j": joules for name, joules in cost.energy.items()}
+        | fields_of(cost.total)
+        for cost in cases
+    ]
+    shown = kinds([cost.energy for cost in cases])
+    columns = (
         ALGORITHM,
         WIDTH,
-        *joules,
+        *(Column(_kind(name), _si(f"{name}_j", "J")) for name in shown),
         Column("total", _si("mean", "J")),
         Column("std", _si("std", "J")),
         Column("seeds", plain("d", "seeds")),
     )
+    caption = f"Estimated energy, {what} (means over seeds)"
+    return Table(f"energy_{what}", caption, columns, rows)
 
 
-def _si(key: str, unit: str = ""):
+def _kind(name: str) -> str:
+    """A kind of operation in words."""
+    return _OPERATIONS.get(name, name.replace("_", " "))
+
+
+def _si(key: str, unit: str = "") -> Callable[[Row], str]:
     return lambda row: si(row[key], unit) if row[key] else ABSENT
 
 
-def energy_table_rows(table: EnergyTable) -> list[Row]:
+def sources_table(table: EnergyTable) -> Table:
     """The energy of each operation, and where it comes from."""
-    defaults, sources = EnergyTable(), _attributes(EnergyTable)
-    return [
+    defaults, sources = EnergyTable(), cli.documented(EnergyTable)
+    given = "given, not the default of this version"
+    rows = [
         {
             "field": name,
             "pj": f"{value:g}",
-            "source": sources[name]
-            if value == getattr(defaults, name)
-            else "given, not the default of this version",
+            "source": sources[name] if value == getattr(defaults, name) else given,
         }
         for name, value in vars(table).items()
     ]
-
-
-def energy_table_remark() -> str:
-    """What the library says of its own table."""
-    return " ".join(inspect.getdoc(EnergyTable).split("\n\n")[1].split())
-
-
-def _attributes(cls: type) -> dict[str, str]:
-    """What the docstring of a class says of each of its attributes."""
-    text = inspect.getdoc(cls).split("Attributes:\n")[1]
-    entries = re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", text, re.M | re.S)
-    return {name: " ".join(meaning.split()) for name, meaning in entries}
-
-
-ENERGY_TABLE = (
-    Column("energy", lambda row: row["field"], look=""),
-    Column("pJ", lambda row: row["pj"]),
-    Column("what it is, and its source", lambda row: row["source"], look="prose"),
-)
+    columns = (
+        Column("energy", lambda row: row["field"], look=""),
+        Column("pJ", lambda row: row["pj"]),
+        Column("what it is, and its source", lambda row: row["source"], look="prose"),
+    )
+    caption = "Energy of each operation, and where it comes from"
+    return Table("energy_table", caption, columns, rows, folded=True)

@@ -4,24 +4,26 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.config import flag_of
 from experiments.report import runs
-from experiments.report.estimates import Run
+from experiments.report.runs import Run
 from experiments.report.tables import Column, Row, Table
 from experiments.words import ABSENT
 from hic_jax.inference import TRAINED
 
-# Where the data lies is no part of a command; the preset names its constants.
-NO_FLAGS = ("train.data_dir", "spec.multilevel.name", "spec.multilevel.source")
+# The preset names its constants.
+NO_FLAGS = ("pcm_name", "pcm_source")
 
 
 def training_command(run: Run) -> str:
-    """A shell line that trains it again: flags where it differs from the defaults."""
-    usual = runs.defaults(run)
+    """A shell line that trains it again: flags where it differs from the defaults.
+
+    All flags, where this version does not know the defaults.
+    """
+    usual = runs.usual(run)
     words = ["python", "-m", "experiments.train", f"--workdir={run['folder']}"]
-    for name, value in run["config"].items():
-        if name not in NO_FLAGS and value != usual.get(name, value):
-            words.append(f"--{flag_of(name)}={value}")
+    for flag, value in run["config"].items():
+        if flag not in NO_FLAGS and value != usual.get(flag, value if usual else None):
+            words.append(f"--{flag}={value}")
     return shlex.join(words)
 
 

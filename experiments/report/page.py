@@ -1,24 +1,18 @@
 """The page: claims and verdicts, then the accounting, of every group, in one file."""
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jinja2
 
 import hic_jax
-from experiments.report import (
-    claims,
-    making,
-    output,
-    runs,
-    tables,
-)
-from experiments.report.claims import CLAIMS
-from experiments.report.estimates import Run
-from experiments.report.sections import Finding, Picture, Verdict
+from experiments.report import claims, making, output, tables
+from experiments.report.groups import Group, differing_fields
+from experiments.report.runs import Run
+from experiments.report.sections import Section
 from experiments.report.tables import (
     ALGORITHM,
     WIDTH,
@@ -28,69 +22,34 @@ from experiments.report.tables import (
     fields_of,
     plain,
 )
-from experiments.words import ABSENT, counted, minus
+from experiments.words import ABSENT
 from hic_jax.accounting import EnergyTable
 
-# How a verdict looks: a class of the style sheet, and a sign beside its words.
-LOOKS = {
-    Verdict.SUPPORTED: ("yes", "✓"),
-    Verdict.NOT_SUPPORTED: ("no", "✕"),
-    Verdict.TOO_LITTLE: ("open", "?"),
-}
 
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A claim on the page.
+class Judged(NamedTuple):
+    """A group on the page.
 
     Attributes:
-      name: of the claim.
-      statement: the claim.
-      rule: of its verdict.
-      finding: verdict, and what was found.
-      pictures: its figures.
-      tables: its tables.
+      number: of the group, from 1.
+      group: of runs.
+      claims: a section for each.
+      topics: sections on what the hardware takes.
     """
 
-    name: str
-    statement: str
-    rule: str
-    finding: Finding
-    pictures: list[Picture]
-    tables: list[Table]
-
-    @property
-    def look(self) -> tuple[str, str]:
-        """Class and sign of the verdict."""
-        return LOOKS[self.finding.verdict]
-
-    @property
-    def judged(self) -> str:
-        """The quantity that the verdict judges, with its statistics."""
-        estimate, unit = self.finding.estimate, self.finding.unit
-        if estimate is None:
-            return ""
-        form = ".2f" if unit == "points" else ",.1f"
-
-        def number(value: float) -> str:
-            return minus(f"{value:{form}}")
-
-        parts = [f"{self.finding.quantity}: {number(estimate.mean)} {unit}"]
-        if estimate.interval is not None:
-            low, high = map(number, estimate.interval)
-            parts.append(f"95 % interval {low} to {high}")
-            parts.append(f"standard deviation {number(estimate.std)}")
-        return ", ".join([*parts, counted(estimate.seeds, "seed")])
+    number: int
+    group: Group
+    claims: list[Section]
+    topics: list[Section]
 
 
 def write(
     out: Path,
-    groups: Sequence[runs.Group],
+    groups: Sequence[Group],
     left_out: dict[str, str],
     command: str,
     energy_table: EnergyTable | None = None,
-) -> Path:
-    """Draws the figures, writes the tables and the page.
+) -> list[Judged]:
+    """Draws the figures, writes the tables and the page, `output.PAGE` in the folder.
 
     Args:
       out: folder of all of them.
@@ -100,7 +59,7 @@ def write(
       energy_table: energy of each operation; None for what the runs have.
 
     Returns:
-      The path of the page.
+      What the page says of each group.
 
     Raises:
       ValueError: if a file in the folder would be lost that no report made. Then
@@ -108,42 +67,43 @@ def write(
     """
     output.check(out)
     with tempfile.TemporaryDirectory() as made:
-        _make(Path(made), groups, left_out, command, energy_table)
-        output.publish(Path(made), out)
-    return out / output.PAGE
+        folder = Path(made)
+        judged = [
+            Judged(
+                number,
+                group,
+                claims.judge(group, folder),
+                claims.account(group, folder, energy_table),
+            )
+            for number, group in enumerate(groups, 1)
+        ]
+        _make(folder, judged, left_out, command)
+        output.publish(folder, out)
+    return judged
 
 
 def _make(
-    folder: Path,
-    groups: Sequence[runs.Group],
-    left_out: dict[str, str],
-    command: str,
-    energy_table: EnergyTable | None,
+    folder: Path, judged: Sequence[Judged], left_out: dict[str, str], command: str
 ) -> None:
-    """Makes the files of a report in an empty folder; see `write`."""
-    judged = []
-    for number, group in enumerate(groups, 1):
-        prefix = f"group{number}_" if len(groups) > 1 else ""
-        topics = claims.account(group.runs, folder, prefix, energy_table)
-        judged.append((number, group, judge(group, folder, prefix), topics))
+    """Writes tables and page to a folder where the figures are; see `write`."""
     # A run may stand in several groups.
-    everything = list({run["folder"]: run for g in groups for run in g.runs}.values())
-    rows = [run_row(run) for run in everything]
-    table_of_runs = Table("runs", "Each run once", RUNS, rows)
+    everything = list(
+        {r["folder"]: r for one in judged for r in one.group.runs}.values()
+    )
+    table_of_runs = Table(
+        "runs", "Each run once", _RUNS, list(map(run_row, everything))
+    )
     table_of_makers = making.table(everything)
-    all_tables = [
-        table_of_runs,
-        *filter(None, [table_of_makers]),
-        *(
-            table.of_group(number)
-            for number, _, sections, topics in judged
-            for table in (
-                *map(_verdict, sections),
-                *(table for part in (*sections, *topics) for table in part.tables),
-            )
-        ),
+    of_groups = [
+        table.of_group(one.number)
+        for one in judged
+        for table in (
+            Table("verdicts", "", (), list(map(_verdict, one.claims))),
+            *(table for part in (*one.claims, *one.topics) for table in part.tables),
+        )
     ]
-    tables.write(folder, all_tables)
+    makers = [table_of_makers] if table_of_makers else []
+    tables.write(folder, [table_of_runs, *makers, *of_groups])
     html = _template().render(
         judged=judged,
         count=len(everything),
@@ -151,7 +111,7 @@ def _make(
         table_of_makers=table_of_makers,
         unrecorded=making.unrecorded(everything),
         left_out=left_out,
-        differing=runs.differing_fields(everything),
+        differing=differing_fields(everything),
         command=command,
         training=[making.training_command(run) for run in everything],
         drift=[line for run in everything for line in making.drift_commands(run)],
@@ -172,20 +132,20 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def _verdict(section: Section) -> Table:
-    return Table("verdicts", "", (), [verdict_row(section.name, section.finding)])
+# ---- Tables
 
 
-def judge(group: runs.Group, out: Path, prefix: str) -> list[Section]:
-    """Every claim of a group, with figures drawn to ``out`` under names of a prefix."""
-    shown = claims.evidence(group.runs, out, prefix)
-    return [
-        Section(
-            name, claims.statement(claim), claims.rule(claim), claim(group.runs),
-            *shown[name],
-        )
-        for name, claim in CLAIMS.items()
-    ]  # fmt: skip
+def _verdict(section: Section) -> Row:
+    """A verdict and the quantity that it judges."""
+    finding = section.finding
+    return {
+        "claim": section.name,
+        "verdict": str(finding.verdict),
+        "quantity": finding.quantity,
+        "unit": finding.unit if finding.estimate else "",
+        **fields_of(finding.estimate),
+        "found": " ".join(finding.sentences),
+    }
 
 
 def run_row(run: Run) -> Row:
@@ -199,23 +159,11 @@ def run_row(run: Run) -> Row:
         "accuracy_percent": run["accuracy"],
         "inference_kb": run["size_kb"],
         "training_kb": None if training_bits is None else training_bits / 8000,
-        "epochs": config["train.epochs"],
-        "dataset": config["train.dataset"],
-        "depth": config["train.depth"],
+        "epochs": config["epochs"],
+        "dataset": config.get("dataset"),
+        "depth": config.get("depth"),
         "seconds_per_step": summary.get("seconds_per_step"),
         "folder": run["folder"],
-    }
-
-
-def verdict_row(claim: str, finding: Finding) -> Row:
-    """A verdict and the quantity that it judges."""
-    return {
-        "claim": claim,
-        "verdict": str(finding.verdict),
-        "quantity": finding.quantity,
-        "unit": finding.unit if finding.estimate else "",
-        **fields_of(finding.estimate),
-        "found": " ".join(finding.sentences),
     }
 
 
@@ -224,7 +172,7 @@ def _milliseconds(row: Row) -> str:
     return ABSENT if seconds is None else f"{1000 * seconds:,.1f}"
 
 
-RUNS = (
+_RUNS = (
     ALGORITHM,
     WIDTH,
     Column("seed", plain("d", "seed")),

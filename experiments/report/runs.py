@@ -1,48 +1,49 @@
-"""Runs on disk: found, read, and put into groups that may be compared."""
+"""Runs on disk: found, and read.
 
-import collections
-import dataclasses
+A run is a dict of
+
+    folder                   where it is
+    config                   fields that its algorithm uses, by their flags, as stored
+    algorithm, width, seed   of these
+    accuracy                 on the test images, in %
+    size_kb                  inference model size in kB of 1000 bytes
+    on_devices               whether devices hold its weights
+    drift                    rows of `hic_jax.inference.accuracy_over_time`
+    wear                     as of `hic_jax.endurance`; None where it was not tracked
+    summary                  of the run folder
+    provenance               entries of `experiments.runs.provenance`
+"""
+
+import functools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments.config import flag_of, usual_fields
-from experiments.report.estimates import Run
+from experiments.config import (
+    FLAG_PREFIXES,
+    TrainConfig,
+    flag_names,
+    flag_of,
+    is_used,
+    usual_fields,
+)
 from experiments.runs import provenance, stored
 from hic_jax.inference import TRAINED
-from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 
-# What the runs of a group have in common. Runs of different tasks are never compared.
-TASK = (
-    "train.dataset",
-    "train.shift",
-    "train.depth",
-    "train.channel_plan",
-    "train.epochs",
-)
-
-# What the runs of a group may differ in, and where the data lies.
-FREE = ("train.algorithm", "train.width", "train.seed", "train.data_dir")
-
-# What means nothing to an algorithm without devices.
-DEVICES = (
-    "train.analog_",
-    "train.preset",
-    "train.converters",
-    "train.digital_layers",
-    "spec.",
-    "crossbar.",
-)
+Run = dict[str, Any]
 
 # Ends the name of a compensation that compared exact currents.
 IDEAL_REFERENCE = ", ideal reference"
 
 # What stands for a field that an older version did not store.
 NOT_STORED = "not stored"
+
+# The algorithm without devices, which uses what is not about them.
+_DIGITAL = "fp32"
 
 
 class UnreadableRun(ValueError):
@@ -93,34 +94,34 @@ def _is_run(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Run:
-    """A run as `experiments.report.estimates` describes it, and more.
-
-    Beside that: ``folder``, ``config`` (fields by dotted names, as stored), ``summary``
-    and ``provenance``, the entries of `experiments.runs.provenance`.
+    """A run.
 
     Raises:
       UnreadableRun: if it is not finished, or its files are not as they should be.
     """
     try:
-        config = flatten_dict(stored.read_fields(folder), sep=".")
-        summary = stored.read_summary(folder)
+        fields, summary = _stored_fields(folder), stored.read_summary(folder)
     except stored.RunFolderError as error:
         raise UnreadableRun(str(error)) from error
     if not (folder / "summary.json").is_file():
         raise UnreadableRun("has no summary.json: it did not finish")
     if "field" in summary:
         raise UnreadableRun("learnt in the field: it went on from another run")
+    # Versions that did not count analog weights stored devices where they used some.
+    on_devices = summary.get("analog_weights", not all(map(is_digital, fields))) > 0
+    config = {f: value for f, value in fields.items() if on_devices or is_digital(f)}
     try:
         run = {
             "folder": str(folder),
             "config": config,
             "summary": summary,
             "provenance": _provenance(folder),
-            "algorithm": config["train.algorithm"],
-            "width": float(config["train.width"]),
-            "seed": config["train.seed"],
+            "algorithm": config["algorithm"],
+            "width": float(config["width"]),
+            "seed": config["seed"],
             "accuracy": 100 * summary["test_accuracy"],
             "size_kb": summary["inference_bits"] / 8000,
+            "on_devices": on_devices,
             # What was read without a non-ideality is no claim's business.
             "drift": [
                 _reading(row)
@@ -129,13 +130,51 @@ def read(folder: Path) -> Run:
             ],
             "wear": summary.get("write_erase_cycles"),
         }
-        defaults(run)
-        _check_ended(folder, config["train.epochs"], summary)
+        _check_ended(folder, config["epochs"], summary)
     except KeyError as error:
         raise UnreadableRun(f"lacks {error.args[0]}") from error
     except (TypeError, ValueError) as error:
         raise UnreadableRun(stored.short(error)) from error
     return run
+
+
+# ---- The configuration
+
+
+def _stored_fields(folder: Path) -> dict[str, Any]:
+    """Fields of the stored configuration by their flags, but where the data lies."""
+    fields = flatten_dict(stored.read_fields(folder), sep=".")
+    by_flag = {flag_of(n): value for n, value in fields.items() if value is not None}
+    by_flag.pop("data_dir", None)
+    return by_flag
+
+
+@functools.cache
+def is_digital(flag: str) -> bool:
+    """Whether a field means something without devices, too.
+
+    So does a field of another version, unless it is one of a device or a crossbar.
+    """
+    if flag in flag_names():
+        return is_used(flag, _DIGITAL)
+    return not flag.startswith(tuple(filter(None, FLAG_PREFIXES.values())))
+
+
+def usual(run: Run) -> dict[str, Any]:
+    """Fields that it would have had without flags but the main ones, by their flags.
+
+    Empty if this version does not know its algorithm, or its device.
+    """
+    config = run["config"]
+    preset = config.get("preset", TrainConfig.preset)
+    try:
+        fields = usual_fields(run["algorithm"], config.get("dataset", ""), preset)
+    except ValueError:
+        return {}
+    return {flag_of(name): value for name, value in fields.items()}
+
+
+# ---- The result
 
 
 def _provenance(folder: Path) -> list[dict[str, Any]]:
@@ -186,7 +225,7 @@ def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
         except UnreadableRun as error:
             left_out[str(folder)] = str(error)
             continue
-        same = json.dumps([recipe(run), *(run["config"][name] for name in FREE[:3])])
+        same = json.dumps(run["config"], sort_keys=True)
         if same in runs:
             left_out[str(folder)] = (
                 f"has the configuration and the seed of {runs[same]['folder']}"
@@ -194,164 +233,3 @@ def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
         else:
             runs[same] = run
     return list(runs.values()), left_out
-
-
-# ---- Groups
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs whose claims are judged together: those of each side differ in width, seed.
-
-    Attributes:
-      title: what all of them have in common.
-      distinction: how the recipes differ from those of other groups; may be empty.
-      fp32: runs without devices, of one recipe; may be empty.
-      hic: runs with devices, of one recipe; may be empty.
-    """
-
-    title: str
-    distinction: str
-    fp32: tuple[Run, ...]
-    hic: tuple[Run, ...]
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """Both sides."""
-        return self.fp32 + self.hic
-
-    @property
-    def unequal(self) -> list[str]:
-        """Fields that both sides use, but not alike."""
-        if not self.fp32 or not self.hic:
-            return []
-        fp32, hic = self.fp32[0], self.hic[0]
-        return [
-            f"{flag_of(name)}: FP32 {_stored(fp32, name)}, HIC {_stored(hic, name)}"
-            for name in _unequal(fp32, hic)
-        ]
-
-
-def group(runs: Sequence[Run]) -> list[Group]:
-    """Puts runs together that may be compared.
-
-    All runs of a group have one task: data set, what its images become, depth, channel
-    plan and epochs. Seeds are pooled only if every other field is the same, but for
-    what means nothing to FP32: the fields of devices and converters. Each recipe of HIC
-    is compared with the FP32 recipe whose digital fields are the same; if there is
-    none, with each FP32 recipe of the task, and `Group.unequal` says what differs. FP32
-    recipes that remain stand alone.
-    """
-    tasks: dict[str, dict[bool, dict[str, list[Run]]]] = {}
-    for run in runs:
-        task = json.dumps(_task(run))
-        sides = tasks.setdefault(task, {False: {}, True: {}})
-        sides[is_analog(run)].setdefault(json.dumps(recipe(run)), []).append(run)
-    groups = []
-    for sides in tasks.values():
-        fp32s, hics = ([tuple(r) for r in sides[s].values()] for s in (False, True))
-        pairs = []
-        for hic in hics:
-            alike = [fp32 for fp32 in fp32s if not _unequal(fp32[0], hic[0])]
-            pairs += [(fp32, hic) for fp32 in alike or fp32s or [()]]
-        compared = [id(fp32) for fp32, _ in pairs]
-        pairs += [(fp32, ()) for fp32 in fp32s if id(fp32) not in compared]
-        groups += [
-            Group(_title((fp32 + hic)[0]), _distinction((fp32, hic), pairs), fp32, hic)
-            for fp32, hic in pairs
-        ]
-    return groups
-
-
-def is_analog(run: Run) -> bool:
-    """Whether its weights are held in devices."""
-    return run["algorithm"] in ANALOG_ALGORITHMS
-
-
-def recipe(run: Run) -> dict[str, Any]:
-    """Fields that runs must share to be seeds of one another, beside the width."""
-    return {
-        name: value
-        for name, value in sorted(run["config"].items())
-        if name not in FREE and (is_analog(run) or not name.startswith(DEVICES))
-    }
-
-
-def _unequal(fp32: Run, hic: Run) -> list[str]:
-    """Digital fields that an FP32 recipe and a HIC recipe do not have alike."""
-    digital = {k: v for k, v in recipe(hic).items() if not k.startswith(DEVICES)}
-    return _varying([recipe(fp32), digital])
-
-
-def _task(run: Run) -> list[Any]:
-    """Values of `TASK`; versions without shifts had none."""
-    config = {"train.shift": "none"} | run["config"]
-    return [config.get(name) for name in TASK]
-
-
-def _title(run: Run) -> str:
-    dataset, shift, depth, plan, epochs = _task(run)
-    network = f"ResNet-{depth}" + ("" if plan == "hic" else f" ({plan} channels)")
-    images = dataset if shift == "none" else f"{dataset} ({shift})"
-    return f"{images}, {network}, {epochs} epoch{'' if epochs == 1 else 's'}"
-
-
-def _distinction(
-    pair: tuple[Sequence[Run], ...], pairs: Sequence[tuple[Sequence[Run], ...]]
-) -> str:
-    """Values of this pair in the fields that vary among all pairs of a task."""
-    words = []
-    for name, side, others in zip(
-        ("FP32", "HIC"), pair, zip(*pairs, strict=True), strict=True
-    ):
-        varying = _varying([recipe(other[0]) for other in others if other])
-        varying.sort(key=lambda field: not field.startswith("train."))
-        if side and varying:
-            values = [f"{flag_of(f)}={_stored(side[0], f)}" for f in varying[:4]]
-            if more := len(varying[4:]):
-                values.append(f"{more} more field{'' if more == 1 else 's'}")
-            words.append(f"{name} with {', '.join(values)}")
-    return "; ".join(words)
-
-
-def _stored(run: Run, name: str) -> str:
-    """The value of a field as it is shown."""
-    return str(run["config"].get(name, NOT_STORED)) or "''"
-
-
-def _varying(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Fields in which configurations differ; an absent one differs from all values."""
-    fields = dict.fromkeys(name for config in configs for name in config)
-    return [
-        name
-        for name in fields
-        if any(
-            config.get(name, NOT_STORED) != configs[0].get(name, NOT_STORED)
-            for config in configs
-        )
-    ]
-
-
-def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Fields in which runs differ: by flag, each value and how many runs have it.
-
-    Analog fields are those of the runs with devices.
-    """
-    rows = []
-    for analog_field in (False, True):
-        sides = [run for run in runs if is_analog(run) or not analog_field]
-        for name in _varying([run["config"] for run in sides]):
-            if name.startswith(DEVICES) == analog_field and name != "train.data_dir":
-                counts = collections.Counter(_stored(run, name) for run in sides)
-                rows.append((flag_of(name), sorted(counts.items())))
-    return rows
-
-
-def defaults(run: Run) -> dict[str, Any]:
-    """The configuration that a run would have had without flags but the main ones.
-
-    Raises:
-      ValueError: if there is no such algorithm, or preset.
-    """
-    names = ("algorithm", "dataset", "preset")
-    return usual_fields(*(run["config"][f"train.{name}"] for name in names))

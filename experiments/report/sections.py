@@ -1,4 +1,4 @@
-"""What the page shows of a topic: verdicts, words, figures and tables."""
+"""What the page shows of a topic: a verdict or none, words, figures and tables."""
 
 import base64
 import dataclasses
@@ -11,22 +11,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.drawing import (
-    figure,
-)
-from experiments.report.estimates import (
-    Estimate,
-    combine,
-)
-from experiments.report.tables import (
-    Table,
-)
+from experiments.drawing import figure
+from experiments.report.estimates import Estimate, combine
+from experiments.report.tables import Table
+from experiments.words import counted, minus
 
 # Accuracies that differ by less are comparable; a loss below it is negligible (points).
 COMPARABLE_POINTS = 0.5
-
-
-MARKS = {"fp32": "s", "hic": "o"}
 
 
 class Verdict(enum.StrEnum):
@@ -35,6 +26,14 @@ class Verdict(enum.StrEnum):
     SUPPORTED = "supported"
     NOT_SUPPORTED = "not supported"
     TOO_LITTLE = "too little data to tell"
+
+
+# How a verdict looks: a class of the style sheet, and a sign beside its words.
+LOOKS = {
+    Verdict.SUPPORTED: ("yes", "✓"),
+    Verdict.NOT_SUPPORTED: ("no", "✕"),
+    Verdict.TOO_LITTLE: ("open", "?"),
+}
 
 
 def above(quantity: Estimate, threshold: float) -> Verdict:
@@ -59,9 +58,19 @@ def in_all(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.SUPPORTED if verdicts else Verdict.TOO_LITTLE
 
 
+def why_open(quantity: Estimate, threshold: str, single: Sequence[str] = ()) -> str:
+    """What is missing to tell; ``single`` names what there is one seed of."""
+    if quantity.interval is None:
+        there = f", and there is one of {', '.join(single)}" if single else ""
+        return f"It takes two seeds of every width{there}."
+    if quantity.interval[0] == quantity.interval[1]:
+        return "All seeds agree to the last digit: that tells nothing of their spread."
+    return f"The 95 % interval holds {threshold}: more seeds would tell."
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A claim and what the runs say about it.
+    """What the runs say about a claim.
 
     Attributes:
       verdict: of the rule.
@@ -76,6 +85,33 @@ class Finding:
     quantity: str = ""
     estimate: Estimate | None = None
     unit: str = "points"
+
+    @property
+    def look(self) -> tuple[str, str]:
+        """Class and sign of the verdict."""
+        return LOOKS[self.verdict]
+
+    @property
+    def judged(self) -> str:
+        """The quantity that the verdict judges, with its statistics."""
+        if self.estimate is None:
+            return ""
+        form = ".2f" if self.unit == "points" else ",.1f"
+
+        def number(value: float) -> str:
+            return minus(f"{value:{form}}")
+
+        parts = [f"{self.quantity}: {number(self.estimate.mean)} {self.unit}"]
+        if self.estimate.interval is not None:
+            low, high = map(number, self.estimate.interval)
+            parts.append(f"95 % interval {low} to {high}")
+            parts.append(f"standard deviation {number(self.estimate.std)}")
+        return ", ".join([*parts, counted(self.estimate.seeds, "seed")])
+
+
+def too_little(sentence: str) -> Finding:
+    """Of a claim that lacks what the sentence says."""
+    return Finding(Verdict.TOO_LITTLE, (sentence,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,44 +135,6 @@ class Picture:
         return f"data:image/svg+xml;base64,{svg.decode()}"
 
 
-Evidence = tuple[list[Picture], list[Table]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Topic:
-    """A part of the accounting on the page.
-
-    Attributes:
-      name: of its section.
-      title: over it.
-      paragraphs: what was found, and what the numbers mean.
-      pictures: its figures.
-      tables: its tables.
-    """
-
-    name: str
-    title: str
-    paragraphs: list[str]
-    pictures: list[Picture]
-    tables: list[Table]
-
-
-def why_open(quantity: Estimate, threshold: str, **curves: Sequence[Any]) -> str:
-    """What is missing to tell; points of ``curves`` that have one seed are named."""
-    if quantity.interval is None:
-        single = [
-            f"{name} ×{point.width:g}"
-            for name, points in curves.items()
-            for point in points
-            if point.accuracy.seeds < 2
-        ]
-        there = f", and there is one of {', '.join(single)}" if single else ""
-        return f"It takes two seeds of every width{there}."
-    if quantity.interval[0] == quantity.interval[1]:
-        return "All seeds agree to the last digit: that tells nothing of their spread."
-    return f"The 95 % interval holds {threshold}: more seeds would tell."
-
-
 @contextmanager
 def saved(path: Path, **size: float) -> Iterator[Axes]:
     """Axes, saved as PNG and as SVG at the end; see `experiments.drawing.figure`."""
@@ -149,12 +147,29 @@ def height(rows: float) -> float:
     return max(1.3 + 0.22 * rows, 2.3)
 
 
-def typical(cases: Sequence):
-    """Of one width: 1, or else the widest."""
+def typical(cases: Sequence[Any]) -> Any:
+    """Of cases with widths, the one of width 1, or else the widest."""
     return next((c for c in cases if c.width == 1), max(cases, key=lambda c: c.width))
 
 
-def less(size: float, than: float) -> str:
-    """How much a size is below another, in words."""
-    saved = 100 * (1 - size / than)
-    return f"{abs(saved):.0f}\u00a0% {'less' if saved >= 0 else 'more'}"
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of a group on the page: a claim, or a topic beside the claims.
+
+    Attributes:
+      name: of the section.
+      title: the claim, or the topic.
+      pictures: figures.
+      tables: those without columns are CSV files only.
+      paragraphs: what was found, of a topic.
+      finding: verdict and what was found, of a claim.
+      rule: of the verdict.
+    """
+
+    name: str
+    title: str
+    pictures: list[Picture]
+    tables: list[Table]
+    paragraphs: list[str] = dataclasses.field(default_factory=list)
+    finding: Finding | None = None
+    rule: str = ""

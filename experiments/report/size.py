@@ -1,44 +1,39 @@
-"""Model size: how small HIC may be, and what memory its training takes."""
+"""Model size: how small the candidate may be, and what memory training takes."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from experiments.drawing import COLOURS, LIMIT, legend_above
+from experiments.drawing import COLOURS, LIMIT, legend_above, literal
 from experiments.report.accuracy import (
     Point,
     at_size,
     curve,
     draw_curve,
     in_words,
-    missing,
+    missing_of,
+    single_seeds,
     size_axes,
 )
-from experiments.report.energy import by_width
-from experiments.report.estimates import Run, combine
+from experiments.report.estimates import combine
+from experiments.report.groups import Group, Recipe, name_of
 from experiments.report.sections import (
     COMPARABLE_POINTS,
-    Evidence,
     Finding,
     Picture,
-    Topic,
+    Section,
     Verdict,
     above,
     height,
-    less,
     saved,
+    too_little,
     typical,
     why_open,
 )
-from experiments.report.tables import ALGORITHM, WIDTH, Column, Row, Table, plain
-from experiments.words import (
-    ABSENT,
-    kilobytes,
-)
+from experiments.report.tables import ALGORITHM, WIDTH, Column, Table, plain
+from experiments.words import ABSENT, kilobytes
 
-# Share of the FP32 baseline's size that the paper saves.
+# Share of the baseline's size that the paper saves.
 REDUCTION = 0.5
 
 
@@ -77,16 +72,19 @@ def smallest_reaching(points: Sequence[Point], accuracy: float) -> Reached | Non
     return None
 
 
-def baseline_of(fp32: Sequence[Point]) -> Point | None:
-    """FP32 at width 1, or else the widest below; None if all are wider."""
+def baseline_of(points: Sequence[Point]) -> Point | None:
+    """The one of width 1, or else the widest below; None if all are wider."""
     return max(
-        (point for point in fp32 if point.width <= 1),
+        (point for point in points if point.width <= 1),
         key=lambda point: point.width,
         default=None,
     )
 
 
-def halves_the_model(runs: Sequence[Run]) -> Finding:
+# ---- The claim
+
+
+def halves_the_model(group: Group) -> Finding:
     """HIC needs about 50 % less inference model size for FP32-comparable accuracy.
 
     Rule: the baseline is FP32 at width 1, or the widest below it. The quantity is the
@@ -97,63 +95,60 @@ def halves_the_model(runs: Sequence[Run]) -> Finding:
     comparable, and not supported if it lies below and no wider HIC could be tried
     within half the size.
     """
-    fp32, hic = curve(runs, "fp32"), curve(runs, "hic")
-    if absent := missing(fp32, hic):
-        return Finding(Verdict.TOO_LITTLE, (absent,))
-    baseline = baseline_of(fp32)
+    if missing := missing_of(group):
+        return too_little(missing)
+    points, mine = curve(group.candidate), group.candidate.name
+    baseline = baseline_of(curve(group.baseline))
     if baseline is None:
-        return Finding(
-            Verdict.TOO_LITTLE,
-            (f"No FP32 run has width 1 or less: {_widths(fp32)}.",),
+        widths = ", ".join(f"{p.width:g}" for p in curve(group.baseline))
+        return too_little(
+            f"No {group.baseline.name} run has width 1 or less: {widths}."
         )
-    sentences = _reductions(hic, baseline)
+    sentences = _reductions(group, baseline, points)
     half = (1 - REDUCTION) * baseline.size_kb
-    if hic[0].size_kb > half:
+    if points[0].size_kb > half:
         sentences.append(
-            f"The smallest HIC, {kilobytes(hic[0].size_kb)}, is larger than half of "
-            f"the baseline, {kilobytes(half)}: narrower HIC runs would tell."
+            f"The smallest {mine}, {kilobytes(points[0].size_kb)}, is larger than half "
+            f"of the baseline, {kilobytes(half)}: narrower {mine} runs would tell."
         )
         return Finding(Verdict.TOO_LITTLE, tuple(sentences))
-    size = min(half, hic[-1].size_kb)
+    size = min(half, points[-1].size_kb)
     difference = combine(
-        [*at_size(hic, size), -1.0], [*(p.accuracy for p in hic), baseline.accuracy]
+        [*at_size(points, size), -1.0],
+        [*(p.accuracy for p in points), baseline.accuracy],
     )
     verdict = above(difference, -COMPARABLE_POINTS)
     if verdict is not Verdict.SUPPORTED and size < half:
         verdict = Verdict.TOO_LITTLE
         sentences.append(
-            f"The widest HIC, {kilobytes(size)}, is smaller than half of the baseline, "
-            f"{kilobytes(half)}: wider HIC runs would tell."
+            f"The widest {mine}, {kilobytes(size)}, is smaller than half of the "
+            f"baseline, {kilobytes(half)}: wider {mine} runs would tell."
         )
     elif verdict is Verdict.TOO_LITTLE:
-        sentences.append(
-            why_open(difference, f"−{COMPARABLE_POINTS:g}", FP32=[baseline], HIC=hic)
-        )
+        single = single_seeds(group, [baseline], points)
+        sentences.append(why_open(difference, f"−{COMPARABLE_POINTS:g}", single))
     what = "half the baseline's size" if size == half else "the widest width"
     return Finding(
         verdict,
         tuple(sentences),
-        f"HIC at {what}, {kilobytes(size)}, less the baseline",
+        f"{mine} at {what}, {kilobytes(size)}, less the baseline",
         difference,
     )
 
 
-def _widths(points: Sequence[Point]) -> str:
-    return ", ".join(f"{point.width:g}" for point in points)
-
-
-def _reductions(hic: Sequence[Point], baseline: Point) -> list[str]:
-    """The smallest HIC that is about as accurate as the baseline, and exactly so."""
+def _reductions(group: Group, baseline: Point, points: Sequence[Point]) -> list[str]:
+    """The smallest that is about as accurate as the baseline, and exactly so."""
     target, size = baseline.accuracy.mean, baseline.size_kb
-    name = f"FP32 at width {baseline.width:g} ({target:.2f} % at {kilobytes(size)})"
+    mine, width = group.candidate.name, f"{group.baseline.name} at width"
+    name = f"{width} {baseline.width:g} ({target:.2f} % at {kilobytes(size)})"
     sentences = []
     for accuracy, what in (
         (target - COMPARABLE_POINTS, f"comes within {COMPARABLE_POINTS:g} points of"),
         (target, "reaches"),
     ):
-        reached = smallest_reaching(hic, accuracy)
+        reached = smallest_reaching(points, accuracy)
         if reached is None:
-            sentences.append(f"No HIC {what} {name}.")
+            sentences.append(f"No {mine} {what} {name}.")
         else:
             how = (
                 "interpolated between two widths"
@@ -164,7 +159,7 @@ def _reductions(hic: Sequence[Point], baseline: Point) -> list[str]:
                 how += ", the smallest that was trained"
             saved = 100 * (1 - reached.size_kb / size)
             sentences.append(
-                f"The smallest HIC that {what} {name} has "
+                f"The smallest {mine} that {what} {name} has "
                 f"{kilobytes(reached.size_kb)} ({how}): {abs(saved):.0f} % "
                 f"{'less' if saved >= 0 else 'more'}."
             )
@@ -172,85 +167,81 @@ def _reductions(hic: Sequence[Point], baseline: Point) -> list[str]:
     return sentences
 
 
-def half_size(
-    fp32: Sequence[Point], hic: Sequence[Point], out: Path, prefix: str
-) -> Evidence:
-    """What stands with the claim on half the size."""
-    baseline = baseline_of(fp32)
-    if baseline is None or not hic:
+def half_size(group: Group, out: Path) -> tuple[list[Picture], list[Table]]:
+    """The candidate beside the baseline, its accuracy and half its size."""
+    points, baseline = curve(group.candidate), baseline_of(curve(group.baseline))
+    if baseline is None or not points:
         return [], []
-    target = baseline.accuracy.mean - COMPARABLE_POINTS
+    mine, theirs = group.candidate, group.baseline
     picture = Picture(
-        out / f"{prefix}smallest_hic",
-        f"HIC beside the baseline. {in_words('fp32', [baseline])} "
-        f"{in_words('hic', hic)}",
-        "HIC beside the FP32 baseline, which it should reach left of the dashed line: "
-        "at less than half its size.",
+        out / f"{group.prefix}smallest_{mine.file}",
+        f"{mine.name} beside the baseline. {in_words(theirs, [baseline])} "
+        f"{in_words(mine, points)}",
+        f"{mine.name} beside the {theirs.name} baseline, which it should reach left of "
+        "the dashed line: at less than half its size.",
     )
-    reached = smallest_reaching(hic, target)
-    smallest_comparable(picture.path, baseline, hic, reached)
+    reached = smallest_reaching(points, baseline.accuracy.mean - COMPARABLE_POINTS)
+    draw_smallest(picture.path, (theirs, baseline), (mine, points), reached)
     return [picture], []
 
 
-def smallest_comparable(
-    path: Path, baseline: Point, hic: Sequence[Point], reached: Reached | None
+def draw_smallest(
+    path: Path,
+    baseline: tuple[Recipe, Point],
+    candidate: tuple[Recipe, Sequence[Point]],
+    reached: Reached | None,
 ) -> None:
-    """HIC beside the FP32 baseline, its accuracy and half its size.
+    """A curve beside the baseline, its accuracy and half its size.
 
     Args:
       path: of the figure.
-      baseline: of `estimates.baseline_of`.
-      hic: the curve of HIC.
-      reached: the smallest HIC that is comparable with the baseline.
+      baseline: of `baseline_of`, and its recipe.
+      candidate: the curve and its recipe.
+      reached: the smallest of the curve that is comparable with the baseline.
     """
-    target = baseline.accuracy.mean
+    (theirs, point), (mine, points) = baseline, candidate
+    target = point.accuracy.mean
     with saved(path) as axes:
         axes.axhspan(
             target - COMPARABLE_POINTS, target + COMPARABLE_POINTS, linewidth=0,
-            color=COLOURS["fp32"], alpha=0.18,
+            color=theirs.look.colour, alpha=0.18,
             label=f"baseline ± {COMPARABLE_POINTS:g} points",
         )  # fmt: skip
         axes.axvline(
-            (1 - REDUCTION) * baseline.size_kb,
-            color=LIMIT,
-            linestyle="--",
-            linewidth=1.2,
+            (1 - REDUCTION) * point.size_kb, color=LIMIT, linestyle="--", linewidth=1.2,
             label=f"{100 * REDUCTION:g} % less than the baseline",
-        )
-        draw_curve(axes, "fp32", [baseline])
-        draw_curve(axes, "hic", hic)
+        )  # fmt: skip
+        draw_curve(axes, theirs, [point], -1)
+        draw_curve(axes, mine, points, 1)
         if reached is not None:
             axes.plot(
-                reached.size_kb,
-                reached.accuracy,
-                marker="*",
-                markersize=13,
-                markeredgecolor="white",
-                color=LIMIT,
-                linestyle="none",
-                label="smallest comparable HIC",
-                zorder=5,
-            )
+                reached.size_kb, reached.accuracy, marker="*", markersize=13,
+                markeredgecolor="white", color=LIMIT, linestyle="none", zorder=5,
+                label=literal(f"smallest comparable {mine.name}"),
+            )  # fmt: skip
         size_axes(axes)
+
+
+# ---- Memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Model size of one algorithm and width; see `hic_jax.model_size`.
+    """Model size of one recipe and width; see `hic_jax.model_size`.
 
     Attributes:
-      algorithm: that trained it.
+      algorithm: label of the recipe.
       width: multiplier of the channels.
       analog_weights: how many.
       digital_weights: how many.
       multilevel_devices: how many.
-      binary_devices: how many.
       inference_bits: of the inference model.
       fp32_bits: of the weights in training, all in floating point.
       mixed_precision_bits: of the same with a floating-point accumulator; of networks
         without devices as in floating point.
       training_bits: of the same as this algorithm holds them.
       optimizer_bits: of the optimizer's buffers, which come on top.
+      binary_devices: how many; None of an algorithm that has none.
     """
 
     algorithm: str
@@ -258,92 +249,113 @@ class Memory:
     analog_weights: int
     digital_weights: int
     multilevel_devices: int
-    binary_devices: int
     inference_bits: int
     fp32_bits: int
     mixed_precision_bits: int
     training_bits: int
     optimizer_bits: int
+    binary_devices: int | None = None
 
 
-_MEMORY = [field.name for field in dataclasses.fields(Memory)][2:]
+def memory(group: Group) -> list[Memory]:
+    """Model size by recipe and width: it is the same for all seeds."""
+    *needed, optional = [field.name for field in dataclasses.fields(Memory)][2:]
+    found = []
+    for recipe in group.recipes:
+        for width, seeds in recipe.by_width():
+            summaries = [
+                s["summary"] for s in seeds if s["summary"].keys() >= set(needed)
+            ]
+            for summary in summaries[:1]:
+                fields = [summary[name] for name in needed]
+                found.append(
+                    Memory(recipe.label, width, *fields, summary.get(optional))
+                )
+    return found
 
 
-def memory(runs: Sequence[Run]) -> list[Memory]:
-    """Model size by algorithm and width: it is the same for all seeds."""
-    return [
-        Memory(algorithm, width, *(recorded[0][name] for name in _MEMORY))
-        for algorithm, width, summaries in by_width(runs)
-        if (recorded := [s for s in summaries if s.keys() >= set(_MEMORY)])
-    ]
-
-
-def model_size(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
-    """What the network takes in inference, and in training."""
-    memories = memory(runs)
+def model_size(group: Group, out: Path) -> Section | None:
+    """What the network takes in inference, and its weights in training."""
+    memories = memory(group)
     if not memories:
         return None
     paragraphs, pictures = [], []
-    if analog := [memory for memory in memories if memory.analog_weights]:
-        one = typical(analog)
-        hic, mixed, fp32 = (
+    analog = [memory for memory in memories if memory.analog_weights]
+    for algorithm in dict.fromkeys(memory.algorithm for memory in analog):
+        one = typical([m for m in analog if m.algorithm == algorithm])
+        mine, mixed, fp32 = (
             bits / 8000
             for bits in (one.training_bits, one.mixed_precision_bits, one.fp32_bits)
         )
         paragraphs.append(
             f"At width {one.width:g} the inference model takes "
             f"{one.inference_bits:,} bits, its analog weights "
-            f"{one.multilevel_devices:,} multi-level devices. Training by HIC holds "
-            f"the weights in {kilobytes(hic)}: {less(hic, fp32)} than FP32 "
-            f"({kilobytes(fp32)}) and {less(hic, mixed)} than mixed precision with a "
+            f"{one.multilevel_devices:,} multi-level devices. Training by "
+            f"{name_of(algorithm)} holds "
+            f"the weights in {kilobytes(mine)}: {_less(mine, fp32)} than FP32 "
+            f"({kilobytes(fp32)}) and {_less(mine, mixed)} than mixed precision with a "
             f"floating-point accumulator ({kilobytes(mixed)})."
         )
+    if analog:
         picture = Picture(
-            out / f"{prefix}training_memory",
+            out / f"{group.prefix}training_memory",
             "Memory of the weights in training. "
             + " ".join(
                 f"Width {m.width:g}: FP32 {m.fp32_bits / 8000:,.0f} kB, mixed "
-                f"precision {m.mixed_precision_bits / 8000:,.0f} kB, HIC "
-                f"{m.training_bits / 8000:,.0f} kB."
+                f"precision {m.mixed_precision_bits / 8000:,.0f} kB, "
+                f"{name_of(m.algorithm)} {m.training_bits / 8000:,.0f} kB."
                 for m in analog
             ),
-            "The same network trained by the three schemes.",
+            "The same network trained by each of the schemes.",
         )
-        training_memory(picture.path, analog)
+        looks = {recipe.label: recipe.look.colour for recipe in group.recipes}
+        draw_memory(picture.path, analog, looks)
         pictures.append(picture)
     paragraphs.append(
-        "FP32 holds all weights at 32 bits. The two others hold digital weights at 32 "
-        "bits, analog ones at the nominal bits of their multi-level devices, and an "
-        "accumulator beside each of these: 32 bits in mixed precision, the word of the "
-        "binary cells in HIC. Buffers of the optimizer come on top; activations and "
-        "gradients are not counted."
+        "FP32 holds all weights at 32 bits. The others hold digital weights at 32 "
+        "bits, analog ones at the nominal bits of their multi-level devices, and what "
+        "accumulates updates beside each of these: 32 bits in mixed precision, the "
+        "word of the binary cells in HIC. Buffers of the optimizer come on top; "
+        "activations and gradients are not counted."
     )
-    rows = [memory_row(memory) for memory in memories]
-    table = Table("memory", "Weights, devices and bits", MEMORY, rows)
-    return Topic(
-        "memory", "Model size and memory of training", paragraphs, pictures, [table]
-    )
+    rows = [dataclasses.asdict(memory) for memory in memories]
+    table = Table("memory", "Weights, devices and bits", _MEMORY, rows)
+    title = "Model size and memory of training"
+    return Section("memory", title, pictures, [table], paragraphs)
 
 
-def training_memory(path: Path, memories: Sequence[Memory]) -> None:
-    """Memory of the weights in training: all floating point, mixed precision, HIC.
+def draw_memory(
+    path: Path, memories: Sequence[Memory], colours: dict[str, str]
+) -> None:
+    """Memory of the weights in training: floating point, mixed precision, each recipe.
 
     Args:
       path: of the figure.
-      memories: of networks with devices, one a width.
+      memories: of networks with devices.
+      colours: of their recipes, by label.
     """
-    schemes = {
-        "FP32": ("fp32_bits", COLOURS["fp32"]),
-        "mixed precision, FP32 accumulator": ("mixed_precision_bits", COLOURS["gdc"]),
-        "HIC": ("training_bits", COLOURS["hic"]),
-    }
-    with saved(path, height=height(3.2 * len(memories))) as axes:
-        for index, (label, (name, colour)) in enumerate(schemes.items()):
-            rows = np.arange(len(memories)) + 0.27 * (index - 1)
-            sizes = [getattr(memory, name) / 8000 for memory in memories]
-            bars = axes.barh(rows, sizes, height=0.25, color=colour, label=label)
+    algorithms = dict.fromkeys(memory.algorithm for memory in memories)
+    schemes = [
+        ("FP32", "fp32_bits", COLOURS["fp32"], memories),
+        ("mixed precision, FP32 accumulator", "mixed_precision_bits", COLOURS["gdc"],
+         memories),
+        *(
+            (literal(name_of(a)), "training_bits", colours[a],
+             [m for m in memories if m.algorithm == a])
+            for a in algorithms
+        ),
+    ]  # fmt: skip
+    widths = sorted({memory.width for memory in memories})
+    with saved(path, height=height((len(schemes) + 0.2) * len(widths))) as axes:
+        for index, (label, name, colour, mine) in enumerate(schemes):
+            sizes = {memory.width: getattr(memory, name) / 8000 for memory in mine}
+            shift = 0.81 / len(schemes) * (index - (len(schemes) - 1) / 2)
+            bars = axes.barh(
+                [widths.index(width) + shift for width in sizes], sizes.values(),
+                height=0.75 / len(schemes), color=colour, label=label,
+            )  # fmt: skip
             axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8.5)
-        axes.set_yticks(range(len(memories)), [f"×{m.width:g}" for m in memories])
+        axes.set_yticks(range(len(widths)), [f"×{width:g}" for width in widths])
         axes.invert_yaxis()
         axes.set(xlabel="memory of the weights in training (kB)", ylabel="width")
         axes.margins(x=0.12)
@@ -351,22 +363,22 @@ def training_memory(path: Path, memories: Sequence[Memory]) -> None:
         legend_above(axes)
 
 
-def memory_row(memory: Memory) -> Row:
-    """Weights, devices and bits of one algorithm and width."""
-    return dataclasses.asdict(memory)
+def _less(size: float, than: float) -> str:
+    saved = 100 * (1 - size / than)
+    return f"{abs(saved):.0f}\u00a0% {'less' if saved >= 0 else 'more'}"
 
 
 def _kilobytes(name: str, devices: bool = False):
     """Bits in kB; of schemes with devices, where there are some."""
 
-    def text(row: Row) -> str:
+    def text(row) -> str:
         absent = devices and not row["analog_weights"]
         return ABSENT if absent else f"{row[name] / 8000:,.1f}"
 
     return text
 
 
-MEMORY = (
+_MEMORY = (
     ALGORITHM,
     WIDTH,
     Column("analog weights", plain(",d", "analog_weights")),
@@ -376,6 +388,6 @@ MEMORY = (
     Column("inference (bits)", plain(",d", "inference_bits")),
     Column("training: FP32 (kB)", _kilobytes("fp32_bits")),
     Column("mixed precision (kB)", _kilobytes("mixed_precision_bits", devices=True)),
-    Column("HIC (kB)", _kilobytes("training_bits", devices=True)),
+    Column("by this algorithm (kB)", _kilobytes("training_bits")),
     Column("optimizer (kB)", _kilobytes("optimizer_bits")),
 )

@@ -3,14 +3,16 @@
 Rows of several groups stand in one CSV file and begin with the number of their group.
 """
 
-import csv
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from experiments.drawing import NAMES
 from experiments.report.estimates import Estimate
+from experiments.report.groups import name_of
 from experiments.words import ABSENT, minus
 
 Row = dict[str, Any]
@@ -66,10 +68,9 @@ def write(folder: Path, tables: Sequence[Table]) -> None:
     for table in tables:
         files.setdefault(table.name, []).extend(table.rows)
     for name, rows in files.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        # Objects stay what they are: a whole number beside an empty place, too.
+        frame = pd.DataFrame(rows, dtype=object)
+        frame.to_csv(folder / f"{name}.csv", index=False)
 
 
 def fields_of(estimate: Estimate | None) -> Row:
@@ -102,9 +103,9 @@ def interval(row: Row, form: str = ".2f") -> str:
     return minus(f"{low:{form}} to {high:{form}}")
 
 
-def name_of(key: str) -> Callable[[Row], str]:
-    """The name of what a row is of, as figures call it."""
-    return lambda row: NAMES.get(row[key], row[key])
+def word(title: str, key: str) -> Column:
+    """A column of words, as figures say them."""
+    return Column(title, lambda row: NAMES.get(row[key], str(row[key])), look="")
 
 
 def statistics_columns(what: str, form: str = ".2f") -> tuple[Column, ...]:
@@ -118,4 +119,10 @@ def statistics_columns(what: str, form: str = ".2f") -> tuple[Column, ...]:
 
 
 WIDTH = Column("width", plain("g", "width"))
-ALGORITHM = Column("algorithm", name_of("algorithm"), look="")
+ALGORITHM = Column("algorithm", lambda row: name_of(row["algorithm"]), look="")
+
+
+def told_apart(columns: tuple[Column, ...], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Columns with that of the algorithm, if the rows are of several."""
+    several = len({row["algorithm"] for row in rows}) > 1
+    return (ALGORITHM, *columns) if several else columns

@@ -1,69 +1,61 @@
-"""Write-erase cycles against endurance: by kind of device, by layer, by bit plane."""
+"""Write-erase cycles of devices, and where in the network they see most."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter
 
 from experiments.drawing import (
-    COLOURS,
     LIMIT,
-    NAMES,
     NO_CYCLE,
+    colour_of,
     cycle_axis,
-    devices_by_cycles,
     legend_above,
-    limit_line,
     literal,
 )
-from experiments.report.estimates import COUNTS, Estimate, Run, estimate
-from experiments.report.sections import (
-    Evidence,
-    Finding,
-    Picture,
-    Topic,
-    Verdict,
-    height,
-    saved,
-)
+from experiments.report.estimates import COUNTS, Estimate, estimate
+from experiments.report.groups import Group, Recipe, file_word
+from experiments.report.runs import Run
+from experiments.report.sections import Picture, Section, height, saved
 from experiments.report.tables import (
     WIDTH,
     Column,
     Row,
     Table,
     fields_of,
-    name_of,
     plain,
     statistics_columns,
+    told_apart,
+    word,
 )
-from experiments.words import (
-    counted,
-    scientific,
-    trainings,
-)
+from experiments.words import counted, scientific, trainings
 
-# Share of its endurance limit that a device may use up.
-SMALL_FRACTION = 0.01
+# What a part of a network is: all of it, a layer, or the cells of a bit of the words.
+WHOLE, LAYER, PLANE = "all", "layer", "bit plane"
 
+# One device of a kind.
+_DEVICE = {"multilevel": "multi-level device", "binary": "binary cell"}
 
-KINDS = ("multilevel", "binary")
-
-
-ALL = "all"
+# What `hic_jax.endurance` tells beside kinds of devices.
+_NO_KINDS = ("trainings", "histogram", "layers", "binary_planes")
 
 
 @dataclasses.dataclass(frozen=True)
 class Wear:
-    """Write-erase cycles of some devices of one width.
+    """Write-erase cycles of some devices of one recipe and width.
 
     Attributes:
-      kind: multilevel or binary.
+      algorithm: label of the recipe.
+      level: all devices of the kind, those of a layer, or those of a bit plane.
+      kind: multilevel, binary, or what else an algorithm has.
       width: multiplier of the channels.
+      part: the layer or the bit plane.
       most: cycles of each seed's most worn device, over seeds.
       mean: cycles of the mean device, the mean over seeds.
       p99: the 99th percentile of the devices, the mean over seeds.
@@ -73,11 +65,13 @@ class Wear:
       trainings: like this one that this device survives; infinite if it saw no cycle.
       edges: of a histogram in cycles; empty where a seed has none.
       counts: devices of all seeds between each two edges.
-      part: of the network: a layer, a bit plane, or all of it.
     """
 
+    algorithm: str
+    level: str
     kind: str
     width: float
+    part: str
     most: Estimate
     mean: float
     p99: float
@@ -87,248 +81,160 @@ class Wear:
     trainings: float
     edges: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
-    part: str = ALL
 
 
-# The fields of one seed, by part of the network.
-Parts = dict[str, dict[str, Any]]
+def wear(recipe: Recipe) -> list[Wear]:
+    """Wear of every part, by kind of device and width, of runs that tracked it."""
+    tracked = [run for _, seeds in recipe.by_width() for run in seeds if run["wear"]]
+    kinds = [k for run in tracked for k in run["wear"] if k not in _NO_KINDS]
+    rows = [
+        {"kind": kind, "width": run["width"]} | row
+        for kind in dict.fromkeys(kinds)
+        for run in tracked
+        if kind in run["wear"]
+        for row in _parts(run, kind)
+    ]
+    if not rows:
+        return []
+    # Objects: whole numbers of any size stay what they are.
+    case = ["level", "kind", "width", "part"]
+    parts = pd.DataFrame(rows, dtype=object).groupby(case, sort=False)
+    return [
+        _of_seeds(recipe.label, *names, seeds.to_dict("list")) for names, seeds in parts
+    ]
 
 
-def wear(runs: Sequence[Run]) -> list[Wear]:
-    """Wear by kind of device and width, of runs that tracked it."""
-    return list(_by_part(runs, _whole))
+def _parts(run: Run, kind: str) -> Iterator[Row]:
+    """What a seed tells of all devices of a kind, then of layers, then of planes."""
+    wear, of_kind = run["wear"], run["wear"][kind]
+    histogram, layers = wear.get("histogram", {}), wear.get("layers", {})
 
+    def row(level: str, part: str, fields: Row, counts: list[int] | None) -> Row:
+        return fields | {
+            "level": level,
+            "part": part,
+            "endurance_cycles": of_kind["endurance_cycles"],
+            "edges": histogram["edges"] if counts else [],
+            "counts": counts or [],
+        }
 
-def wear_by_layer(runs: Sequence[Run]) -> list[Wear]:
-    """The same of each layer, in the order of the network."""
-    return list(_by_part(runs, _layers))
-
-
-def wear_by_plane(runs: Sequence[Run]) -> list[Wear]:
-    """The same of the binary cells that hold each bit, the least significant first."""
-    return list(_by_part(runs, _planes))
-
-
-def _by_part(runs: Sequence[Run], parts: Callable[[Run, str], Parts]) -> Iterator[Wear]:
-    for kind in KINDS:
-        widths: dict[float, list[Run]] = {}
-        for run in runs:
-            if run["wear"]:
-                widths.setdefault(run["width"], []).append(run)
-        for width, mine in sorted(widths.items()):
-            seeds = [parts(run, kind) for run in mine]
-            for name in dict.fromkeys(name for seed in seeds for name in seed):
-                of_seeds = [seed[name] for seed in seeds if name in seed]
-                yield _wear(kind, width, name, of_seeds)
-
-
-def _whole(run: Run, kind: str) -> Parts:
-    histogram = run["wear"].get("histogram", {})
-    return {ALL: _seed(run, kind, run["wear"][kind], histogram.get(kind))}
-
-
-def _layers(run: Run, kind: str) -> Parts:
-    layers = run["wear"].get("layers", {})
+    yield row(WHOLE, WHOLE, of_kind, histogram.get(kind))
     arrays = (run["summary"].get("operations") or {}).get("arrays", {})
     # The network names its layers in order; the devices are stored by name.
-    names = sorted(layers, key=[*arrays, *layers].index)
-    return {
-        name.removesuffix("/kernel"): _seed(run, kind, fields, fields["histogram"])
-        for name in names
-        for fields in [layers[name][kind]]
-    }
+    for name in sorted(layers, key=[*arrays, *layers].index):
+        if fields := layers[name].get(kind):
+            yield row(LAYER, name.removesuffix("/kernel"), fields, fields["histogram"])
+    planes = wear.get("binary_planes", ()) if kind == "binary" else ()
+    for bit, fields in enumerate(planes):
+        yield row(PLANE, f"bit {bit}", fields, fields["histogram"])
 
 
-def _planes(run: Run, kind: str) -> Parts:
-    planes = run["wear"].get("binary_planes", ()) if kind == "binary" else ()
-    return {
-        f"bit {bit}": _seed(run, kind, fields, fields["histogram"])
-        for bit, fields in enumerate(planes)
-    }
-
-
-def _seed(
-    run: Run, kind: str, fields: dict[str, Any], counts: list[int] | None
-) -> dict[str, Any]:
-    wear = run["wear"]
-    return fields | {
-        "endurance_cycles": wear[kind]["endurance_cycles"],
-        "edges": wear["histogram"]["edges"] if counts else [],
-        "counts": counts,
-    }
-
-
-def _wear(kind: str, width: float, part: str, seeds: Sequence[dict[str, Any]]) -> Wear:
+def _of_seeds(
+    algorithm: str, level: str, kind: str, width: float, part: str,
+    seeds: dict[str, list[Any]],
+) -> Wear:  # fmt: skip
+    limits = zip(seeds["endurance_cycles"], seeds["max"], strict=True)
     return Wear(
+        algorithm,
+        level,
         kind,
         width,
-        estimate([seed["max"] for seed in seeds], COUNTS),
-        float(np.mean([seed["mean"] for seed in seeds])),
-        float(np.mean([seed["p99"] for seed in seeds])),
-        max(seed["max"] for seed in seeds),
-        min(seed["endurance_cycles"] for seed in seeds),
-        max(seed["fraction_of_endurance"] for seed in seeds),
-        min(
-            int(seed["endurance_cycles"] // seed["max"]) if seed["max"] else math.inf
-            for seed in seeds
-        ),
-        *_histogram(seeds),
         part,
+        estimate(seeds["max"], COUNTS),
+        float(np.mean(seeds["mean"])),
+        float(np.mean(seeds["p99"])),
+        int(max(seeds["max"])),
+        min(seeds["endurance_cycles"]),
+        max(seeds["fraction_of_endurance"]),
+        min(int(limit // most) if most else math.inf for limit, most in limits),
+        *_histogram(seeds["edges"], seeds["counts"]),
     )
 
 
 def _histogram(
-    seeds: Sequence[dict[str, Any]],
+    all_edges: Sequence[list[int]], all_counts: Sequence[list[int]]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Edges and the devices of all seeds; the edges of one seed begin another's."""
-    edges = max((seed["edges"] for seed in seeds), key=len)
-    counts = np.zeros(max(len(edges) - 1, 0), int)
-    for seed in seeds:
-        if not seed["edges"] or seed["edges"] != edges[: len(seed["edges"])]:
+    edges = max(all_edges, key=len)
+    total = np.zeros(max(len(edges) - 1, 0), int)
+    for mine, counts in zip(all_edges, all_counts, strict=True):
+        if not mine or mine != edges[: len(mine)]:
             return (), ()
-        counts[: len(seed["counts"])] += seed["counts"]
-    return tuple(edges), tuple(counts.tolist())
+        total[: len(counts)] += counts
+    return tuple(edges), tuple(total.tolist())
 
 
-DEVICES = {"multilevel": "multi-level device", "binary": "binary cell"}
+def device_of(kind: str) -> str:
+    """One device of a kind, in words."""
+    return _DEVICE.get(kind, f"{kind.replace('_', ' ')} device")
 
 
-def spares_the_devices(runs: Sequence[Run]) -> Finding:
-    """Write-erase cycles are a small fraction of the endurance of PCM.
+# ---- Where in the network
 
-    Rule: the fraction of the endurance limit that the most worn device of all runs has
-    used up in training. The claim is supported if it is below 1 % and there are at
-    least two seeds of some width, so that a spread is known, and not supported if it is
-    1 % or more. The limit is the one that the runs were summarised with.
-    """
-    hic = [run for run in runs if run["algorithm"] != "fp32"]
-    cases = wear(hic)
-    if not cases:
-        return Finding(
-            Verdict.TOO_LITTLE,
-            (
-                "No run tracked its wear (--track_wear)."
-                if hic
-                else "There are no HIC runs.",
-            ),
-        )
-    worst = max(cases, key=lambda case: case.fraction)
-    sentences = [
-        f"The most worn device, a {DEVICES[worst.kind]} at width {worst.width:g}, has "
-        f"seen {worst.worst:,} cycles, {scientific(worst.fraction)} of a limit of "
-        f"{scientific(worst.endurance_cycles)}: it survives "
-        f"{trainings(worst.trainings)} such "
-        "trainings."
+
+def by_part(group: Group, out: Path) -> Section | None:
+    """Which layers and bit planes wear; the figures are drawn to ``out``."""
+    every = {recipe.label: wear(recipe) for recipe in group.recipes}
+    paragraphs, pictures = [], []
+    several = sum(any(c.level == LAYER for c in cases) for cases in every.values()) > 1
+    for recipe in group.recipes:
+        whose = f"{recipe.name}: " if several else ""
+        layers = [case for case in every[recipe.label] if case.level == LAYER]
+        if not layers:
+            continue
+        width = max(layers, key=lambda case: case.fraction).width
+        found = []
+        parts = [
+            case
+            for case in every[recipe.label]
+            if case.width == width and case.level != WHOLE
+        ]
+        for level, kind in sorted(
+            dict.fromkeys((case.level, case.kind) for case in parts),
+            key=lambda names: names[0] == PLANE,
+        ):
+            mine = [case for case in parts if (case.level, case.kind) == (level, kind)]
+            by = "layer" if level == LAYER else "bit of their word"
+            title = f"{device_of(kind).capitalize()}s by {by}"
+            worst = max(mine, key=lambda case: case.worst)
+            most = (
+                f"most in {worst.part}, where one has seen "
+                f"{counted(worst.worst, 'cycle')}, {scientific(worst.fraction)} of its "
+                "limit"
+            )
+            found.append(f"{title}: {most}.")
+            if mine[0].edges:
+                name = f"wear_{file_word(kind)}_{level.split()[-1]}s"
+                picture = Picture(
+                    out / group.file(name, recipe),
+                    f"Histogram of write-erase cycles. {whose}{title}, width "
+                    f"{width:g}: {most}.",
+                    f"{whose}{title}, width {width:g}: share of the devices of all "
+                    "seeds.",
+                )
+                draw_parts(picture.path, mine)
+                pictures.append(picture)
+        most_worn = f"{whose}At width {width:g}, which wears its devices most. "
+        paragraphs.append(most_worn + " ".join(found))
+    if not paragraphs:
+        return None
+    paragraphs.append("Bit 0 is the least significant. The tables have all widths.")
+    cases = [
+        case for level in (WHOLE, LAYER, PLANE)
+        for mine in every.values() for case in mine if case.level == level
+    ]  # fmt: skip
+    tables = [
+        table_of(f"wear_{level.split()[-1]}s", f"by {level}", of_level, _PARTS)
+        for level in (PLANE, LAYER)
+        if (of_level := [case for case in cases if case.level == level])
     ]
-    verdict = Verdict.SUPPORTED
-    if worst.fraction >= SMALL_FRACTION:
-        verdict = Verdict.NOT_SUPPORTED
-    elif max(case.most.seeds for case in cases) < 2:
-        verdict = Verdict.TOO_LITTLE
-        sentences.append("It takes two seeds of a width.")
-    if untracked := sum(not run["wear"] for run in hic):
-        sentences.append(
-            f"{untracked} of {len(hic)} HIC runs did not track their wear."
-        )
-    return Finding(
-        verdict,
-        tuple(sentences),
-        f"cycles of the most worn {DEVICES[worst.kind]} at width {worst.width:g}",
-        worst.most,
-        "cycles",
-    )
+    if bins := [row for case in cases for row in _bins(case)]:
+        tables.append(Table("wear_histograms", "", (), bins))
+    title = "Wear by layer and bit plane"
+    return Section("wear", title, pictures, tables, paragraphs)
 
 
-def endurance(hic: Sequence[Run], out: Path, prefix: str) -> Evidence:
-    """What stands with the claim on endurance."""
-    cases = wear(hic)
-    if not cases:
-        return [], []
-    picture = Picture(
-        out / f"{prefix}write_erase_cycles",
-        "Write-erase cycles of the most worn device beside the endurance limit. "
-        + " ".join(
-            f"{NAMES[c.kind]}, width {c.width:g}: {c.worst:,} of "
-            f"{scientific(c.endurance_cycles)} cycles."
-            for c in cases
-        ),
-        "Bars reach to the most worn device of all seeds; the white marks are the mean "
-        "device and the 99th percentile.",
-    )
-    cycles_against_endurance(picture.path, cases)
-    pictures = [picture]
-    for width in dict.fromkeys(case.width for case in cases if case.edges):
-        mine = [case for case in cases if case.width == width]
-        histogram = Picture(
-            out / f"{prefix}write_erase_cycles_width{width:g}",
-            f"Histogram of the write-erase cycles of all devices, width {width:g}.",
-            f"All devices of all seeds, width {width:g}.",
-        )
-        cycles_of_devices(histogram.path, mine)
-        pictures.append(histogram)
-    rows = [wear_row(case) for case in cases]
-    return pictures, [Table("wear", "Write-erase cycles after training", WEAR, rows)]
-
-
-def cycles_against_endurance(path: Path, cases: Sequence[Wear]) -> None:
-    """Write-erase cycles by width and kind of device, beside the endurance limit.
-
-    Args:
-      path: of the figure.
-      cases: of `estimates.wear`.
-    """
-    widths = sorted({case.width for case in cases})
-    kinds = list(dict.fromkeys(case.kind for case in cases))
-    limit = min(case.endurance_cycles for case in cases)
-    with saved(path) as axes:
-        for case in cases:
-            shift = 0.4 * (kinds.index(case.kind) - (len(kinds) - 1) / 2)
-            row = widths.index(case.width) + shift
-            label = NAMES[case.kind] if case.width == widths[0] else None
-            axes.barh(
-                row, max(case.worst, NO_CYCLE), height=0.36, color=COLOURS[case.kind],
-                label=label,
-            )  # fmt: skip
-            axes.plot(
-                [max(case.mean, NO_CYCLE), max(case.p99, NO_CYCLE)],
-                [row, row],
-                marker="|",
-                linestyle="none",
-                color="white",
-            )
-            axes.annotate(
-                f"{case.worst:,}: {scientific(case.fraction)} of the limit",
-                (max(case.worst, NO_CYCLE), row),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-            )
-        limit_line(axes, limit)
-        axes.set_yticks(range(len(widths)), [f"×{width:g}" for width in widths])
-        axes.invert_yaxis()
-        high = 3 * max(limit, *(case.worst for case in cases))
-        cycle_axis(axes, high, "write-erase cycles of the most worn device")
-        axes.set_ylabel("width")
-        axes.grid(visible=False, axis="y")
-        legend_above(axes, "White marks: the mean device, and 99 % of the devices.")
-
-
-def cycles_of_devices(path: Path, cases: Sequence[Wear]) -> None:
-    """How many devices have seen how many write-erase cycles.
-
-    Args:
-      path: of the figure.
-      cases: both kinds of device of one width, with histograms.
-    """
-    limit = min(case.endurance_cycles for case in cases)
-    edges = max((case.edges for case in cases), key=len)
-    counts = {case.kind: case.counts for case in cases}
-    with saved(path) as axes:
-        devices_by_cycles(axes, edges, counts, limit)
-
-
-def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
+def draw_parts(path: Path, cases: Sequence[Wear]) -> None:
     """Histograms of write-erase cycles, a row for each layer or bit plane.
 
     Args:
@@ -346,7 +252,7 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
             np.arange(len(cases) + 1) - 0.5,
             np.ma.masked_equal(shares, 0.0),
             cmap=LinearSegmentedColormap.from_list(
-                cases[0].kind, ["#f2f2f2", COLOURS[cases[0].kind]]
+                cases[0].kind, ["#f2f2f2", colour_of(cases[0].kind)]
             ),
             norm=LogNorm(1e-5, 1.0),
         )
@@ -368,91 +274,40 @@ def cycles_by_part(path: Path, cases: Sequence[Wear]) -> None:
         legend_above(axes)
 
 
-def by_layer_and_plane(runs: Sequence[Run], out: Path, prefix: str) -> Topic | None:
-    """Where in the network devices wear."""
-    layers, planes = wear_by_layer(runs), wear_by_plane(runs)
-    if not layers:
-        return None
-    width = max(layers, key=lambda case: case.fraction).width
-    parts = {
-        "multilevel_layers": (layers, "multilevel", "Multi-level devices by layer"),
-        "binary_layers": (layers, "binary", "Binary cells by layer"),
-        "binary_planes": (planes, "binary", "Binary cells by bit of their word"),
-    }
-    paragraphs, pictures = [], []
-    for name, (cases, kind, title) in parts.items():
-        mine = [case for case in cases if (case.kind, case.width) == (kind, width)]
-        if not mine:
-            continue
-        worst = max(mine, key=lambda case: case.worst)
-        most = (
-            f"most in {worst.part}, where one has seen "
-            f"{counted(worst.worst, 'cycle')}, {scientific(worst.fraction)} of its "
-            "limit"
-        )
-        paragraphs.append(f"{title}: {most}.")
-        if mine[0].edges:
-            picture = Picture(
-                out / f"{prefix}wear_{name}",
-                f"Histogram of write-erase cycles. {title}, width {width:g}: {most}.",
-                f"{title}, width {width:g}: share of the devices of all seeds.",
-            )
-            cycles_by_part(picture.path, mine)
-            pictures.append(picture)
-    paragraphs = [
-        f"At width {width:g}, which wears its devices most. " + " ".join(paragraphs),
-        "Bit 0 is the least significant. The tables have all widths.",
-    ]
-    return Topic(
-        "wear", "Wear by layer and bit plane", paragraphs, pictures,
-        _wear_tables(wear(runs), layers, planes),
-    )  # fmt: skip
+# ---- Tables
 
 
-def _wear_tables(
-    whole: Sequence[Wear], layers: Sequence[Wear], planes: Sequence[Wear]
-) -> list[Table]:
-    """Cycles of the parts, and the histograms of these and of the whole."""
-    found = [
-        Table(
-            name,
-            f"Write-erase cycles by {part}",
-            PART_WEAR,
-            [wear_row(case) for case in cases],
-            folded=True,
-        )
-        for name, part, cases in (
-            ("wear_planes", "bit plane", planes),
-            ("wear_layers", "layer", layers),
-        )
-    ]
-    cases = (*whole, *layers, *planes)
-    bins = [row for case in cases for row in histogram_rows(case)]
-    found.append(Table("wear_histograms", "", (), bins))
-    return [table for table in found if table.rows]
-
-
-def wear_row(case: Wear) -> Row:
+def table_of(
+    name: str, what: str, cases: Sequence[Wear], columns: tuple[Column, ...]
+) -> Table:
     """Write-erase cycles; the estimate is of each seed's most worn device."""
-    return {
-        "kind": case.kind,
-        "width": case.width,
-        "part": case.part,
-        "mean_device_cycles": case.mean,
-        "p99_cycles": case.p99,
-        "worst_cycles": case.worst,
-        **fields_of(case.most),
-        "endurance_cycles": case.endurance_cycles,
-        "fraction_of_endurance": case.fraction,
-        "trainings_survived": case.trainings,
-    }
+    rows = [
+        {
+            "algorithm": case.algorithm,
+            "kind": case.kind,
+            "width": case.width,
+            "part": case.part,
+            "mean_device_cycles": case.mean,
+            "p99_cycles": case.p99,
+            "worst_cycles": case.worst,
+            **fields_of(case.most),
+            "endurance_cycles": case.endurance_cycles,
+            "fraction_of_endurance": case.fraction,
+            "trainings_survived": case.trainings,
+        }
+        for case in cases
+    ]
+    folded = columns is _PARTS
+    columns = told_apart(columns, rows)
+    return Table(name, f"Write-erase cycles {what}", columns, rows, folded)
 
 
-def histogram_rows(case: Wear) -> list[Row]:
+def _bins(case: Wear) -> list[Row]:
     """Devices of all seeds by cycles, the upper end of each bin excluded."""
     bins = zip(case.edges[:-1], case.edges[1:], case.counts, strict=True)
     return [
         {
+            "algorithm": case.algorithm,
             "kind": case.kind,
             "width": case.width,
             "part": case.part,
@@ -465,7 +320,7 @@ def histogram_rows(case: Wear) -> list[Row]:
 
 
 WEAR = (
-    Column("devices", name_of("kind"), look=""),
+    word("devices", "kind"),
     WIDTH,
     Column("mean device", plain(",.1f", "mean_device_cycles")),
     Column("99 % of devices", lambda row: f"≤ {row['p99_cycles']:,.0f}"),
@@ -479,4 +334,4 @@ WEAR = (
 )
 
 
-PART_WEAR = (WEAR[0], Column("part", lambda row: row["part"], look=""), *WEAR[1:])
+_PARTS = (WEAR[0], word("part", "part"), *WEAR[1:])

@@ -228,15 +228,13 @@ _KIND = _object(
 )  # fmt: skip
 _PART = _object(*_USED, "histogram", **_CYCLES, histogram=_list(_COUNT))
 
-# Of `hic_jax.endurance`. Not every algorithm has binary cells.
+# Of `hic_jax.endurance`: an object of another name is one more kind of device.
 _WEAR = _object(
-    "multilevel",
-    multilevel=_KIND,
-    binary=_KIND,
+    others={"if": {"type": "object"}, "then": _KIND},
     trainings=_object(others=_or_null(_AMOUNT)),
     histogram=_object("edges", edges=_list(_COUNT), others=_list(_COUNT)),
     binary_planes=_list(_PART),
-    layers=_object(others=_object("multilevel", multilevel=_PART, binary=_PART)),
+    layers=_object(others=_object(others=_PART)),
 )
 
 # Of `hic_jax.inference.accuracy_over_time`.

@@ -77,6 +77,11 @@ def words_of_legend(figure):
     return note, [text.get_text() for text in legend.get_texts()]
 
 
+def lines(axes):
+    """By label, the lines."""
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
 def points(axes):
     """By label, the container of measured points with their error bars."""
     return {bars.get_label(): bars for bars in axes.containers}

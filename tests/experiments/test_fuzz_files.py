@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from experiments import drawing, drift
 from experiments.config import TrainConfig, resolve
-from experiments.report import claims, making, page, runs
+from experiments.report import claims, groups, making, page, runs
 from experiments.runs import stored
 from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
@@ -190,10 +190,10 @@ def test_a_damaged_run_is_reported_or_left_out(run, unsaved, tmp_path, data):
     for reason in left_out.values():
         assert "\n" not in reason and len(reason) < 2000
     # As `page.write` does.
-    for group in runs.group(found):
+    for group in groups.group(found):
         for each in group.runs:
             page.run_row(each)
             making.training_command(each)
             making.drift_commands(each)
-        page.judge(group, tmp_path, "")
-        claims.account(group.runs, tmp_path, "", None)
+        claims.judge(group, tmp_path)
+        claims.account(group, tmp_path)

@@ -1,8 +1,54 @@
-"""What the tests of figures share."""
+"""What the tests of the report share: run folders, figures."""
+
+import json
 
 import pytest
 
+from experiments.config import TrainConfig, resolve
+from experiments.report import runs
 from tests.experiments import pictures
+
+SUMMARY = {"test_accuracy": 0.9, "inference_bits": 80_000, "write_erase_cycles": None}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a run folder with a configuration and returns its path.
+
+    Of `stored`, values take the place of what this version would have stored.
+    """
+
+    def write(
+        name, summary=SUMMARY, overrides=None, epochs_done=None, stored=None, **fields
+    ):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        config = resolve(TrainConfig(**fields), overrides)
+        content = json.loads(config.to_json())
+        content["train"] |= stored or {}
+        (folder / "config.json").write_text(json.dumps(content))
+        if summary is not None:
+            analog = 0 if config.train.algorithm == "fp32" else 10
+            counted = {"analog_weights": analog} | summary
+            (folder / "summary.json").write_text(json.dumps(counted))
+        if epochs_done is not None:
+            row = json.dumps({"step": 1, "epoch": epochs_done, "loss": 1.0})
+            (folder / "metrics.jsonl").write_text(f"{row}\n")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def read():
+    """Reads run folders, none of which is left out."""
+
+    def read(*folders):
+        found, left_out = runs.read_all(folders)
+        assert left_out == {}
+        return found
+
+    return read
 
 
 @pytest.fixture

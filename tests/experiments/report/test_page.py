@@ -5,6 +5,7 @@ import dataclasses
 import html.parser
 import json
 import re
+import shutil
 
 import matplotlib.image
 import pytest
@@ -13,13 +14,14 @@ from absl import flags
 from experiments.config import TrainConfig, resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
-from experiments.report import claims, page, tables
+from experiments.report import claims, page, sections, tables
 from experiments.report.sections import Verdict
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import YEAR
 from hic_jax.accounting import EnergyTable, Operations, energy
 from hic_jax.inference import Reading
+from tests.experiments.report import made
 
 SIZES = {
     ("fp32", 1.0): 200.0,
@@ -33,6 +35,9 @@ MEANS = {
     ("hic", 1.0): 88.0,
     ("hic", 2.0): 92.0,
 }
+
+
+PAIR = made.group([made.run("fp32"), made.run("hic")])
 
 
 def _wear(most):
@@ -196,10 +201,10 @@ def test_verdicts_and_their_rules_are_on_the_page(text, out):
         "endurance": "supported",
     }
     words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
-    for name, claim in claims.CLAIMS.items():
+    for name, (claim, _) in claims.CLAIMS.items():
         for part in (
-            claims.statement(claim),
-            claims.rule(claim),
+            claims.statement(claim, PAIR),
+            claims.rule(claim, PAIR),
             verdicts[name]["found"],
         ):
             assert part.replace("'", "&#39;").replace("\xa0", " ") in words
@@ -359,6 +364,73 @@ def test_groups_are_judged_apart(tmp_path, capsys):
     assert (tmp_path / "out" / "group2_accuracy_size.svg").is_file()
 
 
+def _as_trained_by(folder, path, algorithm, accuracy, *, binary=True):
+    """A run folder like another one, by another algorithm, whose result is another."""
+    config = json.loads((folder / "config.json").read_text())
+    config["train"]["algorithm"] = algorithm
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["test_accuracy"] = accuracy
+    if not binary:
+        del summary["binary_devices"]
+        wear = summary["write_erase_cycles"]
+        for part in (wear, wear["histogram"], wear["layers"]["head/kernel"]):
+            del part["binary"]
+        del wear["binary_planes"]
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "summary.json").write_text(json.dumps(summary))
+
+
+def test_algorithms_of_any_name_stand_beside_the_pair(tmp_path, capsys):
+    """Each by itself: a table and a figure have what it reached, and no other."""
+    _sweep(tmp_path / "all", drift=False)
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        for algorithm in ("fp32", "hic"):
+            name = f"{algorithm}-width1.0-seed{seed}"
+            shutil.copytree(tmp_path / "all" / name, runs / name)
+        hic = tmp_path / "all" / f"hic-width1.0-seed{seed}"
+        accuracy = 0.94 + seed / 100
+        _as_trained_by(
+            hic, runs / f"other{seed}", "mixed_precision", accuracy, binary=False
+        )
+    strange = "<b>$x_$ rule"
+    _as_trained_by(hic, runs / "strange", strange, 0.5)
+    out = tmp_path / "out"
+    path = launcher.report([str(runs)], str(out), candidate="mixed_precision")
+    points = {row["algorithm"]: row for row in _rows(out / "accuracy_size.csv")}
+    means = {name: (float(p["mean"]), p["seeds"]) for name, p in points.items()}
+    assert means == {
+        "fp32": (pytest.approx(92.05), "2"),
+        "mixed_precision": (pytest.approx(94.5), "2"),
+        "hic": (pytest.approx(88.05), "2"),
+        strange: (50.0, "1"),
+    }
+    verdicts = {row["claim"]: row for row in _rows(out / "verdicts.csv")}
+    assert "The smallest mixed precision that" in verdicts["half-size"]["found"]
+    assert verdicts["endurance"]["verdict"] == "supported"
+    wear = [(row["algorithm"], row["kind"]) for row in _rows(out / "wear.csv")]
+    assert wear == [
+        ("mixed_precision", "multilevel"),
+        *((name, k) for name in ("hic", strange) for k in ("multilevel", "binary")),
+    ]
+    text = path.read_text(encoding="utf-8")
+    assert _Elements(text).open == []
+    assert "<td>&lt;b&gt;$x $ rule</td>" in text
+    assert "mixed precision beats the FP32 baseline" in text
+    assert "--candidate=mixed_precision" in text
+    assert "7 runs found: 1 <b>$x $ rule, 2 FP32, 2 HIC, 2 mixed prec" in (
+        capsys.readouterr().err
+    )
+    for pair, error in (
+        ({"candidate": "hci"}, "candidate='hci': must be one of .*did you mean 'hic'"),
+        ({"baseline": "hic"}, "candidate=hic: must be another than the baseline"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            launcher.report([str(runs)], str(tmp_path / "none"), **pair)
+    assert not (tmp_path / "none").exists()
+
+
 def test_runs_that_show_little_are_a_page_too(tmp_path):
     """FP32 alone, one seed, nothing read, nothing tracked."""
     folder = _sweep(tmp_path / "all") / "fp32-width0.5-seed0"
@@ -462,5 +534,5 @@ def test_numbers_have_their_places():
 
 
 def test_looks_are_told_apart_without_colour():
-    assert set(page.LOOKS) == set(Verdict)
-    assert len({sign for _, sign in page.LOOKS.values()}) == 3
+    assert set(sections.LOOKS) == set(Verdict)
+    assert len({sign for _, sign in sections.LOOKS.values()}) == 3

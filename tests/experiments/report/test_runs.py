@@ -10,34 +10,9 @@ from absl import flags
 from experiments import config as config_lib
 from experiments.config import TrainConfig, resolve
 from experiments.report import making, runs
+from tests.experiments.report.conftest import SUMMARY
 
-SUMMARY = {"test_accuracy": 0.9, "inference_bits": 80_000, "write_erase_cycles": None}
 FIELD = {"trained": "runs/a", "step": 3, "seconds": 3600.0, "shift": "none"}
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes a run folder with a configuration and returns its path."""
-
-    def write(name, summary=SUMMARY, overrides=None, epochs_done=None, **fields):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        stored = resolve(TrainConfig(**fields), overrides)
-        (folder / "config.json").write_text(stored.to_json())
-        if summary is not None:
-            (folder / "summary.json").write_text(json.dumps(summary))
-        if epochs_done is not None:
-            row = json.dumps({"step": 1, "epoch": epochs_done, "loss": 1.0})
-            (folder / "metrics.jsonl").write_text(f"{row}\n")
-        return folder
-
-    return write
-
-
-def _read(*folders):
-    found, left_out = runs.read_all(folders)
-    assert left_out == {}
-    return found
 
 
 def test_runs_are_found_two_levels_deep_and_once(tmp_path, write):
@@ -55,11 +30,11 @@ def test_runs_are_found_two_levels_deep_and_once(tmp_path, write):
         runs.find([])
 
 
-def test_a_run_is_read_in_the_units_of_the_report(write):
+def test_a_run_is_read_in_the_units_of_the_report(write, read):
     row = {"time": 25.0, "compensation": "none", "accuracies": [0.9]}
     rows = [row, row | {"without": ["read_noise"]}]
     folder = write("a", SUMMARY | {"drift": rows}, width=0.5, seed=3, epochs_done=30)
-    (run,) = _read(folder)
+    (run,) = read(folder)
     assert (run["accuracy"], run["size_kb"]) == (90.0, 10.0)
     assert (run["algorithm"], run["width"], run["seed"]) == ("hic", 0.5, 3)
     assert run["drift"] == [row | {"devices": "trained", "ideal_reference": False}]
@@ -95,7 +70,7 @@ def test_what_cannot_be_reported_is_left_out_with_its_reason(tmp_path, write):
         "again": f"configuration and the seed of {tmp_path / 'first'}",
         "broken": "config.json: ",
         "list": "must have type=object",
-        "empty": "lacks train.algorithm",
+        "empty": "lacks algorithm",
     }.items():
         assert part in reasons[name]
 
@@ -121,108 +96,7 @@ def test_a_damaged_field_is_named_and_the_others_are_reported(write, damage, rea
     assert f"summary.json: {reason}" in left_out[str(folders[1])]
 
 
-def test_widths_and_seeds_of_one_recipe_are_one_group(write):
-    folders = [
-        write(
-            f"{algorithm}-{width}-{seed}", algorithm=algorithm, width=width, seed=seed
-        )
-        for algorithm in ("fp32", "hic")
-        for width in (0.5, 1.0)
-        for seed in (0, 1)
-    ]
-    (group,) = runs.group(_read(*folders))
-    assert (len(group.fp32), len(group.hic)) == (4, 4)
-    assert group.title == "digits, ResNet-8, 30 epochs"
-    assert (group.distinction, group.unequal) == ("", [])
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"dataset": "mnist"},
-        {"depth": 14},
-        {"epochs": 3},
-        {"channel_plan": "textbook"},
-        {"shift": "rotate"},
-    ],
-)
-def test_tasks_are_never_pooled(write, other):
-    folders = [
-        write("a"), write("b", algorithm="fp32"),
-        write("c", **other), write("d", algorithm="fp32", **other),
-    ]  # fmt: skip
-    groups = runs.group(_read(*folders))
-    assert [(len(g.fp32), len(g.hic)) for g in groups] == [(1, 1), (1, 1)]
-    assert groups[0].title != groups[1].title
-
-
-def test_each_recipe_of_hic_meets_the_same_fp32(write):
-    folders = [
-        write("fp32", algorithm="fp32"),
-        write("hic"),
-        write("coarse", overrides={"lsb_bits": 6}),
-        write("exact", converters=False),
-    ]
-    groups = runs.group(_read(*folders))
-    assert [len(g.hic) for g in groups] == [1, 1, 1]
-    assert {g.fp32[0]["folder"] for g in groups} == {str(folders[0])}
-    assert groups[1].distinction == "HIC with converters=True, lsb_bits=6"
-    assert groups[2].distinction == "HIC with converters=False, lsb_bits=7"
-
-
-def test_analog_fields_mean_nothing_to_fp32(write):
-    folders = [
-        write("a", algorithm="fp32", analog_learning_rate=0.1, seed=0),
-        write("b", algorithm="fp32", overrides={"lsb_bits": 6}, seed=1),
-    ]
-    (group,) = runs.group(_read(*folders))
-    assert len(group.fp32) == 2
-
-
-def test_fp32_of_equal_digital_fields_goes_first(write):
-    folders = [
-        write("hic", learning_rate=0.1),
-        write("same", algorithm="fp32", learning_rate=0.1),
-        write("other", algorithm="fp32", learning_rate=0.3),
-    ]
-    pair, alone = runs.group(_read(*folders))
-    assert [run["folder"] for run in pair.runs] == [str(folders[1]), str(folders[0])]
-    assert (len(alone.fp32), len(alone.hic)) == (1, 0)
-    assert alone.distinction == "FP32 with learning_rate=0.3"
-    (unequal,) = runs.group(_read(folders[0], folders[2]))
-    assert unequal.unequal == ["learning_rate: FP32 0.3, HIC 0.1"]
-
-
-def test_a_field_that_one_side_did_not_store_is_unequal(write):
-    hic, fp32 = write("hic"), write("fp32", algorithm="fp32")
-    for name in ("shift", "warmup"):
-        stored = json.loads((fp32 / "config.json").read_text())
-        del stored["train"][name]
-        (fp32 / "config.json").write_text(json.dumps(stored))
-    (group,) = runs.group(_read(hic, fp32))  # There were no shifts.
-    assert group.unequal == [
-        "shift: FP32 not stored, HIC none",
-        "warmup: FP32 not stored, HIC 0.05",
-    ]
-
-
-def test_fields_in_which_runs_differ(write):
-    old = write("old", seed=1)
-    stored = json.loads((old / "config.json").read_text())
-    del stored["crossbar"]["adc_bits"]
-    (old / "config.json").write_text(json.dumps(stored))
-    fp32 = write("fp32", algorithm="fp32", overrides={"lsb_bits": 5})
-    found = _read(write("a", overrides={"lsb_bits": 6}), old, fp32)
-    assert dict(runs.differing_fields(found)) == {
-        "algorithm": [("fp32", 1), ("hic", 2)],
-        "seed": [("0", 2), ("1", 1)],
-        "lsb_bits": [("6", 1), ("7", 1)],
-        "crossbar_adc_bits": [("8", 1), ("not stored", 1)],
-    }
-    assert len(runs.group(found)) == 2
-
-
-def test_the_command_of_a_run_makes_its_configuration(write):
+def test_the_command_of_a_run_makes_its_configuration(write, read):
     """Parsed again, the flags give what is stored."""
     fields = {"preset": "linear_noisy", "width": 0.5, "converters": False, "seed": 2}
     overrides = {
@@ -232,9 +106,7 @@ def test_the_command_of_a_run_makes_its_configuration(write):
         "crossbar_adc_bits": 6,
         "track_wear": False,
     }
-    (run,) = _read(
-        write("with space", overrides=overrides, digital_layers="", **fields)
-    )
+    (run,) = read(write("with space", overrides=overrides, digital_layers="", **fields))
     words = shlex.split(making.training_command(run))
     assert words[:4] == [
         "python",
@@ -253,7 +125,7 @@ def test_the_command_of_a_run_makes_its_configuration(write):
     assert len(words) == 4 + len(fields) + len(overrides)
 
 
-def test_commands_of_readings(write):
+def test_commands_of_readings(write, read):
     rows = [
         {
             "time": time,
@@ -265,7 +137,7 @@ def test_commands_of_readings(write):
         for time in (25.0, 31_536_000.0)
         for name in ("none", "adabs")
     ]
-    (run,) = _read(write("a", SUMMARY | {"drift": rows}))
+    (run,) = read(write("a", SUMMARY | {"drift": rows}))
     what = "--times=25,31536000 --chips=3 --compensations=none,adabs"
     start = f"python -m experiments.drift --workdir={run['folder']}"
     assert making.drift_commands(run) == [
@@ -274,26 +146,30 @@ def test_commands_of_readings(write):
     ]
 
 
-def test_an_ideal_reference_is_another_compensation(write):
+def test_an_ideal_reference_is_another_compensation(write, read):
     rows = [
         {"time": 25.0, "compensation": name, "accuracies": [0.9], "devices": "trained",
          "ideal_reference": True}
         for name in ("none", "gdc")
     ]  # fmt: skip
-    (run,) = _read(write("a", SUMMARY | {"drift": rows}))
+    (run,) = read(write("a", SUMMARY | {"drift": rows}))
     names = [row["compensation"] for row in run["drift"]]
     assert names == ["none", "gdc, ideal reference"]
     (command,) = making.drift_commands(run)
     assert command.endswith("--compensations=none,gdc --ideal_reference")
 
 
-def test_a_preset_of_another_version_is_left_out(write):
-    folder = write("a")
-    stored = json.loads((folder / "config.json").read_text())
-    stored["train"]["preset"] = "future"
-    (folder / "config.json").write_text(json.dumps(stored))
-    _, left_out = runs.read_all([folder])
-    assert "preset='future'" in left_out[str(folder)]
+@pytest.mark.parametrize("name", ["preset", "algorithm"])
+def test_what_this_version_does_not_know_is_reported_with_all_its_flags(
+    write, read, name
+):
+    """A device, or an algorithm, of another version or of a user's file."""
+    folder = write("a", stored={name: "of the future"})
+    (run,) = read(folder)
+    assert (run["config"][name], run["on_devices"]) == ("of the future", True)
+    words = shlex.split(making.training_command(run))
+    assert f"--{name}=of the future" in words
+    assert "--lsb_bits=7" in words and "--batch_size=100" in words
 
 
 def test_every_field_of_the_devices_is_told_from_the_others():
@@ -304,4 +180,8 @@ def test_every_field_of_the_devices_is_told_from_the_others():
         "label_smoothing", "augmentation", "shift", "compute_dtype", "seed",
     }  # fmt: skip
     names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert {n for n in names if not f"train.{n}".startswith(runs.DEVICES)} == digital
+    assert set(filter(runs.is_digital, names)) == digital
+    of_devices = ("lsb_bits", "pcm_g_max", "pcm_name", "binary_stuck_set")
+    assert not any(map(runs.is_digital, of_devices))
+    assert not runs.is_digital("crossbar_field_of_another_version")
+    assert runs.is_digital("field_of_another_version")

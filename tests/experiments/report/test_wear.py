@@ -2,18 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from experiments.report import wear as wear_lib
+from experiments.report import wear
+from tests.experiments.report import made
+from tests.experiments.report.made import worn as _wear
 
 
 def _runs(*widths):
     """Runs by (width, number of seeds), without wear."""
-    return [
-        {"width": width, "seed": seed, "wear": None, "summary": {}}
-        for width, seeds in widths
-        for seed in range(seeds)
-    ]
+    return [made.run(width=w, seed=s) for w, seeds in widths for s in range(seeds)]
+
+
+def _of(runs, level):
+    return [case for case in wear.wear(made.recipe(runs)) if case.level == level]
 
 
 def _kind(most):
@@ -30,7 +33,7 @@ def test_wear_is_that_of_the_worst_seed():
     runs = _runs((1, 2), (2, 1))
     for run, most in zip(runs, (10, 30, 0), strict=True):
         run["wear"] = {"multilevel": _kind(most), "binary": _kind(7)}
-    cases = {(case.kind, case.width): case for case in wear_lib.wear(runs)}
+    cases = {(case.kind, case.width): case for case in _of(runs, wear.WHOLE)}
     assert set(cases) == {(k, w) for k in ("multilevel", "binary") for w in (1, 2)}
     worst = cases["multilevel", 1]
     assert (worst.most.mean, worst.worst) == (20.0, 30)
@@ -38,7 +41,7 @@ def test_wear_is_that_of_the_worst_seed():
     assert worst.trainings == 33_333_333
     assert cases["multilevel", 2].trainings == math.inf
     assert worst.edges == ()
-    assert wear_lib.wear(_runs((1, 1))) == []
+    assert _of(_runs((1, 1)), wear.WHOLE) == []
 
 
 def test_histograms_of_seeds_add_up():
@@ -51,7 +54,7 @@ def test_histograms_of_seeds_add_up():
         run["wear"] = {
             "multilevel": _kind(2), "binary": _kind(2), "histogram": histogram
         }  # fmt: skip
-    multilevel, binary = wear_lib.wear(runs)
+    multilevel, binary = _of(runs, wear.WHOLE)
     assert multilevel.edges == binary.edges == (0, 1, 2, 3)
     assert multilevel.counts == (5, 7, 8)
     assert binary.counts == (1, 0, 2)
@@ -89,7 +92,7 @@ def detailed():
 
 
 def test_layers_stand_in_the_order_of_the_network(detailed):
-    cases = wear_lib.wear_by_layer(detailed)
+    cases = _of(detailed, wear.LAYER)
     assert [(case.kind, case.part) for case in cases] == [
         (kind, part)
         for kind in ("multilevel", "binary")
@@ -104,7 +107,7 @@ def test_layers_stand_in_the_order_of_the_network(detailed):
 
 
 def test_planes_are_of_binary_cells_only(detailed):
-    low, high = wear_lib.wear_by_plane(detailed)
+    low, high = _of(detailed, wear.PLANE)
     assert (low.part, low.kind, low.worst, low.counts) == (
         "bit 0", "binary", 8, (2, 0, 0),
     )  # fmt: skip
@@ -113,6 +116,50 @@ def test_planes_are_of_binary_cells_only(detailed):
 
 
 def test_runs_that_tell_no_parts_have_none(detailed):
-    assert wear_lib.wear_by_layer(detailed[2:]) == []
-    assert wear_lib.wear_by_plane(detailed[2:]) == []
-    assert {case.part for case in wear_lib.wear(detailed)} == {wear_lib.ALL}
+    assert _of(detailed[2:], wear.LAYER) == []
+    assert _of(detailed[2:], wear.PLANE) == []
+    assert {case.part for case in _of(detailed, wear.WHOLE)} == {wear.WHOLE}
+
+
+def test_parts_are_rows_of_shares(draw):
+    cases = [
+        _wear("binary", 1, "bit 0", (3, 1)),
+        _wear("binary", 0, "bit 1", (4, 0)),
+    ]
+    axes = draw(wear.draw_parts, cases)
+    (mesh,) = axes.collections
+    np.testing.assert_array_equal(
+        mesh.get_array().filled(0.0), [[0.75, 0.25], [1.0, 0.0]]
+    )
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["bit 0", "bit 1"]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["most worn device"].get_xydata().tolist() == [[1, 0], [0.5, 1]]
+    assert axes.get_ylim() == (1.5, -0.5)  # The first part is on top.
+
+
+def test_a_layer_may_have_any_name(draw):
+    cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
+    axes = draw(wear.draw_parts, cases)
+    axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
+
+
+def test_kinds_of_devices_are_those_that_the_runs_tell_of(detailed, tmp_path):
+    for run in detailed:
+        run["wear"] = {"multilevel": run["wear"]["multilevel"]}
+    found = wear.wear(made.recipe(detailed))
+    assert [(case.kind, case.width) for case in found] == [
+        ("multilevel", 1), ("multilevel", 2),
+    ]  # fmt: skip
+    assert wear.by_part(made.group(detailed), tmp_path) is None
+    kind = {"leaky_cell": _kind(9), "histogram": {"edges": [0, 9], "leaky_cell": [4]}}
+    layers = {"layers": {"x": {"leaky_cell": _part(9, [4])}}}
+    other = made.run("volatile", wear=kind | layers)
+    section = wear.by_part(made.group([*detailed, other]), tmp_path)
+    assert "Leaky cell devices by layer: most in x" in section.paragraphs[0]
+    (table,) = [table for table in section.tables if table.name == "wear_layers"]
+    assert [(row["algorithm"], row["worst_cycles"]) for row in table.rows] == [
+        ("volatile", 9)
+    ]
+    assert (tmp_path / "volatile_wear_leaky_cell_layers.svg").is_file()

@@ -1,0 +1,287 @@
+"""Runs put into recipes, which are never pooled, and recipes that may be compared."""
+
+import collections
+import dataclasses
+import itertools
+import json
+import operator
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from experiments.drawing import COLOURS
+from experiments.report.runs import NOT_STORED, Run, is_digital
+from experiments.words import counted
+
+# What the runs of a group have in common. Runs of different tasks are never compared.
+TASK = ("dataset", "shift", "depth", "channel_plan", "epochs")
+
+# Names of algorithms where these are not just their words.
+_NAMES = {"fp32": "FP32", "hic": "HIC"}
+
+
+class Look(NamedTuple):
+    """How a recipe is drawn: colour and marker."""
+
+    colour: str
+    marker: str
+
+
+_LOOKS = {"fp32": Look(COLOURS["fp32"], "s"), "hic": Look(COLOURS["hic"], "o")}
+# Of all other algorithms, in turn; Okabe and Ito, too.
+_FURTHER_LOOKS = (
+    Look("#009E73", "^"),
+    Look("#CC79A7", "v"),
+    Look("#56B4E9", "P"),
+    Look("#E69F00", "D"),
+    Look("#F0E442", "X"),
+)
+
+
+def name_of(label: str) -> str:
+    """A recipe as people call it, by its algorithm and its number, if it has one."""
+    algorithm, space, number = label.partition(" ")
+    return _NAMES.get(algorithm, algorithm.replace("_", " ")) + space + number
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """Runs that differ in width and seed, and in no other field that they use.
+
+    Attributes:
+      algorithm: that trained them.
+      runs: none, if it did not run.
+      label: the algorithm, and a number if its group has several recipes of it.
+      file: the label as names of files say it.
+      look: in figures.
+    """
+
+    algorithm: str
+    runs: tuple[Run, ...]
+    label: str
+    file: str
+    look: Look
+
+    @property
+    def name(self) -> str:
+        """The label as people say it."""
+        return name_of(self.label)
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether devices hold the weights."""
+        return any(run["on_devices"] for run in self.runs)
+
+    def by_width(self) -> Iterator[tuple[float, list[Run]]]:
+        """The seeds of each width, the narrowest first."""
+        width = operator.itemgetter("width")
+        for each, seeds in itertools.groupby(sorted(self.runs, key=width), width):
+            yield each, list(seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Recipes of one task that are compared, and the pair that claims are judged for.
+
+    Attributes:
+      baseline: of the claims; may have no runs.
+      candidate: that is to beat it; may have no runs.
+      others: that ran beside, each of another algorithm than the pair.
+      title: what all of them have in common.
+      distinction: how the recipes differ from those of other groups; may be empty.
+      prefix: of the names of the group's files; empty for an only group.
+    """
+
+    baseline: Recipe
+    candidate: Recipe
+    others: tuple[Recipe, ...]
+    title: str = ""
+    distinction: str = ""
+    prefix: str = ""
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """Those that ran: the pair, then the others."""
+        return [r for r in (self.baseline, self.candidate, *self.others) if r.runs]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Of all recipes."""
+        return [run for recipe in self.recipes for run in recipe.runs]
+
+    def file(self, name: str, recipe: Recipe) -> str:
+        """The name of a file of one recipe: that of the candidate has no more words."""
+        owner = "" if recipe is self.candidate else f"{recipe.file}_"
+        return f"{self.prefix}{owner}{name}"
+
+    @property
+    def unequal(self) -> list[str]:
+        """Fields that a recipe and the first use both, but not alike."""
+        first, *others = self.recipes
+        return [
+            f"{flag}: {first.name} {_shown(first.runs[0], flag)}, "
+            f"{other.name} {_shown(other.runs[0], flag)}"
+            for other in others
+            for flag in _unequal(first.runs[0], other.runs[0])
+        ]
+
+
+def group(
+    runs: Sequence[Run], baseline: str = "fp32", candidate: str = "hic"
+) -> list[Group]:
+    """Puts runs together that may be compared.
+
+    All runs of a group have one task: data set, what its images become, depth, channel
+    plan and epochs. Seeds are pooled only if every other field is the same that their
+    algorithm uses. Each recipe of the candidate is compared with the recipe of the
+    baseline whose digital fields are the same; if there is none, with each of the task,
+    and `Group.unequal` says what differs. Recipes of the baseline that remain stand
+    alone. Other algorithms stand beside the pairs whose digital fields are theirs, or
+    beside all pairs of the task, if there is none.
+
+    Args:
+      runs: all that was read.
+      baseline: the algorithm that is to be beaten.
+      candidate: the algorithm that is to beat it.
+    """
+    tasks: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        recipes = tasks.setdefault(json.dumps(_task(run)), {})
+        recipes.setdefault(json.dumps(_fields(run), sort_keys=True), []).append(run)
+    groups = []
+    for recipes in tasks.values():
+        groups += _of_task([tuple(r) for r in recipes.values()], baseline, candidate)
+    if len(groups) == 1:
+        return groups
+    return [
+        dataclasses.replace(group, prefix=f"group{number}_")
+        for number, group in enumerate(groups, 1)
+    ]
+
+
+# Runs of a recipe that has no name yet.
+_Runs = tuple[Run, ...]
+
+
+def _of_task(
+    recipes: Sequence[_Runs], baseline: str, candidate: str
+) -> Iterator[Group]:
+    by_algorithm: dict[str, list[_Runs]] = {baseline: [], candidate: []}
+    for runs in recipes:
+        by_algorithm.setdefault(runs[0]["algorithm"], []).append(runs)
+    baselines, candidates, *others = by_algorithm.values()
+    pairs: list[tuple[_Runs, _Runs]] = []
+    for mine in candidates:
+        pairs += [(b, mine) for b in _alike(mine, baselines) or baselines or [()]]
+    compared = [id(b) for b, _ in pairs]
+    pairs += [(b, ()) for b in baselines if id(b) not in compared]
+    for pair in pairs or [((), ())]:
+        first = pair[1] or pair[0]
+        beside = [
+            runs for runs in itertools.chain(*others)
+            if _alike(runs, [first]) or not _alike(runs, baselines + candidates)
+        ]  # fmt: skip
+        mine = _named([*zip((baseline, candidate), pair, strict=True),
+                       *((runs[0]["algorithm"], runs) for runs in beside)])  # fmt: skip
+        yield Group(
+            mine[0],
+            mine[1],
+            tuple(mine[2:]),
+            _title((first or beside[0])[0]),
+            "; ".join(filter(None, (_differs(r, by_algorithm) for r in mine))),
+        )
+
+
+def _alike(mine: _Runs, others: Sequence[_Runs]) -> list[_Runs]:
+    """Those whose digital fields are these; runs that there are none of are, too."""
+    return [
+        runs for runs in others
+        if not runs or not any(map(is_digital, _unequal(mine[0], runs[0])))
+    ]  # fmt: skip
+
+
+def _named(found: Sequence[tuple[str, _Runs]]) -> list[Recipe]:
+    """Recipes of a group, told apart by their labels, files and looks."""
+    words = [file_word(algorithm) for algorithm, _ in found]
+    looks = itertools.cycle(_FURTHER_LOOKS)
+    recipes = []
+    for place, (algorithm, runs) in enumerate(found):
+        several = words.count(words[place]) > 1
+        number = f"{words[:place].count(words[place]) + 1}" if several else ""
+        look = _LOOKS.get(algorithm) or next(looks)
+        label = f"{algorithm} {number}".rstrip()
+        recipes.append(Recipe(algorithm, runs, label, words[place] + number, look))
+    return recipes
+
+
+def file_word(text: str) -> str:
+    """A text as it may stand in the name of a file."""
+    return re.sub(r"[^\w.+-]+", "_", text)[:40]
+
+
+# ---- Fields
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    """What runs must share to be seeds of one another, beside the width."""
+    return {k: v for k, v in run["config"].items() if k not in ("width", "seed")}
+
+
+def _task(run: Run) -> list[Any]:
+    """Values of `TASK`; versions without shifts had none."""
+    config = {"shift": "none"} | run["config"]
+    return [config.get(flag) for flag in TASK]
+
+
+def _title(run: Run) -> str:
+    dataset, shift, depth, plan, epochs = _task(run)
+    network = f"ResNet-{depth}" + ("" if plan == "hic" else f" ({plan} channels)")
+    images = dataset if shift == "none" else f"{dataset} ({shift})"
+    return f"{images}, {network}, {counted(epochs, 'epoch')}"
+
+
+def _unequal(one: Run, other: Run) -> list[str]:
+    """Fields that two runs do not have alike, of those that both use."""
+    mine, others = _fields(one), _fields(other)
+    return [
+        flag
+        for flag in dict.fromkeys((*mine, *others))
+        if flag != "algorithm"
+        and (is_digital(flag) or (flag in mine and flag in others))
+        and mine.get(flag, NOT_STORED) != others.get(flag, NOT_STORED)
+    ]
+
+
+def _differs(recipe: Recipe, by_algorithm: dict[str, list[_Runs]]) -> str:
+    """A recipe's values in the fields that vary over all recipes of its algorithm."""
+    same = [runs[0] for runs in by_algorithm[recipe.algorithm]]
+    varying = [f for f, _ in differing_fields(same) if f not in ("width", "seed")]
+    if not recipe.runs or not varying:
+        return ""
+    values = [f"{flag}={_shown(recipe.runs[0], flag)}" for flag in varying[:4]]
+    if more := len(varying[4:]):
+        values.append(counted(more, "more field"))
+    return f"{recipe.name} with {', '.join(values)}"
+
+
+def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Fields in which runs differ: by flag, each value and how many runs have it.
+
+    Fields of devices are those of the runs whose algorithm uses them.
+    """
+    rows = []
+    for flag in dict.fromkeys(flag for run in runs for flag in run["config"]):
+        users = {run["algorithm"] for run in runs if flag in run["config"]}
+        counts = collections.Counter(
+            _shown(run, flag)
+            for run in runs
+            if is_digital(flag) or run["algorithm"] in users
+        )
+        if len(counts) > 1:
+            rows.append((flag, sorted(counts.items())))
+    return rows
+
+
+def _shown(run: Run, flag: str) -> str:
+    """The value of a field."""
+    return str(run["config"].get(flag, NOT_STORED)) or "''"
