@@ -117,7 +117,7 @@ def learn(
         known = folder.summary().get("field")
         if known is None:
             accuracies = {
-                "accuracy_trained": before.test_accuracy(state, before.arrays("test")),
+                "accuracy_trained": before.test_accuracy(state, before.split("test")),
                 "accuracy_before": accuracy_before(state, started, experiment),
             }
             known = folder.update_summary(field=origin | accuracies)["field"]
@@ -182,7 +182,7 @@ def accuracy_before(
     trained: TrainState, aged: TrainState, experiment: Experiment
 ) -> dict[str, float]:
     """Test accuracy of the aged chip by compensation, before it learns anything."""
-    train, test = experiment.arrays("train"), experiment.arrays("test")
+    train, test = experiment.split("train"), experiment.split("test")
     network = Network.of(aged)
     reference_key, key, read_key = jax.random.split(experiment.chip_key, 3)
     reference = Reference(Network.of(trained).weights, reference_key)

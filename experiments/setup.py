@@ -17,11 +17,11 @@ from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import MakeTx
 from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.schedules import SCHEDULES
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, init_state, state_shapes
 
 
@@ -130,13 +130,13 @@ class Experiment:
             chip_key=chip_key,
         )
 
-    def arrays(self, split: str) -> Arrays:
+    def split(self, name: str) -> Split:
         """A split ("train" or "test") on every device, shifted as configured."""
-        arrays, shift = Arrays.of(self.dataset, split), self.config.train.shift
+        split, shift = Split.of(self.dataset, name), self.config.train.shift
         if shift != "none":
-            images = data.shift(np.asarray(arrays.images), shift)
-            arrays = arrays.replace(images=jnp.asarray(images))
-        return arrays.over(self.mesh)
+            images = data.shift(np.asarray(split.images), shift)
+            split = split.replace(images=jnp.asarray(images))
+        return split.over(self.mesh)
 
     def init_state(self) -> TrainState:
         """The state before the first step, on every device."""
@@ -165,7 +165,7 @@ class Experiment:
         """Runs training steps; see `hic_jax.training.steps.make_runner`."""
         return steps.make_runner(self.step())
 
-    def test_accuracy(self, state: TrainState, test: Arrays) -> float:
+    def test_accuracy(self, state: TrainState, test: Split) -> float:
         """Accuracy on the test images, as the devices read now."""
         key = jax.random.fold_in(self.read_key, state.step)
         return accuracy(key, self.model, Network.of(state), test)

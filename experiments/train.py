@@ -97,8 +97,8 @@ def _train(
     algorithm = experiment.config.train.algorithm
     epochs = experiment.config.train.epochs
     bar.set_description_str(f"{algorithm}, preparing")
-    train_set = experiment.arrays("train")
-    test_set = experiment.arrays("test")
+    train_set = experiment.split("train")
+    test_set = experiment.split("test")
     step = experiment.runner()
     # Python traces the step while XLA draws and programs the initial state.
     with futures.ThreadPoolExecutor(1) as beside:
@@ -138,7 +138,7 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
     experiment, folder, config = run.experiment, run.folder, run.experiment.config
     end = folder.logged.last
     if "test_accuracy" not in end:  # It was stopped there, between two epochs.
-        test_set = experiment.arrays("test")
+        test_set = experiment.split("test")
         end = end | {"test_accuracy": experiment.test_accuracy(run.state, test_set)}
     summary = {
         "algorithm": config.train.algorithm,

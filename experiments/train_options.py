@@ -1,6 +1,7 @@
 """How much is trained, kept and told, whatever it is that is trained; and the flags."""
 
 import dataclasses
+from typing import Any
 
 from absl import flags
 
@@ -65,6 +66,6 @@ def from_flags() -> TrainOptions:
     Raises:
       ValueError: if there is no such energy table.
     """
-    given = {name: flags.FLAGS[name].value for name in _KINDS}
-    table = read_energy_table(given.pop("energy_table"))
-    return TrainOptions(**given, energy_table=table)
+    given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _KINDS}
+    given["energy_table"] = read_energy_table(given["energy_table"])
+    return TrainOptions(**given)

@@ -1,5 +1,9 @@
 """hic_jax: train networks on simulated phase-change memory, in JAX."""
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from hic_jax import accounting, algorithms, compensation, crossbar, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.algorithms import (
@@ -32,6 +36,9 @@ from hic_jax.weights import (
     read_params,
 )
 
+if TYPE_CHECKING:
+    from hic_jax import data, inference, models, training
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -56,16 +63,27 @@ __all__ = [
     "analog_weights",
     "compensation",
     "crossbar",
+    "data",
     "deploy",
     "drift",
     "endurance",
     "find_kernel_axes",
     "hic",
+    "inference",
     "mixed_precision",
     "model_size",
+    "models",
     "pcm",
     "pulsed_sgd",
     "read",
     "read_params",
+    "training",
     "volatile",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Modules that are imported when they are asked for, with SciPy behind them."""
+    if name in ("data", "inference", "models", "training"):
+        return importlib.import_module(f"hic_jax.{name}")
+    raise AttributeError(f"module 'hic_jax' has no attribute {name!r}")

@@ -16,7 +16,6 @@ import scipy.special
 from hic_jax import checks
 from hic_jax.deployment import deploy
 from hic_jax.pcm import ProgrammedSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.chips import (
     check_at_once,
     default_at_once,
@@ -27,6 +26,7 @@ from hic_jax.training.chips import (
 )
 from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.weights import drift, is_analog
 
 # What ``devices`` says of a network that is read from those it was trained on.
@@ -115,8 +115,8 @@ def accuracy_over_time(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    test: Arrays,
-    train: Arrays | None = None,
+    test: Split,
+    train: Split | None = None,
     *,
     reading: Reading,
     chips_at_once: int | None = None,

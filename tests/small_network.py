@@ -8,8 +8,8 @@ import optax
 
 import hic_jax
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
 IMAGES, CLASSES = 52, 3
@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 def images_of(pixels):
     """Images with labels of their own: pixels (n, 4, 4, 1), 0 to 255."""
-    return Arrays(
+    return Split(
         images=jnp.asarray(pixels, jnp.uint8),
         labels=jnp.arange(len(pixels)) % CLASSES,
         mean=jnp.full(1, 0.5),

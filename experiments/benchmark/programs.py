@@ -15,8 +15,8 @@ from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.pcm import BinarySpec, nandakumar_2018
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, init_state
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -250,11 +250,11 @@ def evaluation(
     return Program(over_chips(evaluate, size.chips), (weights, keys))
 
 
-def random_images(batch_size: int) -> Arrays:
+def random_images(batch_size: int) -> Split:
     """A set of one batch."""
     image_key, label_key = jax.random.split(jax.random.key(3))
     shape = (batch_size, *IMAGE_SHAPE)
-    return Arrays(
+    return Split(
         images=jax.random.randint(image_key, shape, 0, 256).astype(jnp.uint8),
         labels=jax.random.randint(label_key, (batch_size,), 0, CLASSES),
         mean=jnp.full(3, 0.5),

@@ -143,7 +143,9 @@ class OpenRun:
         row = {
             "step": interval.end,
             "epoch": interval.end / self.experiment.steps_per_epoch,
-            "learning_rate": float(self.experiment.schedule(interval.end - 1)),
+            "learning_rate": np.asarray(
+                self.experiment.schedule(interval.end - 1)
+            ).item(),
             **summarise_interval(metrics),
         }
         device_warnings.of_interval(row, self.folder.metrics())
@@ -152,6 +154,7 @@ class OpenRun:
             row["test_accuracy"] = accuracy
             due |= accuracy > self.folder.logged.best_accuracy
         if due:
+            assert state is not None
             check_parameters(state)
             self.state = state
         self.folder.log(row)

@@ -136,7 +136,7 @@ def _advance(
     )
     fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     train_set, test_set = (
-        chips.everywhere(first.arrays(split), mesh) for split in ("train", "test")
+        chips.everywhere(first.split(split), mesh) for split in ("train", "test")
     )
     any_of_them = next(iter(group.values()))
     starts = [group.get(i, any_of_them).state for i in range(len(filled))]

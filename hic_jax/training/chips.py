@@ -25,8 +25,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hic_jax import checks
 from hic_jax.training import steps
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, initial_variables, jit_once, programmed
 from hic_jax.training.steps import StepFn
 
@@ -90,9 +90,9 @@ def everywhere(tree: Any, mesh: Mesh) -> Any:
     """Puts a copy of what all chips share on each device; batches are not split."""
 
     def whole(x):
-        return x.replace(mesh=None) if isinstance(x, Arrays) else x
+        return x.replace(mesh=None) if isinstance(x, Split) else x
 
-    tree = jax.tree.map(whole, tree, is_leaf=lambda x: isinstance(x, Arrays))
+    tree = jax.tree.map(whole, tree, is_leaf=lambda x: isinstance(x, Split))
     return jax.device_put(tree, NamedSharding(mesh, _ALL))
 
 
@@ -240,7 +240,7 @@ def accuracies(
     keys: jax.Array,
     model: nn.Module,
     states: TrainState,
-    split: Arrays,
+    split: Split,
     *,
     batch_size: int = 500,
 ) -> list[float]:

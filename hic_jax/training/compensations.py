@@ -14,8 +14,8 @@ import jax
 from flax import struct
 
 from hic_jax import checks, compensation, crossbar, data
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network
+from hic_jax.training.split import Split
 
 # AdaBS as published: 2,600 training images in 13 batches.
 ADABS_BATCHES = 13
@@ -41,7 +41,7 @@ def none(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Arrays | None,
+    train: Split | None,
 ) -> Network:
     """The network as its devices are."""
     del key, model, reference, train
@@ -53,7 +53,7 @@ def gdc(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Arrays | None = None,
+    train: Split | None = None,
 ) -> Network:
     """Global drift compensation: one digital gain for each layer.
 
@@ -76,7 +76,7 @@ def column(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Arrays | None = None,
+    train: Split | None = None,
 ) -> Network:
     """Drift compensation with a digital gain for each column; otherwise as `gdc`."""
     del model, train
@@ -94,7 +94,7 @@ def adabs(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    train: Arrays | None,
+    train: Split | None,
     *,
     batches: int = ADABS_BATCHES,
 ) -> Network:
@@ -161,7 +161,7 @@ def gdc_and_adabs(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Arrays | None,
+    train: Split | None,
 ) -> Network:
     """`adabs` on top of `gdc`.
 
@@ -175,7 +175,7 @@ def gdc_and_adabs(
 
 
 Compensation = Callable[
-    [jax.Array, nn.Module, Network, Reference, Arrays | None], Network
+    [jax.Array, nn.Module, Network, Reference, Split | None], Network
 ]
 COMPENSATIONS: dict[str, Compensation] = {
     "none": none,
@@ -185,7 +185,7 @@ COMPENSATIONS: dict[str, Compensation] = {
 }
 
 
-def check_possible(name: str, network: Network, train: Arrays | None) -> None:
+def check_possible(name: str, network: Network, train: Split | None) -> None:
     """Raises `ValueError` unless a network can be compensated like that.
 
     Args:

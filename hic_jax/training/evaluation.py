@@ -11,7 +11,7 @@ from flax import struct
 from hic_jax import crossbar, data
 from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.compensation import with_gains
-from hic_jax.training.arrays import Arrays
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState
 from hic_jax.weights import read_params
 
@@ -74,7 +74,7 @@ def correct_answers(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Arrays,
+    split: Split,
     *,
     batch_size: int = 500,
 ) -> jax.Array:
@@ -119,7 +119,7 @@ def accuracy(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Arrays,
+    split: Split,
     *,
     batch_size: int = 500,
 ) -> float:

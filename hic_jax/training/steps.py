@@ -12,11 +12,11 @@ import optax
 
 from hic_jax import crossbar, data
 from hic_jax.algorithms import analog_states
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.mesh import replicate
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState
 
-StepFn = Callable[[TrainState, Arrays, jax.Array], tuple[TrainState, dict]]
+StepFn = Callable[[TrainState, Split, jax.Array], tuple[TrainState, dict]]
 
 
 def make_step(
@@ -114,7 +114,7 @@ class Runner:
     def __call__(
         self,
         state: TrainState,
-        train: Arrays,
+        train: Split,
         indices: jax.Array,
         done: Callable[[int], Any] | None = None,
     ) -> tuple[TrainState, dict]:
@@ -145,7 +145,7 @@ class Runner:
                 done(1)
         return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
 
-    def compile(self, state: TrainState, train: Arrays, indices: jax.Array) -> None:
+    def compile(self, state: TrainState, train: Split, indices: jax.Array) -> None:
         """Compiles what a call with such arguments runs, which then starts at once.
 
         Args:

@@ -15,9 +15,9 @@ from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.crossbar.hooks import convolve, multiply_general
 from hic_jax.crossbar.straight_through import Ranges
 from hic_jax.training import steps
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.compensations import adabs
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests.crossbar.reference import absmax
 from tests.key_recorder import keys_used_once
@@ -183,7 +183,7 @@ def test_without_a_key_there_is_an_error():
 def images(count):
     pixels = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 2))
     labels = jnp.zeros(count, jnp.int32)
-    return Arrays(
+    return Split(
         jnp.asarray(pixels, jnp.uint8), labels, jnp.full(2, 0.5), jnp.full(2, 0.25)
     )
 

@@ -13,8 +13,8 @@ import pytest
 from hic_jax import crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -34,7 +34,7 @@ def model_on(crossbars):
 def start(crossbars=LayerCrossbars()):  # noqa: B008
     """Parameters alike for all crossbars, and images."""
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 2)).astype(np.uint8)
-    split = Arrays(
+    split = Split(
         jnp.asarray(images), jnp.arange(8) % 3, jnp.full(2, 0.5), jnp.full(2, 0.25)
     )
     state = init_state(jax.random.key(0), model_on(crossbars), TX, (6, 6, 2))

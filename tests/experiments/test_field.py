@@ -19,7 +19,7 @@ from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.algorithms import analog_states
 from hic_jax.pcm import binary
-from hic_jax.training.arrays import Arrays
+from hic_jax.training.split import Split
 from tests.experiments import run_files, shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -212,8 +212,8 @@ def test_drift_alone_takes_a_quarter_of_the_rates():
 def test_images_shift_for_training_and_test_alike(trained):
     experiment = Experiment.of(_config(trained, shift="invert"))
     for split in ("train", "test"):
-        plain = Arrays.of(experiment.dataset, split)
-        shifted = experiment.arrays(split)
+        plain = Split.of(experiment.dataset, split)
+        shifted = experiment.split(split)
         np.testing.assert_array_equal(shifted.images, 255 - np.asarray(plain.images))
         np.testing.assert_array_equal(shifted.mean, plain.mean)
 

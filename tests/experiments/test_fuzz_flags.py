@@ -23,8 +23,8 @@ from hic_jax import checks
 from hic_jax.algorithms.scaling import weight_scale
 from hic_jax.pcm.multilevel import MultilevelState
 from hic_jax.training import steps
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.schedules import SCHEDULES
+from hic_jax.training.split import Split
 from hic_jax.training.state import initial_variables, programmed
 
 OURS = tuple(
@@ -249,7 +249,7 @@ def test_a_step_can_be_traced_at_the_corners(defined_flags, words):
         return programmed(variables, experiment.tx)
 
     state = jax.eval_shape(init, experiment.init_key)
-    train = jax.eval_shape(lambda: Arrays.of(experiment.dataset, "train"))
+    train = jax.eval_shape(lambda: Split.of(experiment.dataset, "train"))
     two_batches = jax.eval_shape(lambda: experiment.epoch_order(0)[:2])
     after, metrics = jax.eval_shape(run, state, train, two_batches)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)

@@ -106,9 +106,9 @@ def one(two):
     """The same by this process: losses, accumulators by step, answers."""
     path, _ = two
     experiment = Experiment.of(read_config(path))
-    state, train = experiment.init_state(), experiment.arrays("train")
+    state, train = experiment.init_state(), experiment.split("train")
     test, run, order = (
-        experiment.arrays("test"), experiment.runner(), experiment.epoch_order(0),
+        experiment.split("test"), experiment.runner(), experiment.epoch_order(0),
     )  # fmt: skip
     words = {}
     state, early = run(state, train, order[:FIRST])

@@ -51,7 +51,7 @@ def test_digital_layers_that_can():
 @pytest.mark.usefixtures("quick_compilation", "one_block")
 def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(caplog):
     experiment = setup.Experiment.of(resolve(TrainConfig(channel_plan="one_block")))
-    run, train = experiment.runner(), experiment.arrays("train")
+    run, train = experiment.runner(), experiment.split("train")
     state, batches = experiment.init_state(), experiment.epoch_order(0)[:1]
     with jax.log_compiles():
         run.compile(experiment.state_shapes(), train, batches)
@@ -72,7 +72,7 @@ def test_bfloat16_is_for_products_and_not_for_devices(converters):
         experiment = setup.Experiment.of(resolve(train))
         state, metrics = experiment.runner()(
             experiment.init_state(),
-            experiment.arrays("train"),
+            experiment.split("train"),
             experiment.epoch_order(0)[:1],
         )
         losses[name] = float(metrics["loss"][0])

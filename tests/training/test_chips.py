@@ -14,8 +14,8 @@ import hic_jax
 from hic_jax.algorithms import analog_states
 from hic_jax.training import chips, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, accuracy
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests import virtual_devices
 
@@ -57,7 +57,7 @@ def make_tx(key):
 def _images():
     image_key, label_key = jax.random.split(jax.random.key(7))
     images = jax.random.randint(image_key, (IMAGES, *SHAPE), 0, 256)
-    return Arrays(
+    return Split(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),

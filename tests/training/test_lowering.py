@@ -11,8 +11,8 @@ from hic_jax import convolution, inference, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,7 +39,7 @@ def state():
     return init_state(jax.random.key(2), MODEL, TX, IMAGE_SHAPE)
 
 
-IMAGES = Arrays(
+IMAGES = Split(
     images=jax.ShapeDtypeStruct((2 * BATCH, *IMAGE_SHAPE), "uint8"),
     labels=jax.ShapeDtypeStruct((2 * BATCH,), "int32"),
     mean=jax.ShapeDtypeStruct((1,), "float32"),

@@ -15,8 +15,8 @@ from hic_jax import crossbar
 from hic_jax.algorithms import analog_states
 from hic_jax.training import compensations, mesh, steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests import virtual_devices
 
@@ -51,7 +51,7 @@ def _training(spec, devices):
         jax.random.key(7), 5
     )
     images = jax.random.randint(image_key, (IMAGES, 8, 8, 1), 0, 256)
-    split = Arrays(
+    split = Split(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),
@@ -95,7 +95,7 @@ def _exact(devices):
         "state": jax.tree.leaves(state.params)[0],
         "word": analog_states(state.opt_state)[0].weights.accumulator,
         "images": images.images,
-        "batch": jax.jit(Arrays.batch)(images, _batches()[0])[0],
+        "batch": jax.jit(Split.batch)(images, _batches()[0])[0],
     }
     correct = correct_answers(key, model, network, images, batch_size=TESTED)
     return {

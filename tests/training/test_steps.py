@@ -15,7 +15,7 @@ import hic_jax
 from hic_jax.algorithms import analog_states
 from hic_jax.training import steps
 from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
-from hic_jax.training.arrays import Arrays
+from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
 RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def _images():
     image_key, label_key = jax.random.split(jax.random.key(7))
     images = jax.random.randint(image_key, (IMAGES, 6, 6, 1), 0, 256)
-    return Arrays(
+    return Split(
         images=images.astype(jnp.uint8),
         labels=jax.random.randint(label_key, (IMAGES,), 0, CLASSES),
         mean=jnp.full(1, 0.5),

@@ -22,7 +22,7 @@ from experiments.setup import Experiment
 from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.algorithms import analog_states
-from hic_jax.training.arrays import Arrays
+from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState
 
 STEPS = 6  # Two epochs of three batches.
@@ -129,7 +129,7 @@ def test_tensorboard_shows_the_same_numbers(run):
 def test_the_checkpoint_is_the_network_of_the_summary(run):
     state = run.restored
     assert state.step == STEPS
-    test = Arrays.of(run.experiment.dataset, "test")
+    test = Split.of(run.experiment.dataset, "test")
     assert run.experiment.test_accuracy(state, test) == run.summary["test_accuracy"]
 
 

@@ -10,14 +10,14 @@ from hic_jax.training.mesh import replicate, share
 
 
 @struct.dataclass
-class Arrays:
+class Split:
     """A data split on the device.
 
     Attributes:
       images: (n, h, w, c) uint8.
       labels: (n,) int32.
       mean: (c,) float32, per channel of the training images on the 0..1 scale.
-      std: (c,) float32, likewise.
+      std: (c,) float32, per channel of the training images on the 0..1 scale.
       mesh: devices that share each batch, static; None leaves it where the arrays are.
     """
 
@@ -28,7 +28,7 @@ class Arrays:
     mesh: Mesh | None = struct.field(pytree_node=False, default=None)
 
     @classmethod
-    def of(cls, dataset: data.Dataset, split: str) -> "Arrays":
+    def of(cls, dataset: data.Dataset, split: str) -> "Split":
         """Puts one split ("train" or "test") of a data set on the default device."""
         images, labels = {
             "train": (dataset.train_images, dataset.train_labels),
@@ -36,7 +36,7 @@ class Arrays:
         }[split]
         return cls(*map(jnp.asarray, (images, labels, dataset.mean, dataset.std)))
 
-    def over(self, mesh: Mesh) -> "Arrays":
+    def over(self, mesh: Mesh) -> "Split":
         """The same split, a copy on every device; those share what is taken of it."""
         return replicate(self, mesh).replace(mesh=mesh)
 
