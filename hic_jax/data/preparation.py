@@ -131,6 +131,7 @@ def _cleaned_up(reference: prepared.Reference, data_dir: Path) -> Iterator[None]
         )
         if not folder.exists()
     ]
+    # tfds names partial downloads by chance, and has no setting for that either.
     mine = uuid.uuid4().hex
     names = _StandIn(uuid4=lambda: _StandIn(hex=mine + uuid.uuid4().hex))
     try:
