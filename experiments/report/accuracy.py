@@ -281,7 +281,7 @@ def draw_curve(axes: Axes, recipe: Recipe, points: Sequence[Point], side: int) -
     stds = np.array([point.accuracy.std or 0.0 for point in points])
     sizes = [point.size_kb for point in points]
     measured(
-        axes, recipe.label, sizes, means, (means - stds, means + stds),
+        axes, recipe.label, sizes, means.tolist(), (means - stds, means + stds),
         color=colour, marker=marker, label=literal(recipe.name),
     )  # fmt: skip
 

@@ -16,15 +16,19 @@ from experiments.report.drift import over_time, withstands_drift
 from experiments.report.endurance import against_endurance, spares_the_devices
 from experiments.report.energy import operations_and_energy
 from experiments.report.groups import Group
-from experiments.report.sections import Finding, Section
+from experiments.report.sections import Claim, Finding, Picture, Section
 from experiments.report.size import half_size, halves_the_model, model_size
+from experiments.report.tables import Table
 from experiments.report.wear import by_part
 from hic_jax.accounting import EnergyTable
 
-Claim = Callable[[Group], Finding]
+# Judges a claim; its docstring is the claim, and the rule.
+Judge = Callable[[Group], Finding]
 
-# By name, the claim, and the figures and tables that stand with it.
-CLAIMS: dict[str, tuple[Claim, Callable]] = {
+# What stands with a claim, its figures drawn to a folder.
+Evidence = Callable[[Group, Path], tuple[list[Picture], list[Table]]]
+
+CLAIMS: dict[str, tuple[Judge, Evidence]] = {
     "equal-size": (beats_baseline, equal_size),
     "half-size": (halves_the_model, half_size),
     "drift": (withstands_drift, over_time),
@@ -32,18 +36,15 @@ CLAIMS: dict[str, tuple[Claim, Callable]] = {
 }
 
 
-def judge(group: Group, out: Path) -> list[Section]:
+def judge(group: Group, out: Path) -> list[Claim]:
     """Every claim, for the pair of a group; the figures are drawn to ``out``."""
-    return [
-        Section(
-            name,
-            statement(claim, group),
-            *evidence(group, out),
-            finding=claim(group),
-            rule=rule(claim, group),
-        )
-        for name, (claim, evidence) in CLAIMS.items()
-    ]
+    judged = []
+    for name, (judge_claim, show) in CLAIMS.items():
+        pictures, tables = show(group, out)
+        title, rule = statement(judge_claim, group), rule_of(judge_claim, group)
+        finding = judge_claim(group)
+        judged.append(Claim(name, title, pictures, tables, finding=finding, rule=rule))
+    return judged
 
 
 def account(
@@ -65,15 +66,21 @@ def account(
     return [topic for topic in topics if topic]
 
 
-def statement(claim: Claim, group: Group) -> str:
+def statement(claim: Judge, group: Group) -> str:
     """The claim itself: the first line of its docstring."""
-    return _of_pair(claim.__doc__.splitlines()[0].removesuffix("."), group)
+    text, _ = _documented(claim)
+    return _of_pair(text.removesuffix("."), group)
 
 
-def rule(claim: Claim, group: Group) -> str:
+def rule_of(claim: Judge, group: Group) -> str:
     """The rule of its verdict, from its docstring."""
-    text = " ".join(claim.__doc__.split("Rule: ")[1].split())
+    _, text = _documented(claim)
     return _of_pair(text[0].upper() + text[1:], group)
+
+
+def _documented(claim: Judge) -> list[str]:
+    """The claim and its rule, each on a line."""
+    return [" ".join(x.split()) for x in (claim.__doc__ or "").split("Rule: ")]
 
 
 def _of_pair(text: str, group: Group) -> str:

@@ -102,7 +102,7 @@ def ageing(recipe: Recipe) -> list[Ageing]:
     ).drop_duplicates(["devices", "width", "compensation", "seed", "time"], keep="last")
     found = []
     cases = readings.groupby(["devices", "width", "compensation"], sort=False)
-    for case, mine in cases:
+    for (devices, width, compensation), mine in cases:
         # Of each time, lists of chips by seed.
         chips = mine.pivot(index="time", columns="seed", values="accuracies").dropna()
         if chips.empty:
@@ -113,7 +113,9 @@ def ageing(recipe: Recipe) -> list[Ageing]:
         found.append(
             Ageing(
                 recipe.label,
-                *case,
+                devices,
+                width,
+                compensation,
                 tuple(chips.index),
                 tuple(estimate(seeds, SHARES) for seeds in means.to_numpy().tolist()),
                 tuple(map(statistics.fmean, pooled)),
@@ -191,7 +193,9 @@ def over_time(group: Group, out: Path) -> tuple[list[Picture], list[Table]]:
     """Every recipe that was read over time; the figures are drawn to ``out``."""
     theirs = group.baseline
     accuracies = {point.width: point.accuracy.mean for point in curve(theirs)}
-    pictures, rows, losses = [], [], []
+    pictures: list[Picture] = []
+    rows: list[Row] = []
+    losses: list[Row] = []
     for recipe in group.recipes:
         cases = ageing(recipe)
         rows += [row for case in cases for row in _rows(case)]
@@ -279,7 +283,11 @@ def draw_over_time(
         for case in cases:
             mean, std = np.array(case.chip_mean), np.array(case.chip_std)
             measured(
-                axes, case.compensation, case.times, mean, (mean - std, mean + std)
+                axes,
+                case.compensation,
+                case.times,
+                mean.tolist(),
+                (mean - std, mean + std),
             )
         times = [time for case in cases for time in case.times]
         time_axis(axes, times, "programming" if deployed else "training")

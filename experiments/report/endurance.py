@@ -159,6 +159,6 @@ def draw_devices(path: Path, cases: Sequence[Wear]) -> None:
     """
     limit = min(case.endurance_cycles for case in cases)
     edges = max((case.edges for case in cases), key=len)
-    counts = {case.kind: case.counts for case in cases}
+    counts: dict[str, Sequence[int]] = {c.kind: c.counts for c in cases}
     with saved(path) as axes:
         devices_by_cycles(axes, edges, counts, limit)

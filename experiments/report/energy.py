@@ -74,17 +74,14 @@ def costs(group: Group, what: str, table: EnergyTable) -> list[Cost]:
     found = []
     for recipe in group.recipes:
         for width, seeds in recipe.by_width():
-            stored = [
-                (run["summary"].get("operations") or {}).get(what) for run in seeds
-            ]
-            counts = [counted for counted in stored if _are_fields(counted, Operations)]
+            stored = [(s["summary"].get("operations") or {}).get(what) for s in seeds]
+            counts = [c for c in stored if c and _are_fields(c, Operations)]
             if counts:
                 joules = pd.DataFrame(energy(Operations(**c), table) for c in counts)
                 total = estimate(joules.pop(TOTAL).tolist(), COUNTS)
-                means = (pd.DataFrame(counts).mean(), joules.mean())
-                found.append(
-                    Cost(recipe.label, width, *(m.to_dict() for m in means), total)
-                )
+                operations = pd.DataFrame(counts).mean().to_dict()
+                means = joules.mean().to_dict()
+                found.append(Cost(recipe.label, width, operations, means, total))
     return found
 
 
@@ -157,7 +154,7 @@ def operations_and_energy(
         "optimizer's arithmetic, digital sums over tiles, and the movement of data. A "
         "MAC is a multiply-accumulate.",
         # What the library says of its own table.
-        " ".join(inspect.getdoc(EnergyTable).split("\n\n")[1].split()),
+        " ".join((inspect.getdoc(EnergyTable) or "").split("\n\n")[1].split()),
     ]
     tables = [*joules, *counts, sources_table(table)]
     return Section("energy", "Operations and energy", pictures, tables, paragraphs)

@@ -82,8 +82,9 @@ def combine(coefficients: Sequence[float], estimates: Sequence[Estimate]) -> Est
     seeds = min(e.seeds for _, e in terms)
     if seeds < 2:
         return Estimate(mean, None, seeds, None)
-    std = math.sqrt(sum((c * e.std) ** 2 for c, e in terms))
-    errors = [((c * e.std) ** 2 / e.seeds, e.seeds - 1) for c, e in terms]
+    squares = [((c * (e.std or 0.0)) ** 2, e.seeds) for c, e in terms]
+    std = math.sqrt(sum(square for square, _ in squares))
+    errors = [(square / n, n - 1) for square, n in squares]
     error = sum(square for square, _ in errors)
     half = 0.0
     if error:

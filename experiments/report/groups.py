@@ -148,7 +148,7 @@ def group(
     for run in runs:
         recipes = tasks.setdefault(json.dumps(_task(run)), {})
         recipes.setdefault(json.dumps(_fields(run), sort_keys=True), []).append(run)
-    groups = []
+    groups: list[Group] = []
     for recipes in tasks.values():
         groups += _of_task([tuple(r) for r in recipes.values()], baseline, candidate)
     if len(groups) == 1:
@@ -181,14 +181,15 @@ def _of_task(
             runs for runs in itertools.chain(*others)
             if _alike(runs, [first]) or not _alike(runs, baselines + candidates)
         ]  # fmt: skip
-        mine = _named([*zip((baseline, candidate), pair, strict=True),
-                       *((runs[0]["algorithm"], runs) for runs in beside)])  # fmt: skip
+        ran = [*zip((baseline, candidate), pair, strict=True)]
+        ran += [(runs[0]["algorithm"], runs) for runs in beside]
+        named = _named(ran)
         yield Group(
-            mine[0],
-            mine[1],
-            tuple(mine[2:]),
+            named[0],
+            named[1],
+            tuple(named[2:]),
             _title((first or beside[0])[0]),
-            "; ".join(filter(None, (_differs(r, by_algorithm) for r in mine))),
+            "; ".join(filter(None, (_differs(r, by_algorithm) for r in named))),
         )
 
 

@@ -1,7 +1,7 @@
 """How the runs of a report were made: shell lines, versions, hardware, dates."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.report import runs
@@ -82,7 +82,7 @@ def unrecorded(runs: Sequence[Run]) -> int:
     return sum(not run["provenance"] for run in runs)
 
 
-def _text(name: str):
+def _text(name: str) -> Callable[[Row], str]:
     return lambda row: ABSENT if row[name] is None else str(row[name])
 
 

@@ -12,7 +12,7 @@ import hic_jax
 from experiments.report import claims, making, output, tables
 from experiments.report.groups import Group, differing_fields
 from experiments.report.runs import Run
-from experiments.report.sections import Section
+from experiments.report.sections import Claim, Section
 from experiments.report.tables import (
     ALGORITHM,
     WIDTH,
@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     number: int
     group: Group
-    claims: list[Section]
+    claims: list[Claim]
     topics: list[Section]
 
 
@@ -135,11 +135,11 @@ def _template() -> jinja2.Template:
 # ---- Tables
 
 
-def _verdict(section: Section) -> Row:
+def _verdict(claim: Claim) -> Row:
     """A verdict and the quantity that it judges."""
-    finding = section.finding
+    finding = claim.finding
     return {
-        "claim": section.name,
+        "claim": claim.name,
         "verdict": str(finding.verdict),
         "quantity": finding.quantity,
         "unit": finding.unit if finding.estimate else "",

@@ -189,7 +189,8 @@ def _provenance(folder: Path) -> list[dict[str, Any]]:
 
 def _reading(row: dict[str, Any]) -> dict[str, Any]:
     """A row of drift; compensations with an ideal reference are others."""
-    row = {"devices": TRAINED, "ideal_reference": False} | row  # As of old versions.
+    old_versions = {"devices": TRAINED, "ideal_reference": False}
+    row = {**old_versions, **row}
     if row["ideal_reference"] and row["compensation"] != "none":
         row["compensation"] += IDEAL_REFERENCE
     return row

@@ -105,7 +105,7 @@ class Finding:
         if self.estimate.interval is not None:
             low, high = map(number, self.estimate.interval)
             parts.append(f"95 % interval {low} to {high}")
-            parts.append(f"standard deviation {number(self.estimate.std)}")
+            parts.append(f"standard deviation {number(self.estimate.std or 0.0)}")
         return ", ".join([*parts, counted(self.estimate.seeds, "seed")])
 
 
@@ -136,9 +136,9 @@ class Picture:
 
 
 @contextmanager
-def saved(path: Path, **size: float) -> Iterator[Axes]:
+def saved(path: Path, height: float = 3.6) -> Iterator[Axes]:
     """Axes, saved as PNG and as SVG at the end; see `experiments.drawing.figure`."""
-    with figure(Path(f"{path}.png"), Path(f"{path}.svg"), **size) as (axes,):
+    with figure(Path(f"{path}.png"), Path(f"{path}.svg"), height=height) as (axes,):
         yield axes
 
 
@@ -154,22 +154,31 @@ def typical(cases: Sequence[Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a group on the page: a claim, or a topic beside the claims.
+    """A part of a group on the page.
 
     Attributes:
       name: of the section.
-      title: the claim, or the topic.
+      title: over it.
       pictures: figures.
       tables: those without columns are CSV files only.
-      paragraphs: what was found, of a topic.
-      finding: verdict and what was found, of a claim.
-      rule: of the verdict.
+      paragraphs: what was found, and what the numbers mean.
     """
 
     name: str
     title: str
     pictures: list[Picture]
     tables: list[Table]
-    paragraphs: list[str] = dataclasses.field(default_factory=list)
-    finding: Finding | None = None
-    rule: str = ""
+    paragraphs: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim(Section):
+    """A claim, which is its title, and what was found.
+
+    Attributes:
+      finding: verdict and what was found.
+      rule: of the verdict.
+    """
+
+    finding: Finding
+    rule: str

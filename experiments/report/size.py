@@ -1,7 +1,7 @@
 """Model size: how small the candidate may be, and what memory training takes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.drawing import COLOURS, LIMIT, legend_above, literal
@@ -30,7 +30,7 @@ from experiments.report.sections import (
     typical,
     why_open,
 )
-from experiments.report.tables import ALGORITHM, WIDTH, Column, Table, plain
+from experiments.report.tables import ALGORITHM, WIDTH, Column, Row, Table, plain
 from experiments.words import ABSENT, kilobytes
 
 # Share of the baseline's size that the paper saves.
@@ -263,14 +263,10 @@ def memory(group: Group) -> list[Memory]:
     found = []
     for recipe in group.recipes:
         for width, seeds in recipe.by_width():
-            summaries = [
-                s["summary"] for s in seeds if s["summary"].keys() >= set(needed)
-            ]
-            for summary in summaries[:1]:
-                fields = [summary[name] for name in needed]
-                found.append(
-                    Memory(recipe.label, width, *fields, summary.get(optional))
-                )
+            told = [s["summary"] for s in seeds if s["summary"].keys() >= {*needed}]
+            for summary in told[:1]:
+                fields = {name: summary.get(name) for name in (*needed, optional)}
+                found.append(Memory(recipe.label, width, **fields))
     return found
 
 
@@ -351,7 +347,7 @@ def draw_memory(
             sizes = {memory.width: getattr(memory, name) / 8000 for memory in mine}
             shift = 0.81 / len(schemes) * (index - (len(schemes) - 1) / 2)
             bars = axes.barh(
-                [widths.index(width) + shift for width in sizes], sizes.values(),
+                [widths.index(width) + shift for width in sizes], list(sizes.values()),
                 height=0.75 / len(schemes), color=colour, label=label,
             )  # fmt: skip
             axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8.5)
@@ -368,10 +364,10 @@ def _less(size: float, than: float) -> str:
     return f"{abs(saved):.0f}\u00a0% {'less' if saved >= 0 else 'more'}"
 
 
-def _kilobytes(name: str, devices: bool = False):
+def _kilobytes(name: str, devices: bool = False) -> Callable[[Row], str]:
     """Bits in kB; of schemes with devices, where there are some."""
 
-    def text(row) -> str:
+    def text(row: Row) -> str:
         absent = devices and not row["analog_weights"]
         return ABSENT if absent else f"{row[name] / 8000:,.1f}"
 

@@ -100,7 +100,8 @@ def wear(recipe: Recipe) -> list[Wear]:
     case = ["level", "kind", "width", "part"]
     parts = pd.DataFrame(rows, dtype=object).groupby(case, sort=False)
     return [
-        _of_seeds(recipe.label, *names, seeds.to_dict("list")) for names, seeds in parts
+        _of_seeds(recipe.label, level, kind, width, part, seeds.to_dict("list"))
+        for (level, kind, width, part), seeds in parts
     ]
 
 

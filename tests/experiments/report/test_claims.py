@@ -8,7 +8,7 @@ from tests.experiments.report import made
 
 def test_rules_state_their_thresholds():
     group = made.group([])
-    rules = {n: claims.rule(claim, group) for n, (claim, _) in claims.CLAIMS.items()}
+    rules = {n: claims.rule_of(claim, group) for n, (claim, _) in claims.CLAIMS.items()}
     assert f"−{sections.COMPARABLE_POINTS:g} points" in rules["half-size"]
     assert f"below {sections.COMPARABLE_POINTS:g} points" in rules["drift"]
     assert f"below {100 * endurance.SMALL_FRACTION:g} %" in rules["endurance"]
@@ -31,7 +31,7 @@ def test_claims_are_about_the_pair():
     assert claims.statement(gain, group) == (
         "At comparable inference model size pulsed sgd beats the HIC baseline"
     )
-    assert "accuracy of pulsed sgd less that of HIC" in claims.rule(gain, group)
+    assert "accuracy of pulsed sgd less that of HIC" in claims.rule_of(gain, group)
     assert gain(group).verdict is sections.Verdict.SUPPORTED
     assert gain(group).estimate.mean == pytest.approx(5.0)
     assert claims.statement(half, group).endswith("size for HIC-comparable accuracy")

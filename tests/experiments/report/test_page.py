@@ -204,7 +204,7 @@ def test_verdicts_and_their_rules_are_on_the_page(text, out):
     for name, (claim, _) in claims.CLAIMS.items():
         for part in (
             claims.statement(claim, PAIR),
-            claims.rule(claim, PAIR),
+            claims.rule_of(claim, PAIR),
             verdicts[name]["found"],
         ):
             assert part.replace("'", "&#39;").replace("\xa0", " ") in words
