@@ -127,7 +127,11 @@ class PairSpec:
     def __post_init__(self):
         if not isinstance(self.multilevel, DeviceSpec):
             raise ValueError(f"multilevel={self.multilevel!r}: must be a DeviceSpec")
-        checks.one_of("devices_per_sign", self.devices_per_sign, DEVICES_PER_SIGN)
+        checks.integer("devices_per_sign", self.devices_per_sign, 1, 8)
+        if self.devices_per_sign not in DEVICES_PER_SIGN:
+            raise ValueError(
+                f"devices_per_sign={self.devices_per_sign}: must be 1, 2, 4 or 8"
+            )
         checks.integer("multilevel_bits", self.multilevel_bits, 2, 8)
         checks.above("w_max_sigmas", self.w_max_sigmas, 0.0)
         # Beyond, every weight is clipped, or none uses as much as a pulse.
