@@ -6,14 +6,13 @@ with verification, in the programmed regime (`hic_jax.pcm.programmed`). `hic_jax
 """
 
 import functools
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import packing
-from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
 from hic_jax.weights import AnalogWeight, Pulses, is_analog, read
@@ -23,7 +22,6 @@ _NOT_TRAINED = (
 )
 
 
-@struct.dataclass
 class DeployedWeight(AnalogWeight):
     """Weights on the programmed devices of an inference chip.
 
@@ -37,19 +35,12 @@ class DeployedWeight(AnalogWeight):
     Attributes:
       g: (2, *S) float32, uS, (G+, G-) when programming ended.
       nu: (2, *S) float32 drift exponents; None if nothing drifts.
-      scale: float32, uS per unit of weight, broadcastable to S: (), or one for each
-        part of a tensor that is a stack.
-      time: () float32, s, since programming ended.
-      spec: the devices, static.
-      axes: which axes of S are rows of an array, and which columns, static.
+      spec: the devices, static. Their ``time`` is since programming ended.
     """
 
     g: jax.Array
     nu: jax.Array | None
-    scale: jax.Array
-    time: jax.Array
     spec: ProgrammedSpec = struct.field(pytree_node=False)
-    axes: KernelAxes = struct.field(pytree_node=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,7 +69,7 @@ class DeployedWeight(AnalogWeight):
             g = programmed.read(self.g, g, self.time, normal, spec)
         return g[0] - g[1]
 
-    def without(self, *names: str) -> "DeployedWeight":
+    def without(self, *names: str) -> Self:
         """The chip as if it had never had some of its non-idealities."""
         return self.replace(spec=self.spec.without(*names))
 

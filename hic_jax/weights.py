@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import struct
 
 from hic_jax import checks, packing
 
@@ -25,29 +26,39 @@ MONTH, YEAR = 30 * DAY, 365 * DAY
 Pulses = tuple[np.ndarray, np.ndarray]
 
 
-class AnalogWeight:
+class AnalogWeight(struct.PyTreeNode):
     """A tensor of weights that devices hold, and what it answers of itself.
 
-    A kind of weight is a pytree (`flax.struct.dataclass`) that inherits from this.
+    A kind of weight is a subclass: a pytree that adds what its devices hold.
 
     Attributes:
       scale: float32, uS per unit of weight, broadcastable to the tensor: (), or one
         for each part of a tensor that is a stack.
       time: () float32, s, the clock of the devices now.
       spec: what made it, static, with the device as ``multilevel`` where it has one.
-      axes: `hic_jax.KernelAxes` of the tensor, static.
-      shape: of the tensor.
-      read_shape: of the standard normal draws that a noisy read takes.
-      chip_shape: of those that another chip of the same conductances takes.
+      axes: `hic_jax.KernelAxes` of the tensor: which axes are rows of an array, and
+        which columns, static.
     """
 
     scale: Any
     time: jax.Array
-    spec: Any
-    axes: Any
-    shape: tuple[int, ...]
-    read_shape: tuple[int, ...]
-    chip_shape: tuple[int, ...]
+    spec: Any = struct.field(pytree_node=False)
+    axes: Any = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight tensor."""
+        raise NotImplementedError
+
+    @property
+    def read_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal draws that a noisy read takes."""
+        raise NotImplementedError
+
+    @property
+    def chip_shape(self) -> tuple[int, ...]:
+        """Shape of the draws that another chip of the same conductances takes."""
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
@@ -128,10 +139,10 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
       ValueError: at what holds no devices.
     """
     leaves, treedef = _flatten(weights)
-    normal = [None] * len(leaves)
-    if key is not None:
-        read_key = jax.random.fold_in(key, _READ)
-        normal = packing.normals(read_key, [w.read_shape for w in leaves])
+    if key is None:
+        return treedef.unflatten([w.read(None) for w in leaves])
+    read_key = jax.random.fold_in(key, _READ)
+    normal = packing.normals(read_key, [w.read_shape for w in leaves])
     return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
 
 

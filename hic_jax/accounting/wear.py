@@ -110,10 +110,8 @@ def _pulses_by_tensor(weights: Any) -> dict[str, dict[str, Pulses]]:
 
 def _joined(pulses: list[Pulses]) -> Pulses:
     """Those of several groups of devices, flat."""
-    return tuple(
-        np.concatenate([np.ravel(part) for part in parts])
-        for parts in zip(*pulses, strict=True)
-    )
+    sets = np.concatenate([np.ravel(sets) for sets, _ in pulses])
+    return sets, np.concatenate([np.ravel(resets) for _, resets in pulses])
 
 
 def _planes(cells: list[Pulses]) -> list[Pulses]:
@@ -142,7 +140,7 @@ def _summary(pulses: Pulses, endurance_cycles: float) -> dict[str, float]:
     }
 
 
-def _trainings(most_cycles: int, endurance_cycles: float) -> int | None:
+def _trainings(most_cycles: float, endurance_cycles: float) -> int | None:
     return int(endurance_cycles // most_cycles) if most_cycles else None
 
 

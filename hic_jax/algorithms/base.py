@@ -49,7 +49,7 @@ class AnalogState(NamedTuple):
     """
 
     weights: AnalogWeight
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # As in optax: hides tuple.count.
     clock_error: jax.Array
     key: jax.Array
     events: Events
@@ -180,12 +180,12 @@ def analog(
             events=events.replace(parted_tensors=total(parted)),
             answered=fingerprint.of([p + u for p, u in zip(held, change, strict=True)]),
         )
-        return treedef.unflatten(change), state
+        return jax.tree.unflatten(treedef, change), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def _typed_key(key: jax.Array | int) -> jax.Array:
+def _typed_key(key: Any) -> jax.Array:
     """A typed random key, from one, from a seed, or from the data of an old one."""
     if jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
         return key
@@ -271,7 +271,7 @@ def _unpack(packed: AnalogWeight, layout: Layout) -> Any:
     tensors = len(layout.shapes)
     split = [layout.unpack(x) if x.ndim else [x] * tensors for x in leaves]
     weights = [
-        treedef.unflatten(parts).replace(scale=scale, axes=axes)
+        jax.tree.unflatten(treedef, parts).replace(scale=scale, axes=axes)
         for *parts, scale, axes in zip(*split, packed.scale, packed.axes, strict=True)
     ]
     return layout.treedef.unflatten(weights)
@@ -283,14 +283,19 @@ def _merged(one: Any, other: Any) -> Any:
         return other
     if isinstance(other, optax.MaskedNode) or isinstance(one, AnalogWeight):
         return one
-    children, treedef = jax.tree.flatten(one, is_leaf=lambda x: x is not one)
-    others, other_treedef = jax.tree.flatten(other, is_leaf=lambda x: x is not other)
+    children, treedef = _children(one)
+    others, other_treedef = _children(other)
     if treedef != other_treedef:
         raise ValueError(
             f"opt_state holds devices over trees of different structures, {treedef} "
             f"and {other_treedef}: ask for the weights of each by itself"
         )
     return treedef.unflatten(map(_merged, children, others))
+
+
+def _children(node: Any) -> tuple[list[Any], Any]:
+    """What a node of a tree holds, and its structure."""
+    return jax.tree.flatten(node, is_leaf=lambda x: x is not node)
 
 
 def age(opt_state: Any, seconds: jax.Array | float) -> Any:

@@ -25,7 +25,6 @@ from hic_jax.weights import Pulses
 INITIAL_WORDS = ("uniform", "zero")
 
 
-@struct.dataclass
 class HICEvents(Events):
     """What happened to all devices in the last update, or at first; () float32 each.
 
@@ -40,7 +39,6 @@ class HICEvents(Events):
     faulty_lsbs: jax.Array
 
 
-@struct.dataclass
 class HybridWeight(PairWeight):
     """Weights in (multi-level PCM, binary PCM, accumulator word) form.
 
@@ -51,10 +49,12 @@ class HybridWeight(PairWeight):
     Attributes:
       binary: wear and faults of the binary cells, shape S.
       accumulator: S int8, the word that the binary cells hold, LSBs.
+      spec: the algorithm and its hardware, static.
     """
 
     binary: binary.BinaryState
     accumulator: jax.Array
+    spec: "HICSpec" = struct.field(pytree_node=False)
 
     def bits(self) -> dict[str, int]:
         """The words are needed in training only."""

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from hic_jax import checks
 from hic_jax.algorithms import base
@@ -24,7 +23,6 @@ from hic_jax.pcm import pair
 RESIDUAL_BITS = 32
 
 
-@struct.dataclass
 class ResidualWeight(PairWeight):
     """Weights on pairs, and beside each a digital number that training needs.
 
@@ -66,7 +64,8 @@ class MixedPrecisionSpec(PairSpec):
 
     def init(self, key: jax.Array, target: jax.Array, **common: Any) -> ResidualWeight:
         """Residuals begin at zero."""
-        pairs = self.program(*jax.random.split(key), target)
+        make_key, write_key = jax.random.split(key)
+        pairs = self.program(make_key, write_key, target)
         residual = jnp.zeros(target.shape, jnp.float32)
         return ResidualWeight(multilevel=pairs, residual=residual, spec=self, **common)
 

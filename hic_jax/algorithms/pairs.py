@@ -27,8 +27,7 @@ from hic_jax.weights import AnalogWeight, Pulses
 DEVICES_PER_SIGN = (1, 2, 4, 8)
 
 
-@struct.dataclass
-class Events:
+class Events(struct.PyTreeNode):
     """What happened to all devices in the last update, or at first; () float32 each.
 
     Nothing is dropped on the way to the devices without a count here. An algorithm of
@@ -61,8 +60,8 @@ class Events:
     @classmethod
     def of(cls, **counts: jax.Array) -> Self:
         """These counts, and zero for all others."""
-        zeros = dict.fromkeys((f.name for f in dataclasses.fields(cls)), 0.0)
-        zeros["futile_pulses"] = jnp.zeros((2,), jnp.float32)
+        zeros = {f.name: jnp.zeros(()) for f in dataclasses.fields(cls)}
+        zeros["futile_pulses"] = jnp.zeros((2,))
         return cls(
             **{k: jnp.asarray(v, jnp.float32) for k, v in (zeros | counts).items()}
         )
@@ -172,7 +171,8 @@ class PairSpec:
           target: (n,) float32, wanted signed conductances, uS.
           **common: ``scale``, ``time`` and ``axes`` of the weight.
         """
-        pairs = self.program(*jax.random.split(key), target)
+        make_key, write_key = jax.random.split(key)
+        pairs = self.program(make_key, write_key, target)
         return PairWeight(multilevel=pairs, spec=self, **common)
 
     def update(
@@ -332,30 +332,24 @@ class PairSpec:
         return tuple(lines)
 
 
-@struct.dataclass
 class PairWeight(AnalogWeight):
     """Weights on pairs of multi-level devices, which alone are the weight.
 
     The following holds, for a weight tensor of shape S:
       * weight = (G+ - G-) / scale, with G drifted to ``time``
-      * the device arrays are authoritative: float weights are a view of them.
+      * the device arrays are authoritative: float weights are a view of them
+      * devices were made at time 0
+
+    Packed weights (`AnalogState.weights`) hold tuples as ``scale`` and ``axes``, with
+    an entry for each tensor.
 
     Attributes:
       multilevel: pairs of multi-level devices, shape S.
-      scale: float32, uS per unit of weight, broadcastable to S: (), or one for each
-        part of a tensor that is a stack. (Packed weights hold a tuple, one of these for
-        each tensor.)
-      time: () float32, s, hardware time now; devices were made at 0.
-      spec: the hardware, static.
-      axes: which axes of S are rows of an array, and which columns, static. (A tuple of
-        these in packed weights.)
+      spec: the algorithm and its hardware, static.
     """
 
     multilevel: pair.PairState
-    scale: Any
-    time: jax.Array
     spec: PairSpec = struct.field(pytree_node=False)
-    axes: Any = struct.field(pytree_node=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -408,11 +402,10 @@ class PairWeight(AnalogWeight):
 
     def pulses(self) -> dict[str, Pulses]:
         """SETs and RESETs of every multi-level device, (d, n) each."""
-        sets = self.multilevel.set_pulses
-        if sets is None:
+        sets, resets = self.multilevel.set_pulses, self.multilevel.resets
+        if sets is None or resets is None:
             raise ValueError("track_wear=False: pulses of the devices are not known")
-        resets = jnp.broadcast_to(self.multilevel.resets, sets.shape)
-        return {"multilevel": flat_pulses(sets, resets)}
+        return {"multilevel": flat_pulses(sets, jnp.broadcast_to(resets, sets.shape))}
 
     def reads(self, steps: int) -> dict[str, int]:
         """Every device is read at every look for pairs to refresh."""
@@ -423,7 +416,11 @@ class PairWeight(AnalogWeight):
 
 def flat_pulses(sets: jax.Array, resets: jax.Array) -> Pulses:
     """Pulses of shape (d, *shape) as NumPy arrays (d, n)."""
-    return tuple(np.asarray(x).reshape(len(x), -1) for x in (sets, resets))
+    return _flat_rows(sets), _flat_rows(resets)
+
+
+def _flat_rows(x: jax.Array) -> np.ndarray:
+    return np.asarray(x).reshape(len(x), -1)
 
 
 def total(x: jax.Array) -> jax.Array:

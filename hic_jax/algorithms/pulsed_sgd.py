@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 from hic_jax import checks
 from hic_jax.algorithms import base
@@ -19,7 +18,6 @@ from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, pair
 
 
-@struct.dataclass
 class PulsedEvents(Events):
     """What happened to all devices in the last update, or at first; () float32 each.
 

@@ -24,7 +24,6 @@ from hic_jax.pcm import accumulator, pair
 CELL_BITS = 8
 
 
-@struct.dataclass
 class VolatileEvents(Events):
     """What happened to all devices in the last update, or at first; () float32 each.
 
@@ -40,7 +39,6 @@ class VolatileEvents(Events):
     transfers: jax.Array
 
 
-@struct.dataclass
 class VolatileWeight(PairWeight):
     """Weights on pairs and volatile cells: G+ - G- and what the cell holds.
 
@@ -49,11 +47,13 @@ class VolatileWeight(PairWeight):
       cell_steps: (2, S) float32, the size of an up and of a down step of each cell,
         in units of the mean one.
       charged_at: () float32, s, when the cells were last written; they leak since.
+      spec: the algorithm and its hardware, static.
     """
 
     cell: jax.Array
     cell_steps: jax.Array
     charged_at: jax.Array
+    spec: "VolatileSpec" = struct.field(pytree_node=False)
 
     @property
     def held(self) -> jax.Array:

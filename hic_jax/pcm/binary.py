@@ -36,8 +36,7 @@ class BinarySpec:
         )
 
 
-@struct.dataclass
-class BinaryState:
+class BinaryState(struct.PyTreeNode):
     """What is known of the cells besides the word that they hold.
 
     Attributes:
@@ -83,7 +82,7 @@ def init(
 
 def held(state: BinaryState, word: jax.Array, bits: int) -> jax.Array:
     """The word that the cells hold after ``word`` was written to them, int8."""
-    if state.stuck_set is None:
+    if state.stuck_set is None or state.stuck_reset is None:
         return word
     code = (_code(word) | state.stuck_set) & ~state.stuck_reset
     # Sign-extend from ``bits`` to 8 bits.
@@ -120,7 +119,7 @@ def wear(state: BinaryState) -> tuple[jax.Array, jax.Array]:
     if state.writes is None:
         raise ValueError("track_wear=False: this run did not count writes")
     resets = state.writes // 2
-    if state.stuck_set is not None:
+    if state.stuck_set is not None and state.stuck_reset is not None:
         # A stuck cell never answers, so every pulse to it is of the same kind.
         bits = state.writes.shape[0]
         resets = jnp.where(unpack(state.stuck_set, bits), state.writes, resets)

@@ -36,8 +36,8 @@ class DeviceSpec(abc.ABC):
     """The physics of a multi-level device: constants only, no state.
 
     The state that its methods take is a pytree of arrays of one shape, an entry per
-    device, in a dataclass with a ``replace`` (`flax.struct.dataclass`). Its field ``g``
-    is the conductance, uS; all others are the device's own.
+    device, with a ``replace`` (`flax.struct.PyTreeNode`). Its field ``g`` is the
+    conductance, uS; all others are the device's own.
 
     Attributes:
       name: what the preset is called.
@@ -207,7 +207,7 @@ class DeviceSpec(abc.ABC):
         Args:
           *names: of ``NON_IDEALITIES``.
         """
-        changes: dict[str, float] = {}
+        changes: dict[str, Any] = {}
         for name in names:
             checks.one_of("non-ideality", name, self.NON_IDEALITIES)
             changes |= dict.fromkeys(self.NON_IDEALITIES[name], 0.0)

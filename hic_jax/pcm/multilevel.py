@@ -33,8 +33,7 @@ from hic_jax.pcm.device import LARGEST_US, SMALLEST_STEP_US, DeviceSpec
 MAX_COUNTED_PULSES = 255
 
 
-@struct.dataclass
-class MultilevelState:
+class MultilevelState(struct.PyTreeNode):
     """Devices of a `MultilevelSpec`; an entry per device.
 
     Attributes:
@@ -157,7 +156,9 @@ class MultilevelSpec(DeviceSpec):
         """
         if not (self.drift_nu or self.drift_nu_std):
             return state.g
-        nu = state.nu if self.drift_nu_std else self.drift_nu
+        nu: jax.Array | float = self.drift_nu
+        if self.drift_nu_std and state.nu is not None:
+            nu = state.nu
         t0 = self.drift_t0
         return state.g * (jnp.maximum(age, t0) / t0) ** -nu
 

@@ -26,8 +26,7 @@ REFRESH_CHUNK = 1 / 32
 MIN_REFRESH_CHUNK = 256
 
 
-@struct.dataclass
-class PairState:
+class PairState(struct.PyTreeNode):
     """Differential pairs; a leading axis of d holds the devices of G+, then of G-.
 
     Attributes:

@@ -64,7 +64,7 @@ def sgd(
     norm_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """SGD with coupled weight decay on kernels; no momentum buffer at momentum 0."""
-    rules = [optax.sgd(schedule, momentum or None)]
+    rules: list[optax.GradientTransformation] = [optax.sgd(schedule, momentum or None)]
     if trust_ratio and norm_decay:
         # Multiplied by the learning rate once more, as all that follows.
         decay = optax.add_decayed_weights(lambda count: norm_decay * schedule(count))

@@ -75,7 +75,7 @@ def filled(members: Sequence[Any], mesh: Mesh, at_least: int = 1) -> list[Any]:
       at_least: how many there must be in all.
     """
     count = mesh.size * math.ceil(max(len(members), at_least) / mesh.size)
-    return [*members, *members[-1:] * (count - len(members))]
+    return [*members, *[members[-1]] * (count - len(members))]
 
 
 def spread(tree: Any, mesh: Mesh) -> Any:

@@ -22,8 +22,7 @@ ADABS_BATCHES = 13
 ADABS_BATCH_SIZE = 200
 
 
-@struct.dataclass
-class Reference:
+class Reference(struct.PyTreeNode):
     """The chip when it was new, and the one read of it that was stored.
 
     Attributes:
@@ -113,7 +112,7 @@ def adabs(
     Raises:
       ValueError: if the network has no BatchNorm, or there are too few images.
     """
-    check_possible("adabs", network, train)
+    train = _training_images(network, train)
     size = train.labels.shape[0]
     checks.integer("batches", batches, 1, size)
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
@@ -194,11 +193,16 @@ def check_possible(name: str, network: Network, train: Split | None) -> None:
       train: images to calibrate with, if there are any.
     """
     checks.one_of("compensation", name, COMPENSATIONS)
-    if name != "adabs":
-        return
+    if name == "adabs":
+        _training_images(network, train)
+
+
+def _training_images(network: Network, train: Split | None) -> Split:
+    """The images to recalibrate BatchNorm with; `ValueError` without one of the two."""
     if not jax.tree.leaves(network.batch_stats):
         raise ValueError(
             "batch_stats={}: adabs recalibrates BatchNorm, and the network has none"
         )
     if train is None or not train.labels.shape[0]:
         raise ValueError("train: adabs needs training images, and there are none")
+    return train

@@ -16,8 +16,7 @@ from hic_jax.training.state import TrainState
 from hic_jax.weights import read_params
 
 
-@struct.dataclass
-class Network:
+class Network(struct.PyTreeNode):
     """What inference needs of a trained network.
 
     Attributes:

@@ -9,8 +9,7 @@ from hic_jax import data
 from hic_jax.training.mesh import replicate, share
 
 
-@struct.dataclass
-class Split:
+class Split(struct.PyTreeNode):
     """A data split on the device.
 
     Attributes:
@@ -34,7 +33,12 @@ class Split:
             "train": (dataset.train_images, dataset.train_labels),
             "test": (dataset.test_images, dataset.test_labels),
         }[split]
-        return cls(*map(jnp.asarray, (images, labels, dataset.mean, dataset.std)))
+        return cls(
+            images=jnp.asarray(images),
+            labels=jnp.asarray(labels),
+            mean=jnp.asarray(dataset.mean),
+            std=jnp.asarray(dataset.std),
+        )
 
     def over(self, mesh: Mesh) -> "Split":
         """The same split, a copy on every device; those share what is taken of it."""
@@ -43,4 +47,5 @@ class Split:
     def batch(self, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Images and labels of these indices, as they are stored."""
         indices = share(indices, self.mesh)
-        return tuple(share(x[indices], self.mesh) for x in (self.images, self.labels))
+        images, labels = self.images[indices], self.labels[indices]
+        return share(images, self.mesh), share(labels, self.mesh)

@@ -15,8 +15,7 @@ from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.weights import read_params
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """All that training changes.
 
     Attributes:
