@@ -138,10 +138,10 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_written(error) from error
-        if not self._tidy:
+        if self._keep is not None and not self._tidy:
             self._tidy = True
             if jax.process_index() == 0:
-                self._remove_old()
+                self._remove_old(self._keep)
 
     def restore(
         self,
@@ -237,15 +237,15 @@ class Checkpoints:
         folders = [path for path in self.path.iterdir() if _is_checkpoint(path)]
         return sorted(int(folder.name) for folder in folders)
 
-    def _remove_old(self) -> None:
-        """Removes all but the newest, the best, and whatever is not ours."""
+    def _remove_old(self, keep: int) -> None:
+        """Removes all but so many of the newest, the best, and whatever is not ours."""
         records = {step: self._own_record(step) for step in self._found()}
         ours = {step: record for step, record in records.items() if record is not None}
         scores = {step: record.get("score") for step, record in ours.items()}
         scored = {step: score for step, score in scores.items() if score is not None}
         # The later one of two that are as good.
         best = max(scored, key=lambda step: (scored[step], step), default=None)
-        for step in sorted(ours)[: -self._keep]:
+        for step in sorted(ours)[:-keep]:
             if step != best:
                 with _warns_of(self.path / str(step)):
                     (self.path / str(step)).rename(self.path / f".{step}.removed")

@@ -55,13 +55,13 @@ def hardware_summary(
     )
     inference = accounting.passes(image, weights, config.crossbar).forward
     step = accounting.passes(batch, weights, config.crossbar)
-    training = step.total * int(state.step)
-    if counted:
-        training += accounting.writes(
+    training: accounting.Operations | None = None
+    if not analog:
+        training = step.total * int(state.step)
+    elif counted:
+        training = step.total * int(state.step) + accounting.writes(
             weights, steps=int(state.step), carried_pulses=sums["set_pulses"]
         )
-    elif analog:
-        training = None
     joules = functools.partial(accounting.energy, table=energy_table)
     return {
         **accounting.model_size(weights, state.params),

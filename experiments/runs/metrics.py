@@ -105,7 +105,8 @@ class Metrics:
             # disk and leaves the others waiting for it.
             self._events = EventsWriter(str(self.path / "tensorboard" / "events"))
             start = SessionLog(status=SessionLog.START)
-            self._write_event(step + 1, session_log=start)  # Purges what is later.
+            # Purges what is later.
+            self._events.write_event(_event(step + 1, session_log=start))
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, which names its step."""
@@ -113,6 +114,8 @@ class Metrics:
         self.logged = self.logged.and_(row)
         if jax.process_index():
             return
+        if self._events is None:
+            raise ValueError("metrics: `begin` must come before `log`")
         with writing(self.path):
             with (self.path / "metrics.jsonl").open("a") as file:
                 file.write(_line(row))
@@ -120,7 +123,8 @@ class Metrics:
                 os.fsync(file.fileno())
             for name, value in row.items():
                 if name != "step":
-                    self._write_event(row["step"], summary=scalar(name, value))
+                    event = _event(row["step"], summary=scalar(name, value))
+                    self._events.write_event(event)
             self._events.flush()
 
     def fault(self) -> str | None:
@@ -145,8 +149,9 @@ class Metrics:
     def _until(self, step: int) -> list[dict[str, Any]]:
         return [row for row in self.rows if row["step"] <= step]
 
-    def _write_event(self, step: int, **content: Any) -> None:
-        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+def _event(step: int, **content: Any) -> Event:
+    return Event(wall_time=time.time(), step=step, **content)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -92,7 +92,8 @@ class RunFolder:
 
         def begin() -> locks.Lock:
             path.mkdir(parents=True, exist_ok=True)
-            with released_on_error(locks.Lock(path)) as lock:
+            lock = locks.Lock(path)
+            with released_on_error(lock):
                 # Another process may have had it before.
                 check_unused_or_same(workdir, config)
                 for left in path.iterdir():
@@ -282,7 +283,7 @@ class RunFolder:
 
     def _check_record(self, record: dict[str, Any]) -> None:
         """Raises `RunFolderError` if a checkpoint is not of this configuration."""
-        config = record.get("config")
+        config: dict[str, Any] = record.get("config") or {}
         try:
             same = not config or Config.from_json(json.dumps(config)) == self.config
         except (ValueError, TypeError, KeyError):

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ def stop_requests() -> Iterator[Requests]:
 
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     handlers |= {s: h for s in USER_SIGNALS if callable(h := signal.getsignal(s))}
-    before = {
+    before: dict[int, Any] = {
         # None stands for a handler that is not Python's.
         signum: signal.SIG_DFL if handler is None else handler
         for signum, handler in handlers.items()

@@ -144,13 +144,17 @@ def short(text: object) -> str:
 def parsed(text: bytes) -> Any:
     """A JSON value whose numbers and texts can be used, or `ValueError`."""
     try:
-        hooks = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _number)
-        content = json.loads(text.decode(), **hooks)
+        content = json.loads(
+            text.decode(),
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_number,
+        )
         level, depth = [content], 0
         while level:
             depth += 1
-            for text in (x for x in level if isinstance(x, str)):
-                text.encode()  # Half a pair of surrogates is no text.
+            for words in (x for x in level if isinstance(x, str)):
+                words.encode()  # Half a pair of surrogates is no text.
             if depth > DEEPEST:
                 raise RecursionError
             level = [child for item in level for child in _children(item)]

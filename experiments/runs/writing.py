@@ -64,10 +64,10 @@ def by_first(path: Path, write: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def released_on_error(lock: locks.Lock | None) -> Iterator[locks.Lock | None]:
+def released_on_error(lock: locks.Lock | None) -> Iterator[None]:
     """Lets others in if what has to be done first fails."""
     try:
-        yield lock
+        yield
     except BaseException:
         if lock is not None:
             lock.close()

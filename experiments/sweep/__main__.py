@@ -43,6 +43,9 @@ from hic_jax.training.mesh import make_mesh
 
 CLUSTERS = ("here", "local", "slurm")
 
+# Of jobs at once: where Slurm decides.
+ANY_NUMBER = sys.maxsize
+
 
 def run(
     workdir: Path,
@@ -50,7 +53,7 @@ def run(
     base: config.Config,
     pool: Callable[[list[Path]], pools.Pool],
     *,
-    at_once: int | None = 1,
+    at_once: int = 1,
     together: int = 1,
     options: TrainOptions = train_options.USUAL,
     mesh: int | None = None,
@@ -62,7 +65,7 @@ def run(
       runs: all of the grid.
       base: what they have in common.
       pool: makes what runs them, from the folders of their jobs.
-      at_once: how many jobs run at once; None for any number.
+      at_once: how many jobs run at once.
       together: how many runs that differ in their seeds are one job.
       options: how much is trained, kept and told.
       mesh: devices that share each batch of a run, as in `Experiment.of`.
@@ -245,7 +248,7 @@ def cluster_from_flags() -> str:
 
 
 def pool_of(
-    cluster: str, at_once: int | None, slurm: list[str]
+    cluster: str, at_once: int, slurm: list[str]
 ) -> Callable[[list[Path]], pools.Pool]:
     """What makes a pool, from the folders of its jobs."""
     if cluster == "here":
@@ -256,7 +259,7 @@ def pool_of(
     return lambda folders: pools.Slurm(folders, parameters)
 
 
-def default_together(cluster: str, at_once: int | None, runs: int) -> int:
+def default_together(cluster: str, at_once: int, runs: int) -> int:
     """How many runs that differ in their seeds are one job, if nothing else is said.
 
     What `chips.default_at_once` says of this process; of processes beside it, each of
@@ -293,7 +296,7 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     with launch.clear_errors(ValueError):
         cluster = cluster_from_flags()
-        at_once = given.jobs or (None if cluster == "slurm" else 1)
+        at_once = given.jobs or (ANY_NUMBER if cluster == "slurm" else 1)
         pool = pool_of(cluster, at_once, given.slurm)
     if cluster != "here":
         # What only looks on leaves the accelerator to those that train.

@@ -81,7 +81,7 @@ def axes_from_flags() -> dict[str, list]:
     words: dict[str, list[str]] = {}
     for shorthand, name in (("algorithms", "algorithm"), ("widths", "width")):
         if options[shorthand].present:
-            words[name] = options[shorthand].value
+            words[name] = getattr(options, shorthand)
     several = options.seeds > 1
     if several:
         words["seed"] = [str(options.seed + i) for i in range(options.seeds)]

@@ -97,9 +97,10 @@ class Local:
         return [process for process in found if self._is_job(**process.info)]
 
     def _is_job(self, cmdline: list[str] | None, uids: Any) -> bool:
+        if not cmdline:
+            return False
         return (
-            bool(cmdline)
-            and Path(cmdline[0]).name.startswith("python")
+            Path(cmdline[0]).name.startswith("python")
             and tuple(cmdline[1:-1]) in _COMMANDS
             and cmdline[-1] in self._names
             and uids.real == os.getuid()
@@ -216,7 +217,7 @@ def follow(
     pool: Pool,
     trainings: Iterable[Training],
     *,
-    at_once: int | None,
+    at_once: int,
     running: set[str],
     ended: Callable[[Training], None],
 ) -> None:
@@ -225,7 +226,7 @@ def follow(
     Args:
       pool: makes them.
       trainings: all of the sweep.
-      at_once: how many jobs there may be; None for any number.
+      at_once: how many jobs there may be.
       running: is kept up to date with the names of the runs that have a job.
       ended: called with every training that has come to an end, good or bad.
     """
@@ -261,7 +262,7 @@ def follow(
             running -= _runs_of([training])
             ended(training)
         running |= _runs_of(jobs.values())
-        while waiting and (at_once is None or len(jobs) < at_once):
+        while waiting and len(jobs) < at_once:
             name = next(iter(waiting))
             jobs[name] = waiting.pop(name)
             seen[name] = time.monotonic()

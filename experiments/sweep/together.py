@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -164,7 +165,8 @@ def _advance(
         metrics = jax.device_get(metrics)
         # Its share of the time of all.
         seconds = (time.perf_counter() - started) / interval.steps / len(group)
-        accuracies = held = [None] * len(runs)
+        accuracies: Sequence[float | None] = [None] * len(runs)
+        held: Sequence[Any] = [None] * len(runs)
         if interval.tested:
             keys = fold_in(read_keys, interval.end)
             accuracies = chips.accuracies(keys, first.model, states, test_set)

@@ -334,7 +334,7 @@ def test_so_many_jobs_at_once_as_were_asked_for(trainings):
     assert pool.submitted == ["a", "b", "c", "d"]
     assert pool.most == 2
     pool = FakePool()
-    assert _follow(pool, trainings, None) == []  # Nothing is run twice.
+    assert _follow(pool, trainings, sweep.ANY_NUMBER) == []  # Nothing is run twice.
     assert pool.submitted == []
 
 
@@ -537,7 +537,7 @@ def test_what_stops_all_is_told_of_all_that_are_left(tmp_path, runs, monkeypatch
 def test_by_default_accelerators_train_seeds_at_once(monkeypatch):
     monkeypatch.setattr(pools, "visible_gpus", lambda: [0, 1])
     assert sweep.default_together("here", 1, 20) == 1  # A CPU.
-    assert sweep.default_together("slurm", None, 20) == 1
+    assert sweep.default_together("slurm", sweep.ANY_NUMBER, 20) == 1
     assert sweep.default_together("local", 2, 20) == 8
     assert sweep.default_together("local", 2, 6) == 3  # Each has something to do.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
