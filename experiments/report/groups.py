@@ -41,7 +41,8 @@ _FURTHER_LOOKS = (
 def name_of(label: str) -> str:
     """A recipe as people call it, by its algorithm and its number, if it has one."""
     algorithm, space, number = label.partition(" ")
-    return _NAMES.get(algorithm, algorithm.replace("_", " ")) + space + number
+    words = _NAMES.get(algorithm, algorithm) + space + number
+    return words.replace("_", " ")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

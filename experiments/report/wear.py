@@ -175,64 +175,68 @@ def device_of(kind: str) -> str:
 
 def by_part(group: Group, out: Path) -> Section | None:
     """Which layers and bit planes wear; the figures are drawn to ``out``."""
-    every = {recipe.label: wear(recipe) for recipe in group.recipes}
+    every = {recipe: wear(recipe) for recipe in group.recipes}
+    detailed = [r for r, cases in every.items() if any(c.level == LAYER for c in cases)]
+    if not detailed:
+        return None
     paragraphs, pictures = [], []
-    several = sum(any(c.level == LAYER for c in cases) for cases in every.values()) > 1
-    for recipe in group.recipes:
-        whose = f"{recipe.name}: " if several else ""
-        layers = [case for case in every[recipe.label] if case.level == LAYER]
-        if not layers:
-            continue
+    for recipe in detailed:
+        whose = f"{recipe.name}: " if len(detailed) > 1 else ""
+        layers = [case for case in every[recipe] if case.level == LAYER]
         width = max(layers, key=lambda case: case.fraction).width
         found = []
-        parts = [
-            case
-            for case in every[recipe.label]
-            if case.width == width and case.level != WHOLE
-        ]
-        for level, kind in sorted(
-            dict.fromkeys((case.level, case.kind) for case in parts),
-            key=lambda names: names[0] == PLANE,
-        ):
-            mine = [case for case in parts if (case.level, case.kind) == (level, kind)]
-            by = "layer" if level == LAYER else "bit of their word"
-            title = f"{device_of(kind).capitalize()}s by {by}"
-            worst = max(mine, key=lambda case: case.worst)
-            most = (
-                f"most in {worst.part}, where one has seen "
-                f"{counted(worst.worst, 'cycle')}, {scientific(worst.fraction)} of its "
-                "limit"
-            )
+        for mine in _by_kind(every[recipe], width):
+            title, most = _most(mine)
             found.append(f"{title}: {most}.")
             if mine[0].edges:
-                name = f"wear_{file_word(kind)}_{level.split()[-1]}s"
+                name = f"wear_{file_word(mine[0].kind)}_{_FILES[mine[0].level]}"
+                shown = f"{whose}{title}, width {width:g}: "
                 picture = Picture(
                     out / group.file(name, recipe),
-                    f"Histogram of write-erase cycles. {whose}{title}, width "
-                    f"{width:g}: {most}.",
-                    f"{whose}{title}, width {width:g}: share of the devices of all "
-                    "seeds.",
+                    f"Histogram of write-erase cycles. {shown}{most}.",
+                    f"{shown}share of the devices of all seeds.",
                 )
                 draw_parts(picture.path, mine)
                 pictures.append(picture)
         most_worn = f"{whose}At width {width:g}, which wears its devices most. "
         paragraphs.append(most_worn + " ".join(found))
-    if not paragraphs:
-        return None
     paragraphs.append("Bit 0 is the least significant. The tables have all widths.")
-    cases = [
-        case for level in (WHOLE, LAYER, PLANE)
-        for mine in every.values() for case in mine if case.level == level
-    ]  # fmt: skip
+    of_level = {
+        level: [c for cases in every.values() for c in cases if c.level == level]
+        for level in (WHOLE, LAYER, PLANE)
+    }
     tables = [
-        table_of(f"wear_{level.split()[-1]}s", f"by {level}", of_level, _PARTS)
+        table_of(f"wear_{_FILES[level]}", f"by {level}", of_level[level], _PARTS)
         for level in (PLANE, LAYER)
-        if (of_level := [case for case in cases if case.level == level])
+        if of_level[level]
     ]
-    if bins := [row for case in cases for row in _bins(case)]:
+    if bins := [row for cases in of_level.values() for c in cases for row in _bins(c)]:
         tables.append(Table("wear_histograms", "", (), bins))
     title = "Wear by layer and bit plane"
     return Section("wear", title, pictures, tables, paragraphs)
+
+
+# Names of files that tell of these parts.
+_FILES = {LAYER: "layers", PLANE: "planes"}
+
+
+def _by_kind(cases: Sequence[Wear], width: float) -> Iterator[list[Wear]]:
+    """Parts of one width: layers of each kind of device, then its bit planes."""
+    for level in (LAYER, PLANE):
+        parts = [c for c in cases if c.width == width and c.level == level]
+        for kind in dict.fromkeys(case.kind for case in parts):
+            yield [case for case in parts if case.kind == kind]
+
+
+def _most(cases: Sequence[Wear]) -> tuple[str, str]:
+    """What parts of one kind of device are, and which of them wears most."""
+    by = "layer" if cases[0].level == LAYER else "bit of their word"
+    worst = max(cases, key=lambda case: case.worst)
+    return (
+        f"{device_of(worst.kind).capitalize()}s by {by}",
+        f"most in {worst.part}, where one has seen {counted(worst.worst, 'cycle')}, "
+        f"{scientific(worst.fraction)} of its limit",
+    )
 
 
 def draw_parts(path: Path, cases: Sequence[Wear]) -> None:

@@ -32,11 +32,14 @@ class VolatileEvents(Events):
       lost_range: absolute conductance by which updates left the range of their cells
         and were cut off, uS.
       transfers: cells that were transferred to their pairs, and emptied.
+      transfer_error: summed absolute difference between what pairs took over and what
+        cells had held, uS.
     """
 
     clipped_steps: jax.Array
     lost_range: jax.Array
     transfers: jax.Array
+    transfer_error: jax.Array
 
 
 class VolatileWeight(PairWeight):
@@ -177,17 +180,21 @@ class VolatileSpec(PairSpec):
         cell = jnp.clip(wanted, -self.range_us, self.range_us)
 
         def transfer(pairs, cell):
-            pairs, fired, futile = pair.add_difference(
+            new, fired, futile = pair.add_difference(
                 transfer_key, pairs, cell, weight.time, self.multilevel,
                 count // self.transfer_every, max_pulses=self.transfer_pulses,
             )  # fmt: skip
-            return pairs, jnp.zeros_like(cell), total(fired), _of_sides(futile)
+            taken = pair.read(None, new, weight.time, self.multilevel)
+            taken -= pair.read(None, pairs, weight.time, self.multilevel)
+            futile = jnp.sum(futile, axis=-1, dtype=jnp.float32)
+            return new, jnp.zeros_like(cell), total(fired), futile, total(taken - cell)
 
         def leave(pairs, cell):
-            return pairs, cell, jnp.zeros(()), jnp.zeros((2,))
+            zero = jnp.zeros((), jnp.float32)
+            return pairs, cell, zero, jnp.zeros((2,), jnp.float32), zero
 
         due = count % self.transfer_every == 0
-        pairs, cell, fired, futile = jax.lax.cond(
+        pairs, cell, fired, futile, error = jax.lax.cond(
             due, transfer, leave, weight.multilevel, cell
         )
         pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
@@ -196,6 +203,7 @@ class VolatileSpec(PairSpec):
             clipped_steps=total(clipped),
             lost_range=total(wanted - jnp.clip(wanted, -self.range_us, self.range_us)),
             transfers=jnp.where(due, float(cell.size), 0.0),
+            transfer_error=error,
             set_pulses=fired,
             futile_pulses=futile,
             **refreshed,
@@ -224,7 +232,3 @@ def volatile(
       axes: which axes of a parameter are rows, columns and parts of a stack.
     """
     return base.analog(base.checked(spec, VolatileSpec), key, axes=axes)
-
-
-def _of_sides(futile: jax.Array) -> jax.Array:
-    return jnp.sum(futile, axis=-1, dtype=jnp.float32)

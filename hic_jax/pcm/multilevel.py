@@ -231,7 +231,8 @@ class MultilevelSpec(DeviceSpec):
           before clipping.
         """
         device = self
-        if "nonlinearity" in names:
+        # Once only: noise that is clipped is in the mean of what is linear already.
+        if "nonlinearity" in names and (self.step_slope or self.step_memory):
             device = dataclasses.replace(self, step_offset=self.mean_step)
         return super(MultilevelSpec, device).without(*names)
 

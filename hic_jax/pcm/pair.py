@@ -81,7 +81,8 @@ def init(
     reset_key, device_key, stuck_key = jax.random.split(key, 3)
     all_devices = (2 * per_sign, *shape)
     devices = spec.init(device_key, all_devices)
-    devices = spec.reset(devices, jax.random.normal(reset_key, all_devices))
+    normal = jax.random.normal(reset_key, all_devices, jnp.float32)
+    devices = spec.reset(devices, normal)
     stuck = None
     if spec.stuck_set or spec.stuck_reset:
         fate = jax.random.uniform(stuck_key, all_devices)
@@ -197,8 +198,9 @@ def add_difference(
 ) -> tuple[PairState, jax.Array, jax.Array]:
     """Fires SET pulses until the pairs have grown by a difference, without a RESET.
 
-    Every pair is read before each pulse, with read noise, and gets one more on the side
-    that brings it nearer as long as that lessens the expected squared error.
+    Every pair is read at first and before each pulse, with read noise, and gets one
+    more on the side that brings it nearer as long as that lessens the expected squared
+    error.
 
     Args:
       key: programming noise and read noise.
@@ -214,7 +216,9 @@ def add_difference(
       The new state, (*shape) int32 pulses fired, and (2, *shape) int32, those of them
       that were futile (see `set_pulses`).
     """
-    start = read(None, state, time, spec)
+    start_key, key = jax.random.split(key)
+    normal = jax.random.normal(start_key, difference.shape, jnp.float32)
+    start = read(normal, state, time, spec)
     plus = difference > 0
     sign = jnp.where(plus, 1, -1)
 
@@ -271,7 +275,8 @@ def write_difference(
         more would add to the expected squared error.
     """
     reset_key, key = jax.random.split(key)
-    fresh = spec.reset(state.devices, jax.random.normal(reset_key, state.g.shape))
+    normal = jax.random.normal(reset_key, state.g.shape, jnp.float32)
+    fresh = spec.reset(state.devices, normal)
     fresh = _unless_stuck(state, fresh, state.devices)
     # RESET leaves reset_mean on both sides: the target stands above that.
     side = _on_all(jnp.stack([difference > 0, difference < 0]), state.per_sign)

@@ -270,11 +270,8 @@ def test_a_step_of_several_devices_has_the_mean_of_one_and_less_spread(per_sign,
     mean = -0.084 * 4 + 0.880 + 1.40 * memory
     std = (0.091 * 4 + 0.260 + 2.15 * memory) / np.sqrt(per_sign)
     every = (2 * per_sign, n)
-    state = holding(
-        pairs(n, per_sign=per_sign),
-        jnp.full(every, 4.0),
-        pulses=jnp.full(every, 3, jnp.uint8),
-    )
+    state = pairs(n, per_sign=per_sign)
+    state = holding(state, jnp.full(every, 4.0), pulses=jnp.full(every, 3, jnp.uint8))
     steps = jnp.full(n, sign * per_sign)  # A pulse for each device of a side.
     after, _ = set_pulses(jax.random.key(1), state, steps, NOW, DEVICE)
     change = sign * difference(after)
@@ -370,9 +367,7 @@ def test_ideal_devices_grow_by_a_difference_to_the_nearest_step(per_sign):
 
 
 @pytest.mark.parametrize(("per_sign", "most"), [(1, 1.0), (4, 0.3)])
-def test_noisy_devices_grow_by_a_difference_but_for_the_noise_of_a_pulse(
-    per_sign, most
-):
+def test_noisy_devices_grow_by_a_difference_within_a_pulse(per_sign, most):
     # A pulse errs by about 1 uS as the state is, and by less where a side has several
     # devices: what is found is 0.88 and 0.26 uS.
     n = 10_000
@@ -397,7 +392,7 @@ def test_adding_a_difference_reads_with_noise():
     spec = dataclasses.replace(IDEAL, read_offset=1.0)
     wanted = np.full(4000, 4.0)
     _, grown, _, _ = added(pairs(wanted.size, IDEAL), wanted, spec, max_pulses=40)
-    # Without noise all lie 0.25 uS below; a read of two devices errs by 1.4 uS, and the
-    # first one of several that is too high ends it.
+    # Without noise all lie 0.25 uS below; a read of two devices errs by 1.4 uS, and two
+    # of them are compared. The first one of several that is too high ends it.
     assert grown.mean() < 3.5
-    assert 0.7 < grown.std() < np.sqrt(2)
+    assert 0.7 < grown.std() < 2.0

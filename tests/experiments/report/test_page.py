@@ -11,6 +11,7 @@ import matplotlib.image
 import pytest
 from absl import flags
 
+from experiments import drawing
 from experiments.config import TrainConfig, resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
@@ -157,6 +158,16 @@ def out(tmp_path_factory):
 def text(out):
     """The HTML."""
     return (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are made, but not rendered, which takes long."""
+
+    def savefig(self, file, **_):
+        file.write(b"<svg/>")
+
+    monkeypatch.setattr(drawing.Figure, "savefig", savefig)
 
 
 class _Elements(html.parser.HTMLParser):
@@ -343,6 +354,7 @@ def test_what_made_the_runs_is_on_the_page(text, out):
         assert part in words
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_groups_are_judged_apart(tmp_path, capsys):
     _sweep(tmp_path / "runs" / "a", drift=False)
     _sweep(tmp_path / "runs" / "b", drift=False, epochs=3)
@@ -381,6 +393,7 @@ def _as_trained_by(folder, path, algorithm, accuracy, *, binary=True):
     (path / "summary.json").write_text(json.dumps(summary))
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_algorithms_of_any_name_stand_beside_the_pair(tmp_path, capsys):
     """Each by itself: a table and a figure have what it reached, and no other."""
     _sweep(tmp_path / "all", drift=False)
@@ -431,6 +444,7 @@ def test_algorithms_of_any_name_stand_beside_the_pair(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_runs_that_show_little_are_a_page_too(tmp_path):
     """FP32 alone, one seed, nothing read, nothing tracked."""
     folder = _sweep(tmp_path / "all") / "fp32-width0.5-seed0"
