@@ -16,13 +16,14 @@ from absl import flags
 import hic_jax
 from experiments import cli, drift, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
-from experiments.config import Config, define_flags, from_flags
+from experiments.config import Config, changed
+from experiments.config_flags import define_flags, from_flags
 from experiments.runs.run_folder import check_unused_or_same
 from experiments.runs.writing import held, write_whole
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
 from hic_jax import checks, inference, pcm
-from hic_jax.training.algorithms import ANALOG_ALGORITHMS
+from hic_jax.training.recipes import ALGORITHMS
 
 # Beside those of the multi-level device, its `NON_IDEALITIES`.
 STUCK_CELLS, CONVERTERS = "stuck_cells", "converters"
@@ -38,9 +39,9 @@ def present(config: Config) -> tuple[str, ...]:
         for name, constants in device.NON_IDEALITIES.items()
         if any(getattr(device, constant) for constant in constants)
     ]
-    if config.spec.binary != pcm.BinarySpec():
+    if any(cells != pcm.BinarySpec() for cells in _cells(config).values()):
         names.append(STUCK_CELLS)
-    if config.train.converters:
+    if config.hardware.converters:
         names.append(CONVERTERS)
     return tuple(names)
 
@@ -57,19 +58,25 @@ def without(config: Config, name: str) -> Config:
     device = config.spec.multilevel
     if name in device.NON_IDEALITIES:
         device = device.without(name)
-    converters = config.train.converters and name != CONVERTERS
+    converters = config.hardware.converters and name != CONVERTERS
     return _replace(config, device, name != STUCK_CELLS, converters)
 
 
 def _replace(
     config: Config, device: pcm.DeviceSpec, stuck_cells: bool, converters: bool
 ) -> Config:
-    cells = config.spec.binary if stuck_cells else pcm.BinarySpec()
+    cells = {} if stuck_cells else dict.fromkeys(_cells(config), pcm.BinarySpec())
     return dataclasses.replace(
         config,
-        train=dataclasses.replace(config.train, converters=converters),
-        spec=dataclasses.replace(config.spec, multilevel=device, binary=cells),
+        hardware=dataclasses.replace(config.hardware, converters=converters),
+        spec=dataclasses.replace(config.spec, multilevel=device, **cells),
     )
+
+
+def _cells(config: Config) -> dict[str, pcm.BinarySpec]:
+    """The binary cells of an algorithm, by the fields of its spec; it may have none."""
+    fields = vars(config.spec).items()
+    return {name: x for name, x in fields if isinstance(x, pcm.BinarySpec)}
 
 
 def variants(config: Config) -> dict[str, Config]:
@@ -106,9 +113,7 @@ def run(
       list over seeds each.
     """
     runs = {
-        (name, seed): dataclasses.replace(
-            variant, train=dataclasses.replace(variant.train, seed=seed)
-        )
+        (name, seed): changed(variant, seed=seed)
         for name, variant in variants(config).items()
         for seed in range(config.train.seed, config.train.seed + seeds)
     }
@@ -158,7 +163,8 @@ def main(argv: list[str]) -> None:
     with launch.clear_errors(ValueError):
         config = from_flags()
         options = train_options.from_flags()
-        checks.one_of("algorithm", config.train.algorithm, ANALOG_ALGORITHMS)
+        with_devices = [name for name, spec in ALGORITHMS.items() if spec is not None]
+        checks.one_of("algorithm", config.train.algorithm, with_devices)
         if not present(config):
             raise ValueError("the hardware has no non-ideality to be told apart")
     count = words.counted(given.seeds * len(variants(config)), "training")

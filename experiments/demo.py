@@ -13,7 +13,7 @@ from absl import flags
 import hic_jax
 from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stored import read_config, read_summary
 from experiments.runs.writing import held
@@ -35,7 +35,7 @@ def run(
     summaries: dict[str, list[dict]] = {name: [] for name in ALGORITHMS}
     for seed in range(seeds):
         for name in ALGORITHMS:
-            config = resolve(TrainConfig(algorithm=name, epochs=epochs, seed=seed))
+            config = resolve(algorithm=name, epochs=epochs, seed=seed)
             folder = str(workdir / f"{name}-seed{seed}")
             check_unused_or_same(folder, config)
             experiment = Experiment.of(config, mesh)
@@ -69,7 +69,8 @@ def draw(workdir: Path) -> None:
         wear["histogram"],
         wear["multilevel"]["endurance_cycles"],
     )
-    plots.set_pulse_curve(workdir / "set_pulses.png", config.spec.multilevel)
+    if config.spec is not None:
+        plots.set_pulse_curve(workdir / "set_pulses.png", config.spec.multilevel)
 
 
 def as_trained(rows: list[dict]) -> list[dict]:

@@ -30,7 +30,6 @@ from experiments.setup import Experiment
 from experiments.sweep import folder as sweep_folder
 from hic_jax import checks, inference, pcm
 from hic_jax.inference import Reading
-from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.chips import check_at_once
 from hic_jax.training.compensations import COMPENSATIONS
 from hic_jax.training.evaluation import Network
@@ -210,19 +209,19 @@ def folders_of(workdir: str) -> list[str]:
     folders, others = [], []
     for run in dict.fromkeys([*finished, *inside]):
         try:
-            algorithm = read_config(run).train.algorithm
+            config = read_config(run)
         except RunFolderError as error:
             logging.warning("left out: %s", error)
             continue
-        if run in finished and algorithm in ANALOG_ALGORITHMS:
+        if run in finished and config.spec is not None:
             folders.append(str(run))
         else:
-            why = algorithm if run in finished else f"{algorithm}, not finished"
+            why = config.train.algorithm + ("" if run in finished else ", not finished")
             others.append(f"{run.name} ({why})")
     if not folders:
         raise ValueError(
             f"workdir={workdir}: holds {words.some_of(others) or 'runs'}, without a "
-            f"finished run of {', '.join(ANALOG_ALGORITHMS)}"
+            "finished run of an algorithm with devices"
         )
     return folders
 
@@ -289,11 +288,10 @@ def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
             f"{words.some_of(str(path) for path in inside)}"
         )
     config = read_config(folder)
-    if config.train.algorithm not in ANALOG_ALGORITHMS:
+    if config.spec is None:
         raise ValueError(
             f"{flag}={folder}: was trained with algorithm={config.train.algorithm}, "
-            f"which has no analog weights to drift; must be one of "
-            f"{', '.join(ANALOG_ALGORITHMS)}"
+            "which has no analog weights to drift; must be a run of one with devices"
         )
     return config
 

@@ -11,7 +11,6 @@ anything anew. The new run folder holds what every run does; ``field`` in its
 """
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from absl import flags
 import hic_jax
 from experiments import cli, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
-from experiments.config import Config
+from experiments.config import Config, changed
 from experiments.drift import read_config_of_devices
 from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stored import RunFolderError
@@ -45,9 +44,8 @@ BEFORE = ("none", "gdc", "adabs")
 
 
 def config_in_the_field(trained: Config, **changes) -> Config:
-    """A configuration for going on from another one, with some fields changed."""
-    train = dataclasses.replace(trained.train, warmup=0.0, **changes)
-    return dataclasses.replace(trained, train=train)
+    """A configuration for going on from another one, changed by some flags."""
+    return changed(trained, warmup=0.0, **changes)
 
 
 def usual_rates(
@@ -61,8 +59,8 @@ def usual_rates(
     del others
     share = 0.25 if shift in (None, trained.train.shift) else 1.0
     return {
-        name: share * getattr(trained.train, name)
-        for name in ("learning_rate", "analog_learning_rate")
+        "learning_rate": share * trained.recipe.learning_rate,
+        "analog_learning_rate": share * trained.analog.learning_rate,
     }
 
 

@@ -13,14 +13,14 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
 from experiments.config import Config
+from experiments.parts import flag_of
 from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, ANALOG_ALGORITHMS, OptimizerSpec
 from hic_jax.training.chips import MakeTx
 from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.mesh import make_mesh, replicate, replicated
-from hic_jax.training.schedules import SCHEDULES
+from hic_jax.training.recipes import make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, init_state, state_shapes
 
@@ -87,22 +87,8 @@ class Experiment:
         steps_per_epoch = size // train.batch_size
         total = steps_per_epoch * train.epochs
         check_length(config, steps_per_epoch)
-        shape = SCHEDULES[train.schedule]
-        warmup_steps = round(train.warmup * total)
-        schedule = shape(train.learning_rate, total, warmup_steps)
         init_key, device_key, augment_key, order_key, read_key, chip_key = (
             jax.random.split(jax.random.key(train.seed), 6)
-        )
-        optimizer = OptimizerSpec(
-            schedule=schedule,
-            momentum=train.momentum,
-            weight_decay=train.weight_decay,
-            analog_schedule=shape(train.analog_learning_rate, total, warmup_steps),
-            analog_trust_ratio=train.analog_trust_ratio,
-            analog_norm_decay=train.analog_norm_decay,
-            analog_momentum=train.analog_momentum,
-            analog_weight_decay=train.analog_weight_decay,
-            digital_layers=train.digital_paths,
         )
         model = models.ResNet(
             train.depth,
@@ -111,15 +97,23 @@ class Experiment:
             crossbars=crossbars_of(config),
             dtype=train.compute_dtype,
         )
-        check_digital_layers(train.digital_paths, model, dataset.image_shape)
-        make_tx = functools.partial(ALGORITHMS[train.algorithm], optimizer, config.spec)
+        digital_layers = config.hardware.digital_paths if config.hardware else ()
+        check_digital_layers(digital_layers, model, dataset.image_shape)
+        make_one = functools.partial(
+            make_tx,
+            config.recipe,
+            config.analog,
+            config.spec,
+            total,
+            digital_layers=digital_layers,
+        )
         return cls(
             config=config,
             dataset=dataset,
             model=model,
-            schedule=schedule,
-            tx=make_tx(device_key),
-            make_tx=make_tx,
+            schedule=config.recipe.rates(config.recipe.learning_rate, total),
+            tx=make_one(device_key),
+            make_tx=make_one,
             steps_per_epoch=steps_per_epoch,
             mesh=make_mesh(train.batch_size, mesh),
             order_key=order_key,
@@ -180,11 +174,10 @@ class Experiment:
 
 
 def crossbars_of(config: Config) -> LayerCrossbars:
-    """What computes the layers: nothing is analog in a digital algorithm."""
-    train = config.train
-    if train.algorithm not in ANALOG_ALGORITHMS or not train.converters:
+    """What computes the layers: nothing is analog where there are no devices."""
+    if config.hardware is None or not config.hardware.converters:
         return LayerCrossbars()
-    digital = FrozenDict(dict.fromkeys(train.digital_paths))
+    digital = FrozenDict(dict.fromkeys(config.hardware.digital_paths))
     return LayerCrossbars(config.crossbar, digital)
 
 
@@ -193,16 +186,20 @@ def check_length(config: Config, steps_per_epoch: int) -> None:
 
     Steps are int32, and devices do not get older than `checks.SECONDS_MAX`.
     """
-    epochs, seconds = config.train.epochs, config.spec.seconds_per_step
+    epochs = config.train.epochs
     steps = steps_per_epoch * epochs
     if steps > checks.INT32_MAX:
         raise ValueError(
             f"epochs={epochs}: must be at most {checks.INT32_MAX // steps_per_epoch}, "
             f"with {steps_per_epoch} steps each, so that all steps can be counted"
         )
+    if config.spec is None:
+        return
+    seconds = config.spec.seconds_per_step
     if steps * seconds > checks.SECONDS_MAX:
+        flag = flag_of("spec.seconds_per_step", config.train.algorithm)
         raise ValueError(
-            f"seconds_per_step={seconds}: must be at most "
+            f"{flag}={seconds}: must be at most "
             f"{checks.SECONDS_MAX / steps:.3g}, with {steps} steps in all, so that no "
             f"device gets older than {checks.SECONDS_MAX:g} s"
         )

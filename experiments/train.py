@@ -22,7 +22,8 @@ from absl import flags, logging
 from tqdm import tqdm
 
 from experiments import cli, launch, terminal, train_options, words
-from experiments.config import Config, changed_flags, define_flags, from_flags
+from experiments.config import Config, changed_flags
+from experiments.config_flags import define_flags, from_flags
 from experiments.runs.hardware import hardware_summary
 from experiments.runs.intervals import (
     OpenRun,

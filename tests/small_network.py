@@ -4,11 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import hic_jax
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.evaluation import Network
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
@@ -46,11 +45,12 @@ def random_images():
     return images_of(np.random.default_rng(0).integers(0, 256, (IMAGES, *SHAPE)))
 
 
-def network_of(spec=IDEAL, algorithm="hic"):
-    """A network with running statistics other than those of the start."""
-    schedule = optax.constant_schedule(0.1)
-    optimizer = OptimizerSpec(schedule=schedule, analog_schedule=schedule)
-    tx = ALGORITHMS[algorithm](optimizer, spec, jax.random.key(1))
+def network_of(spec=IDEAL):
+    """A network with running statistics other than those of the start.
+
+    Without a spec it is digital.
+    """
+    tx = make_tx(Recipe(), AnalogRecipe(), spec, 1, jax.random.key(1))
     state = init_state(jax.random.key(0), Net(), tx, SHAPE)
     old = {"norm": {"mean": jnp.arange(5.0) - 2, "var": jnp.arange(5.0) + 3}}
     return Network.of(state).replace(batch_stats=old)

@@ -20,7 +20,7 @@ from absl import flags
 from experiments import cli, launch, terminal
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
-from experiments.config import COMPUTE_DTYPES
+from experiments.parts import COMPUTE_DTYPES
 from experiments.runs.writing import write_whole
 from hic_jax import models
 

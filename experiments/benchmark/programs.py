@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import optax
 
 import hic_jax
-from experiments.config import COMPUTE_DTYPES
+from experiments.parts import COMPUTE_DTYPES
 from hic_jax import checks, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.pcm import BinarySpec, nandakumar_2018
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, init_state
 
@@ -140,10 +140,8 @@ def training_steps(size: Size) -> dict[str, Program]:
     made = {}
     for name, (algorithm, crossbar) in STEPS.items():
         model = size.model(crossbar)
-        optimizer = OptimizerSpec(
-            schedule=lambda _: 0.1, analog_schedule=lambda _: 0.02
-        )
-        tx = ALGORITHMS[algorithm](optimizer, hic_jax.HICSpec(), jax.random.key(0))
+        spec = ALGORITHMS[algorithm]
+        tx = make_tx(Recipe(), AnalogRecipe(), spec and spec(), 1000, jax.random.key(0))
         step = steps.make_step(
             model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
         )

@@ -32,7 +32,7 @@ from IPython.display import Image
 
 import hic_jax
 from experiments import plots
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.drift import read_over_time
 from experiments.setup import Experiment
 from experiments.train import train
@@ -53,7 +53,7 @@ RUNS = Path(tempfile.mkdtemp())
 # %%
 experiments, summaries = {}, {}
 for algorithm in ("fp32", "hic"):
-    config = resolve(TrainConfig(algorithm=algorithm, epochs=EPOCHS))
+    config = resolve(algorithm=algorithm, epochs=EPOCHS)
     experiments[algorithm] = Experiment.of(config)
     summaries[algorithm] = train(experiments[algorithm], str(RUNS / algorithm))
 

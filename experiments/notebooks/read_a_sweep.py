@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.report.__main__ import report
 from experiments.setup import Experiment
 from experiments.train import train
@@ -56,7 +56,7 @@ if not any(RUNS.glob("*/summary.json")):
         for width in WIDTHS:
             for seed in range(SEEDS):
                 fields = {"width": width, "seed": seed, "epochs": EPOCHS}
-                config = resolve(TrainConfig(algorithm=algorithm, **fields))
+                config = resolve(algorithm=algorithm, **fields)
                 folder = RUNS / f"{algorithm}-width{width:g}-seed{seed}"
                 train(Experiment.of(config), str(folder))
 

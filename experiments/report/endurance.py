@@ -36,7 +36,9 @@ def spares_the_devices(group: Group) -> Finding:
     if not runs:
         return too_little(f"There are no {name} runs.")
     if not cases:
-        return too_little("No run tracked its wear (--track_wear).")
+        return too_little(
+            f"No run tracked its wear (--{runs[0]['algorithm']}_track_wear)."
+        )
     worst = max(cases, key=lambda case: case.fraction)
     device = device_of(worst.kind)
     sentences = [

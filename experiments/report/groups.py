@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.drawing import COLOURS
-from experiments.report.runs import NOT_STORED, Run, is_digital
+from experiments.report.runs import NOT_STORED, Run
 from experiments.words import counted
 
 # What the runs of a group have in common. Runs of different tasks are never compared.
@@ -198,7 +198,7 @@ def _alike(mine: _Runs, others: Sequence[_Runs]) -> list[_Runs]:
     """Those whose digital fields are these; runs that there are none of are, too."""
     return [
         runs for runs in others
-        if not runs or not any(map(is_digital, _unequal(mine[0], runs[0])))
+        if not runs or not _unequal(mine[0], runs[0], digital=True)
     ]  # fmt: skip
 
 
@@ -242,16 +242,35 @@ def _title(run: Run) -> str:
     return f"{images}, {network}, {counted(epochs, 'epoch')}"
 
 
-def _unequal(one: Run, other: Run) -> list[str]:
-    """Fields that two runs do not have alike, of those that both use."""
-    mine, others = _fields(one), _fields(other)
+def _unequal(one: Run, other: Run, *, digital: bool = False) -> list[str]:
+    """Fields that two runs do not have alike, of those that both use.
+
+    Args:
+      one: a run.
+      other: another.
+      digital: whether those that mean nothing without devices are left out.
+    """
+    mine, others = (
+        {_in_common(flag, run): value for flag, value in _fields(run).items()}
+        for run in (one, other)
+    )
+    of_devices = {_in_common(f, run) for run in (one, other) for f in run["of_devices"]}
     return [
         flag
         for flag in dict.fromkeys((*mine, *others))
         if flag != "algorithm"
-        and (is_digital(flag) or (flag in mine and flag in others))
+        and (
+            flag not in of_devices or (not digital and flag in mine and flag in others)
+        )
         and mine.get(flag, NOT_STORED) != others.get(flag, NOT_STORED)
     ]
+
+
+def _in_common(flag: str, run: Run) -> str:
+    """The name of a field that fields of other algorithms may have, too."""
+    prefix = f"{run['algorithm']}_"
+    of_its_own = flag in run["of_devices"] and flag.startswith(prefix)
+    return f"spec.{flag.removeprefix(prefix)}" if of_its_own else flag
 
 
 def _differs(recipe: Recipe, by_algorithm: dict[str, list[_Runs]]) -> str:
@@ -272,12 +291,13 @@ def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int
     Fields of devices are those of the runs whose algorithm uses them.
     """
     rows = []
+    of_devices = frozenset[str]().union(*(run["of_devices"] for run in runs))
     for flag in dict.fromkeys(flag for run in runs for flag in run["config"]):
         users = {run["algorithm"] for run in runs if flag in run["config"]}
         counts = collections.Counter(
             _shown(run, flag)
             for run in runs
-            if is_digital(flag) or run["algorithm"] in users
+            if flag not in of_devices or run["algorithm"] in users
         )
         if len(counts) > 1:
             rows.append((flag, sorted(counts.items())))
@@ -285,5 +305,6 @@ def differing_fields(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, int
 
 
 def _shown(run: Run, flag: str) -> str:
-    """The value of a field."""
-    return str(run["config"].get(flag, NOT_STORED)) or "''"
+    """The value of a field, by its flag or by the name that `_in_common` gives it."""
+    values = {_in_common(f, run): value for f, value in run["config"].items()}
+    return str((values | run["config"]).get(flag, NOT_STORED)) or "''"

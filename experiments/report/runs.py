@@ -8,13 +8,13 @@ A run is a dict of
     accuracy                 on the test images, in %
     size_kb                  inference model size in kB of 1000 bytes
     on_devices               whether devices hold its weights
+    of_devices               flags of the fields that mean nothing without devices
     drift                    rows of `hic_jax.inference.accuracy_over_time`
     wear                     as of `hic_jax.endurance`; None where it was not tracked
     summary                  of the run folder
     provenance               entries of `experiments.runs.provenance`
 """
 
-import functools
 import json
 import math
 from collections.abc import Iterable
@@ -23,14 +23,8 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from experiments.config import (
-    FLAG_PREFIXES,
-    TrainConfig,
-    flag_names,
-    flag_of,
-    is_used,
-    usual_fields,
-)
+from experiments.config import usual_flags
+from experiments.parts import flag_of
 from experiments.runs import provenance, stored
 from hic_jax.inference import TRAINED
 
@@ -42,8 +36,8 @@ IDEAL_REFERENCE = ", ideal reference"
 # What stands for a field that an older version did not store.
 NOT_STORED = "not stored"
 
-# The algorithm without devices, which uses what is not about them.
-_DIGITAL = "fp32"
+# Parts of a configuration that mean nothing without devices.
+_OF_DEVICES = ("analog", "hardware", "spec", "crossbar")
 
 
 class UnreadableRun(ValueError):
@@ -100,16 +94,14 @@ def read(folder: Path) -> Run:
       UnreadableRun: if it is not finished, or its files are not as they should be.
     """
     try:
-        fields, summary = _stored_fields(folder), stored.read_summary(folder)
+        parts, summary = stored.read_fields(folder), stored.read_summary(folder)
     except stored.RunFolderError as error:
         raise UnreadableRun(str(error)) from error
     if not (folder / "summary.json").is_file():
         raise UnreadableRun("has no summary.json: it did not finish")
     if "field" in summary:
         raise UnreadableRun("learnt in the field: it went on from another run")
-    # Versions that did not count analog weights stored devices where they used some.
-    on_devices = summary.get("analog_weights", not all(map(is_digital, fields))) > 0
-    config = {f: value for f, value in fields.items() if on_devices or is_digital(f)}
+    config = _by_flag(parts, parts)
     try:
         run = {
             "folder": str(folder),
@@ -121,7 +113,8 @@ def read(folder: Path) -> Run:
             "seed": config["seed"],
             "accuracy": 100 * summary["test_accuracy"],
             "size_kb": summary["inference_bits"] / 8000,
-            "on_devices": on_devices,
+            "on_devices": "spec" in parts,
+            "of_devices": frozenset(_by_flag(parts, _OF_DEVICES)),
             # What was read without a non-ideality is no claim's business.
             "drift": [
                 _reading(row)
@@ -141,23 +134,17 @@ def read(folder: Path) -> Run:
 # ---- The configuration
 
 
-def _stored_fields(folder: Path) -> dict[str, Any]:
-    """Fields of the stored configuration by their flags, but where the data lies."""
-    fields = flatten_dict(stored.read_fields(folder), sep=".")
-    by_flag = {flag_of(n): value for n, value in fields.items() if value is not None}
-    by_flag.pop("data_dir", None)
-    return by_flag
-
-
-@functools.cache
-def is_digital(flag: str) -> bool:
-    """Whether a field means something without devices, too.
-
-    So does a field of another version, unless it is one of a device or a crossbar.
-    """
-    if flag in flag_names():
-        return is_used(flag, _DIGITAL)
-    return not flag.startswith(tuple(filter(None, FLAG_PREFIXES.values())))
+def _by_flag(parts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Fields of some parts of a stored configuration, but where the data lies."""
+    algorithm = parts.get("train", {}).get("algorithm", "")
+    some = {name: parts[name] for name in names if name in parts}
+    fields = {
+        flag_of(name, algorithm): value
+        for name, value in flatten_dict(some, sep=".").items()
+        if value is not None
+    }
+    fields.pop("data_dir", None)
+    return fields
 
 
 def usual(run: Run) -> dict[str, Any]:
@@ -166,12 +153,12 @@ def usual(run: Run) -> dict[str, Any]:
     Empty if this version does not know its algorithm, or its device.
     """
     config = run["config"]
-    preset = config.get("preset", TrainConfig.preset)
     try:
-        fields = usual_fields(run["algorithm"], config.get("dataset", ""), preset)
+        return usual_flags(
+            run["algorithm"], config.get("dataset", ""), config.get("preset")
+        )
     except ValueError:
         return {}
-    return {flag_of(name): value for name, value in fields.items()}
 
 
 # ---- The result

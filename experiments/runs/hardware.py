@@ -10,7 +10,6 @@ import jax
 from experiments.setup import Experiment
 from hic_jax import accounting, analog_weights, crossbar
 from hic_jax.accounting import EnergyTable
-from hic_jax.training.algorithms import ANALOG_ALGORITHMS
 from hic_jax.training.state import TrainState
 
 ESTIMATE = "an estimate: counted operations times a table of published energies"
@@ -46,15 +45,16 @@ def hardware_summary(
       energy: they are None.
     """
     config = experiment.config
-    analog = config.train.algorithm in ANALOG_ALGORITHMS
+    analog = config.spec is not None
     weights = analog_weights(state.opt_state) if analog else {}
     counted = analog and config.spec.track_wear
 
+    arrays = config.crossbar or crossbar.CrossbarSpec()
     image, batch = (
         _products(experiment, state, images) for images in (1, config.train.batch_size)
     )
-    inference = accounting.passes(image, weights, config.crossbar).forward
-    step = accounting.passes(batch, weights, config.crossbar)
+    inference = accounting.passes(image, weights, arrays).forward
+    step = accounting.passes(batch, weights, arrays)
     training: accounting.Operations | None = None
     if not analog:
         training = step.total * int(state.step)
@@ -75,7 +75,7 @@ def hardware_summary(
             "inference": dataclasses.asdict(inference),
             "training_step": dataclasses.asdict(step),
             "training": training and dataclasses.asdict(training),
-            "arrays": accounting.arrays(image, weights, config.crossbar),
+            "arrays": accounting.arrays(image, weights, arrays),
         },
         "energy": {
             "basis": ESTIMATE,

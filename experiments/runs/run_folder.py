@@ -168,7 +168,7 @@ class RunFolder:
             step,
             state,
             {
-                "config": dataclasses.asdict(self.config),
+                "config": self.config.to_dict(),
                 "logged": dataclasses.asdict(self.logged),
             },
             score=last.get("test_accuracy") if last.get("step") == step else None,
@@ -285,14 +285,14 @@ class RunFolder:
         """Raises `RunFolderError` if a checkpoint is not of this configuration."""
         config: dict[str, Any] = record.get("config") or {}
         try:
-            same = not config or Config.from_json(json.dumps(config)) == self.config
+            same = not config or Config.from_dict(config) == self.config
         except (ValueError, TypeError, KeyError):
             same = False
         if not same:
             raise RunFolderError(
                 f"workdir={self.path}: the checkpoint of step {record['step']} is of "
                 "another configuration (stored != asked): "
-                f"{short('; '.join(differences(config, self.config)))}"
+                f"{short('; '.join(differences(config, self.config.to_dict())))}"
             )
 
 
@@ -303,7 +303,7 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
     """
     path = Path(workdir)
     if (path / "config.json").exists():
-        different = differences(read_fields(path), config)
+        different = differences(read_fields(path), config.to_dict())
         if different:
             raise RunFolderError(
                 f"workdir={workdir}: holds a run with another configuration "

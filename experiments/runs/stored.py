@@ -5,7 +5,6 @@ Files of other versions may have more fields, or fewer.
 """
 
 import dataclasses
-import functools
 import json
 import reprlib
 import typing
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import Config
+from experiments.parts import Hardware, Part, TrainConfig, assembled, parts_of
+from hic_jax import pcm
+from hic_jax.training.recipes import ALGORITHMS
 
 # No file of a run folder has lists and objects nested half as deep.
 DEEPEST = 20
@@ -27,7 +29,7 @@ def read_config(workdir: str | Path) -> Config:
     """The configuration stored in a run folder, or `RunFolderError`."""
     stored = read_fields(workdir)
     try:
-        return Config.from_json(json.dumps(stored))
+        return Config.from_dict(stored)
     except KeyError as error:
         raise _fault(workdir, "config.json", f"lacks {error.args[0]}") from error
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -42,7 +44,15 @@ def read_fields(workdir: str | Path) -> dict[str, Any]:
     """
     if not (Path(workdir) / "config.json").is_file():
         raise RunFolderError(f"workdir={workdir}: is not a run (it has no config.json)")
-    return _read(workdir, "config.json", _schema_of(Config))
+    # First what says which parts there are.
+    names = (TrainConfig, "train"), (Hardware, "hardware")
+    known = _object(**{name: _object(**_numbers_and_words(cls)) for cls, name in names})
+    stored = _read(workdir, "config.json", known)
+    algorithm = stored.get("train", {}).get("algorithm")
+    preset = stored.get("hardware", {}).get("preset", Hardware.preset)
+    if algorithm in ALGORITHMS and preset in pcm.PRESETS:
+        _read(workdir, "config.json", _schema_of(algorithm, preset))
+    return stored
 
 
 def read_summary(workdir: str | Path) -> dict[str, Any]:
@@ -183,20 +193,27 @@ def _number(digits: str) -> int | float:
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
-@functools.cache
-def _schema_of(cls: type) -> dict[str, Any]:
-    """Of a dataclass of numbers, words, and such dataclasses."""
+def _schema_of(algorithm: str, preset: str) -> dict[str, Any]:
+    """Of a configuration; parts are checked for their numbers and words."""
+
+    def made(part: Part, inner: dict[str, Any]) -> dict[str, Any]:
+        return _object(**_numbers_and_words(part.cls), **inner)
+
+    return _object(**assembled(parts_of(algorithm, preset), made))
+
+
+def _numbers_and_words(cls: type) -> dict[str, dict[str, Any]]:
+    """Of the fields of a dataclass that are such."""
     fields: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for name in (field.name for field in dataclasses.fields(cls)):
-        kind = hints[name]
+        literal = typing.get_origin(hints[name]) is typing.Literal
+        kind = str if literal else hints[name]
         options = typing.get_args(kind) or (kind,)
         types = [_TYPES[option] for option in options if option in _TYPES]
         if types:
             fields[name] = {"type": [*types, "null"] if len(options) > 1 else types[0]}
-        else:
-            fields[name] = _schema_of(kind)
-    return _object(**fields)
+    return fields
 
 
 def _object(*required: str, others: Any = True, **fields: Any) -> dict[str, Any]:

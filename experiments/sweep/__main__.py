@@ -2,7 +2,7 @@ r"""Trains a whole grid: widths, seeds, algorithms, any flags; here or on a clus
 
     python -m experiments.sweep --workdir=runs/sweep --widths=0.5,0.75,1 --seeds=3 \
         --algorithms=fp32,hic --epochs=10
-    python -m experiments.sweep --workdir=runs/bits --grid=lsb_bits=5,6,7 \
+    python -m experiments.sweep --workdir=runs/bits --grid=hic_lsb_bits=5,6,7 \
         --grid=depth=8,14 --jobs=2
     python -m experiments.sweep --workdir=runs/seeds --seeds=8 --together=8
     python -m experiments.sweep --workdir=runs/c10 --widths=0.5,1,2 --seeds=3 \
@@ -17,13 +17,13 @@ checkpoint, and jobs that are still alive are followed.
 
 import collections
 import contextlib
-import dataclasses
 import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import rich.console
@@ -32,7 +32,7 @@ import rich.table
 from absl import flags
 from tqdm import tqdm
 
-from experiments import cli, config, launch, terminal, train_options, words
+from experiments import cli, config_flags, launch, terminal, train_options, words
 from experiments.runs.stored import RunFolderError
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
@@ -50,7 +50,7 @@ ANY_NUMBER = sys.maxsize
 def run(
     workdir: Path,
     runs: list[grid.Run],
-    base: config.Config,
+    shared: dict[str, Any],
     pool: Callable[[list[Path]], pools.Pool],
     *,
     at_once: int = 1,
@@ -63,7 +63,7 @@ def run(
     Args:
       workdir: folder of the sweep.
       runs: all of the grid.
-      base: what they have in common.
+      shared: what they have in common, by flag, from `grid.in_common`.
       pool: makes what runs them, from the folders of their jobs.
       at_once: how many jobs run at once.
       together: how many runs that differ in their seeds are one job.
@@ -77,7 +77,7 @@ def run(
       RunFolderError: if a run cannot go where it is meant to, before any starts.
     """
     workdir = workdir.resolve()
-    sweep_folder.prepare(workdir, base, runs)
+    sweep_folder.prepare(workdir, shared, runs)
     trainings = [
         jobs.Training(
             name=run.name,
@@ -311,19 +311,18 @@ def main(argv: list[str]) -> None:
         options = train_options.from_flags()
         axes = grid.axes_from_flags()
         runs = grid.runs_of(axes, given.max_steps)
-        defaults = {f.name: f.default for f in dataclasses.fields(config.TrainConfig)}
-        base = config.from_flags(**{name: defaults[name] for name in grid.NAMED})
+        shared = grid.in_common(axes)
         together = given.together or (
             1 if given.mesh else default_together(cluster, at_once, len(runs))
         )
         chips.check_at_once("--together", together)
         check_mesh(given.mesh, cluster, runs, together)
-    terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes, base)}")
+    terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes)}")
     with launch.clear_errors(RunFolderError, OSError, RuntimeError):
         failed = run(
             Path(given.workdir),
             runs,
-            base,
+            shared,
             pool,
             at_once=at_once,
             together=together,
@@ -334,11 +333,14 @@ def main(argv: list[str]) -> None:
         sys.exit(failures(Path(given.workdir), failed, len(runs)))
 
 
-def described(axes: dict[str, list], base: config.Config) -> str:
+def described(axes: dict[str, list]) -> str:
     """A sweep in a line: what it is over, and flags that hold for all runs."""
-    fields = {"dataset": [base.train.dataset]} | axes
-    swept = [f"{name}={','.join(map(str, values))}" for name, values in fields.items()]
-    return ", ".join([*swept, *config.changed_flags(base)])
+    given = {name: [value] for name, value in config_flags.given_flags().items()}
+    fields = {"dataset": [flags.FLAGS.dataset]} | axes
+    fields |= {name: values for name, values in given.items() if name not in fields}
+    return ", ".join(
+        f"{name}={','.join(map(str, values))}" for name, values in fields.items()
+    )
 
 
 def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:
@@ -390,4 +392,6 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, define_flags, train_options.define_flags, config.define_flags)
+    launch.run(
+        main, define_flags, train_options.define_flags, config_flags.define_flags
+    )

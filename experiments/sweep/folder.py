@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from experiments.config import Config, differences
+from experiments.config import differences, flat
 from experiments.runs.files import PART
 from experiments.runs.run_folder import check_unused_or_same
 from experiments.runs.stored import RunFolderError, read_rows, read_summary
@@ -141,7 +141,7 @@ class Manifest:
     """What the manifest of a sweep says.
 
     Attributes:
-      configuration: what all runs have in common, as it is stored.
+      configuration: what all runs have in common, by flag.
       runs: those that are described as they should be.
       left_out: a line about each of the others.
     """
@@ -199,12 +199,12 @@ def _is_steps(value: Any) -> bool:
     return type(value) is int and 1 <= value <= _MOST_STEPS
 
 
-def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
+def prepare(workdir: Path, shared: dict[str, Any], runs: Iterable[Run]) -> None:
     """Makes the folder of a sweep, or adds runs to one that is there.
 
     Args:
       workdir: the folder.
-      base: what all runs have in common.
+      shared: what all runs have in common, by flag; other algorithms may have more.
       runs: those asked for; runs of earlier grids stay in the manifest.
 
     Raises:
@@ -212,18 +212,23 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
     """
     runs = list(runs)
     entries: dict[str, Entry] = {}
+    configuration: dict[str, Any] = {}
     if is_sweep(workdir):
         manifest = Manifest.read(workdir)
         if manifest.left_out:
             raise RunFolderError(manifest.left_out[0])
         entries = {entry.name: entry for entry in manifest.runs}
         try:
-            different = differences(manifest.configuration, base)
+            configuration = flat(manifest.configuration)
         except RecursionError as error:
             raise RunFolderError(
                 f"workdir={workdir}: {_MANIFEST}: configuration: {error}"
             ) from error
-        if different:
+        both = configuration.keys() & shared.keys()
+        if different := differences(
+            {name: configuration[name] for name in configuration if name in both},
+            {name: shared[name] for name in shared if name in both},
+        ):
             raise RunFolderError(
                 f"workdir={workdir}: holds a sweep with other flags (stored != asked): "
                 f"{'; '.join(different)}. Choose another folder, or the stored "
@@ -242,8 +247,7 @@ def prepare(workdir: Path, base: Config, runs: Iterable[Run]) -> None:
         entries[run.name] = Entry(run.name, run.name, run.swept, run.steps)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        configuration = dataclasses.asdict(base)
-        Manifest(configuration, list(entries.values()), []).write(workdir)
+        Manifest(configuration | shared, list(entries.values()), []).write(workdir)
     except OSError as error:
         raise RunFolderError(f"workdir={workdir}: {error}") from error
 

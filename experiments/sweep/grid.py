@@ -15,7 +15,9 @@ from typing import Any
 from absl import flags
 
 from experiments import cli
-from experiments.config import CHOICES, Config, flag_names, from_flags, is_used
+from experiments.config import Config, by_flag, changed
+from experiments.config_flags import flag_names, from_used_flags, given_flags
+from experiments.parts import CHOICES, TrainConfig, used_flags
 from experiments.runs.intervals import last_step
 from experiments.setup import Experiment
 from hic_jax import checks
@@ -98,13 +100,34 @@ def axes_from_flags() -> dict[str, list]:
             )
     single = {name: [options[name].value] for name in NAMED}
     axes = single | {name: _parsed(name, texts) for name, texts in words.items()}
-    for name in axes:
-        if not any(is_used(name, algorithm) for algorithm in axes["algorithm"]):
+    presets = axes.get("preset", [options.preset])
+    used = set[str]().union(
+        *(used_flags(a, p) for a in axes["algorithm"] for p in presets)
+    )
+    for name in (*axes, *given_flags()):
+        if name not in used:
+            how = (
+                f"--grid={name}" if name in axes else f"--{name}={options[name].value}"
+            )
             raise ValueError(
-                f"--grid={name}: makes no difference to "
-                f"algorithm={','.join(axes['algorithm'])}"
+                f"{how}: makes no difference to "
+                f"algorithm={','.join(axes['algorithm'])} with "
+                f"preset={','.join(presets)}"
             )
     return axes
+
+
+def in_common(axes: dict[str, list]) -> dict[str, Any]:
+    """Values by flag that hold for all runs, and the usual ones of what is swept.
+
+    Args:
+      axes: values by flag, from `axes_from_flags`.
+    """
+    usual = {name: getattr(TrainConfig, name) for name in NAMED}
+    shared = given_flags()
+    for algorithm in axes["algorithm"]:
+        shared |= by_flag(from_used_flags(**usual | {"algorithm": algorithm}))
+    return {name: value for name, value in shared.items() if name not in NAMED}
 
 
 def _parsed(name: str, texts: list[str]) -> list:
@@ -144,14 +167,12 @@ def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
     runs: dict[str, Run] = {}
     for values in itertools.product(*(axes[name] for name in order)):
         combination = dict(zip(order, values, strict=True))
-        swept = {
-            name: combination[name]
-            for name in axes
-            if is_used(name, combination["algorithm"])
-        }
+        preset = combination.get("preset", flags.FLAGS.preset)
+        used = used_flags(combination["algorithm"], preset)
+        swept = {name: combination[name] for name in axes if name in used}
         name = name_of(swept)
         if name not in runs:
-            config = from_flags(**swept)
+            config = from_used_flags(**swept)
             runs[name] = Run(
                 name=name, swept=swept, config=config, steps=steps(seedless(config))
             )
@@ -180,4 +201,4 @@ def _text(value: Any) -> str:
 
 def seedless(config: Config) -> Config:
     """What runs have in common that differ in their seeds."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=0))
+    return changed(config, seed=0)

@@ -5,7 +5,6 @@ rounding, and can be gone on with by either.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -85,7 +84,7 @@ def train_together(
 
 def check_same_but_for_seed(experiment: Experiment, other: Experiment) -> None:
     """Raises `ValueError` if two experiments differ in more than their seeds."""
-    different = differences(dataclasses.asdict(experiment.config), other.config)
+    different = differences(experiment.config.to_dict(), other.config.to_dict())
     more = [text for text in different if not text.startswith("train.seed:")]
     if more:
         raise ValueError(

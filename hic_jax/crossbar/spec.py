@@ -1,10 +1,11 @@
 """`CrossbarSpec`: the arrays and converters around the devices."""
 
 import dataclasses
+import typing
 
 from hic_jax import checks
 
-RANGES = ("absmax", "fixed", "running")
+Range = typing.Literal["absmax", "fixed", "running"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ class CrossbarSpec:
     adc_bits: int = 8
     error_dac_bits: int = 8
     error_adc_bits: int = 8
-    dac_range: str = "absmax"
-    adc_range: str = "absmax"
+    dac_range: Range = "absmax"
+    adc_range: Range = "absmax"
     dac_bound: float = 4.0
     adc_bound: float = 10.0
     range_momentum: float = 0.99
@@ -70,7 +71,7 @@ class CrossbarSpec:
             if getattr(self, name) == 1:
                 raise ValueError(f"{name}=1: must be 0 (none) or in [2, 16]")
         for name in ("dac_range", "adc_range"):
-            checks.one_of(name, getattr(self, name), RANGES)
+            checks.one_of(name, getattr(self, name), typing.get_args(Range))
         for name in ("dac_bound", "adc_bound"):
             checks.above(name, getattr(self, name), 0.0)
             # So that codes times bounds, and their inverses, stay in float32.

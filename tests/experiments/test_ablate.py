@@ -1,12 +1,11 @@
 """Ablations: one non-ideality at a time, and nothing trained twice."""
 
-import dataclasses
 import functools
 
 import pytest
 
 from experiments import ablate
-from experiments.config import TrainConfig, resolve
+from experiments.config import changed, resolve
 from experiments.runs.run_folder import RunFolder
 from hic_jax import pcm
 from tests.experiments import shown
@@ -14,21 +13,19 @@ from tests.experiments import shown
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
-small = functools.partial(
-    TrainConfig, channel_plan="one_block", batch_size=479, epochs=1
-)
+small = functools.partial(resolve, channel_plan="one_block", batch_size=479, epochs=1)
 
 
 def test_default_hardware_has_all_but_faults():
     names = {*pcm.MultilevelSpec.NON_IDEALITIES, "converters"} - {"stuck"}
-    assert set(ablate.present(resolve(TrainConfig()))) == names
-    stuck = resolve(TrainConfig(), {"pcm_stuck_set": 0.01})
+    assert set(ablate.present(resolve())) == names
+    stuck = resolve(pcm_stuck_set=0.01)
     assert set(ablate.present(stuck)) == names | {"stuck"}
-    assert ablate.present(resolve(TrainConfig(preset="ideal", converters=False))) == ()
+    assert ablate.present(resolve(preset="ideal", converters=False)) == ()
 
 
 def test_each_variant_has_what_its_name_says():
-    config = resolve(TrainConfig())
+    config = resolve()
     runs = ablate.variants(config)
     names = set(ablate.present(config))
     assert runs["all"] == config
@@ -46,7 +43,7 @@ def test_each_variant_has_what_its_name_says():
 
 
 def test_trains_once_and_tells(tmp_path, capsys):
-    config = resolve(small(preset="ideal"))  # Converters alone: four trainings.
+    config = small(preset="ideal")  # Converters alone: four trainings.
     assert set(ablate.variants(config)) == {
         "all", "none", "only-converters", "without-converters",
     }  # fmt: skip
@@ -72,7 +69,7 @@ def test_trains_once_and_tells(tmp_path, capsys):
 
 
 def test_stuck_cells_are_a_non_ideality():
-    config = resolve(small(preset="ideal"), {"binary_stuck_set": 0.05})
+    config = small(preset="ideal", binary_stuck_set=0.05)
     assert ablate.present(config) == ("stuck_cells", "converters")
     cells = {name: c.spec.binary for name, c in ablate.variants(config).items()}
     stuck = {name for name, spec in cells.items() if spec.stuck_set == 0.05}
@@ -87,13 +84,10 @@ def test_mean_and_spread_over_seeds():
 
 
 def test_another_configuration_is_refused_before_any_training(tmp_path):
-    config = resolve(small(preset="ideal"))
+    config = small(preset="ideal")
     folder = tmp_path / "none-seed0"
     folder.mkdir()
-    other = dataclasses.replace(config.train, epochs=2)
-    (folder / "config.json").write_text(
-        dataclasses.replace(config, train=other).to_json()
-    )
+    (folder / "config.json").write_text(changed(config, epochs=2).to_json())
     with pytest.raises(ValueError, match="another configuration"):
         ablate.run(config, tmp_path, seeds=1, chips=1)
     assert [path.name for path in tmp_path.iterdir()] == ["none-seed0"]

@@ -13,14 +13,14 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import cli, config, launch, train_options
-from experiments.config import TrainConfig, resolve
+from experiments import cli, config_flags, launch, parts, train_options
+from experiments.config import resolve
 
 # What defines the flags of each launcher, beside its own module.
 BESIDE = {
-    "train": (config.define_flags,),
-    "sweep.__main__": (train_options.define_flags, config.define_flags),
-    "ablate": (train_options.define_flags, config.define_flags),
+    "train": (config_flags.define_flags,),
+    "sweep.__main__": (train_options.define_flags, config_flags.define_flags),
+    "ablate": (train_options.define_flags, config_flags.define_flags),
     "field": (train_options.define_flags,),
     "drift": (),
     "demo": (),
@@ -95,13 +95,13 @@ def test_help_has_groups_defaults_and_choices(define):
         "analog_learning_rate": "(default 0.04)",
         "weight_decay": "(default 0)",
         "converters": "(default true)",
-        "lsb_bits": "(default 7)",
+        "hic_lsb_bits": "(default 7)",
         "pcm_g_max": "uS. (default 20 with nandakumar_2018)",
         "pcm_drift_nu_std": "(default 0.008 with nandakumar_2018)",
         "crossbar_adc_range": "(default absmax)",
     }.items():
         assert entries[name].endswith(end), entries[name]
-    choices = config.CHOICES | {"initial_words": ("uniform", "zero")}
+    choices = parts.CHOICES | {"hic_initial_words": ("uniform", "zero")}
     for name, allowed in choices.items():
         for choice in allowed:
             assert re.search(rf"\b{choice}\b", entries[name]), entries[name]
@@ -110,9 +110,11 @@ def test_help_has_groups_defaults_and_choices(define):
 def test_the_defaults_in_the_help_are_those_of_a_run(define):
     module, _ = define("train")
     entries, _ = _page(module)
-    usual = resolve(TrainConfig())
+    usual = resolve()
     for prefix, part in (
-        ("", usual.spec),
+        ("", usual.recipe),
+        ("analog_", usual.analog),
+        ("hic_", usual.spec),
         ("pcm_", usual.spec.multilevel),
         ("binary_", usual.spec.binary),
         ("crossbar_", usual.crossbar),

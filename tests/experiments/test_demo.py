@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experiments import demo
-from experiments.config import TrainConfig
+from experiments.config import resolve
 from experiments.runs.stored import RunFolderError
 from tests.experiments import shown
 
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """(folder, table) of the demo, twice, in a size that a test can afford."""
-    small = functools.partial(TrainConfig, channel_plan="one_block", batch_size=479)
+    small = functools.partial(resolve, channel_plan="one_block", batch_size=479)
     runs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "TrainConfig", small)
+        patch.setattr(demo, "resolve", small)
         for name in ("first", "second"):
             path = tmp_path_factory.mktemp(name)
             runs.append((path, demo.run(path, epochs=2, seeds=1, chips=1)))

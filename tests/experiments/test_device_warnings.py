@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments import device_warnings
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.setup import Experiment
 from experiments.train import train
 from experiments.train_options import TrainOptions
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 def _experiment():
     fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}
-    return Experiment.of(resolve(TrainConfig(**fields)))
+    return Experiment.of(resolve(**fields))
 
 
 def _warnings(caplog):

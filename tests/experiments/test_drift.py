@@ -16,12 +16,13 @@ from absl import flags
 import hic_jax
 from experiments import drift
 from experiments import launch as launch_lib
-from experiments.config import TrainConfig, resolve
+from experiments.config import Config, resolve
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.train import train
 from hic_jax import inference
 from hic_jax.training.compensations import COMPENSATIONS
+from hic_jax.training.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
@@ -31,7 +32,7 @@ def trained(tmp_path_factory):
     """The folder of a trained run, not to be changed."""
     path = tmp_path_factory.mktemp("drift") / "run"
     fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
-    train(Experiment.of(resolve(TrainConfig(**fields))), str(path))
+    train(Experiment.of(resolve(**fields)), str(path))
     return path
 
 
@@ -167,11 +168,9 @@ def test_a_sweep_is_read_run_by_run_and_once(path, tmp_path, launch):
         shutil.copytree(path, sweep / name)
         summary = json.loads((path / "summary.json").read_text()) | {"drift": []}
         (sweep / name / "summary.json").write_text(json.dumps(summary))
-    config = read_config(path)
-    digital = dataclasses.replace(config.train, algorithm="fp32")
-    (sweep / "digital" / "config.json").write_text(
-        dataclasses.replace(config, train=digital).to_json()
-    )
+    train = dataclasses.replace(read_config(path).train, algorithm="fp32")
+    digital = Config(train, Recipe())
+    (sweep / "digital" / "config.json").write_text(digital.to_json())
     runs = [
         {"name": name, "folder": name, "swept": {}, "steps": steps + (name[0] == "o")}
         for name in ("done", "on_its_way", "digital")
@@ -239,7 +238,7 @@ def test_several_processes_compute_one_chip_at_a_time(launch, monkeypatch):
 
 def test_a_sweep_without_devices_is_refused(tmp_path, launch):
     (tmp_path / "manifest.json").write_text('{"runs": []}')
-    with pytest.raises(SystemExit, match=r"without a finished run of hic"):
+    with pytest.raises(SystemExit, match=r"without a finished run of an algorithm"):
         launch(f"--workdir={tmp_path}")
 
 
@@ -267,11 +266,9 @@ def test_a_folder_of_runs_is_read_run_by_run_and_once(path, tmp_path, launch, ca
     for name in ("done", "deeper/done", "on_its_way", "digital"):
         shutil.copytree(path, folder / name)
     (folder / "on_its_way" / "summary.json").unlink()
-    config = read_config(path)
-    digital = dataclasses.replace(config.train, algorithm="fp32")
-    (folder / "digital" / "config.json").write_text(
-        dataclasses.replace(config, train=digital).to_json()
-    )
+    train = dataclasses.replace(read_config(path).train, algorithm="fp32")
+    digital = Config(train, Recipe())
+    (folder / "digital" / "config.json").write_text(digital.to_json())
     words = ["--times=25", "--chips=1", "--compensations=none", f"--workdir={folder}"]
     launch(*words)
     first, second = (_rows(folder / name) for name in ("done", "deeper/done"))
@@ -286,5 +283,5 @@ def test_a_folder_of_runs_is_read_run_by_run_and_once(path, tmp_path, launch, ca
     for name in ("done", "deeper"):
         shutil.rmtree(folder / name)
     found = r"digital \(fp32\), on_its_way \(hic, not finished\), without a finished"
-    with pytest.raises(SystemExit, match=f"workdir={folder}: holds {found} run of hic"):
+    with pytest.raises(SystemExit, match=f"workdir={folder}: holds {found} run of an "):
         launch(*words)

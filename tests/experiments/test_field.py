@@ -11,7 +11,7 @@ import pytest
 
 import hic_jax
 from experiments import field
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import RunFolderError
 from experiments.setup import Experiment
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 def trained(tmp_path_factory):
     """The folder of a trained run."""
     path = tmp_path_factory.mktemp("field") / "trained"
-    config = TrainConfig(
+    config = resolve(
         channel_plan="one_block", width=2.0, epochs=3, batch_size=40,
         augmentation="none", converters=False,
+        pcm_drift_nu_std=0.0,  # Without spread what drift does is known.
     )  # fmt: skip
-    # Without spread what drift does is known.
-    train(Experiment.of(resolve(config, {"pcm_drift_nu_std": 0.0})), str(path))
+    train(Experiment.of(config), str(path))
     return str(path)
 
 
@@ -198,10 +198,10 @@ def test_nothing_starts_again_where_the_checkpoints_are_gone(learnt, trained, tm
 
 
 def test_drift_alone_takes_a_quarter_of_the_rates():
-    config = resolve(TrainConfig(shift="dim"))
+    config = resolve(shift="dim")
     full = {
-        "learning_rate": config.train.learning_rate,
-        "analog_learning_rate": config.train.analog_learning_rate,
+        "learning_rate": config.recipe.learning_rate,
+        "analog_learning_rate": config.analog.learning_rate,
     }
     quarter = {name: rate / 4 for name, rate in full.items()}
     assert field.usual_rates(config) == quarter

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments import drawing, drift
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.report import claims, groups, making, page, runs
 from experiments.runs import stored
 from experiments.runs.run_folder import RunFolder
@@ -47,7 +47,7 @@ class Stored:
 
     def __init__(self, path):
         fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}
-        self.config = resolve(TrainConfig(**fields))
+        self.config = resolve(**fields)
         self.experiment = Experiment.of(self.config)
         self.path = path
         self.reading = Reading(times=[25.0], chips=2, compensations=["none"])

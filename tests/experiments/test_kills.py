@@ -20,7 +20,7 @@ import orbax.checkpoint
 import pytest
 
 from experiments import drift, field, plots
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs import files
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.run_folder import RunFolder
@@ -65,7 +65,7 @@ OPTIONS = TrainOptions(log_every=2, checkpoint_every=2, progress=False)
 
 def _experiment(seed=0):
     fields = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
-    return Experiment.of(resolve(TrainConfig(seed=seed, **fields)))
+    return Experiment.of(resolve(seed=seed, **fields))
 
 
 def _train(path):

@@ -6,7 +6,8 @@ import json
 import pytest
 from absl import flags
 
-from experiments import ablate, config, field, train, train_options
+from experiments import ablate, config_flags, field, train, train_options
+from experiments.config import resolve
 from experiments.sweep import __main__ as sweep
 from hic_jax.accounting import EnergyTable
 
@@ -18,10 +19,10 @@ TOLD = {
     "endurance_cycles": 1e6,
     "energy_table": EnergyTable(binary_set_pj=5.0),
 }
-TRAINING = (train_options.define_flags, config.define_flags)
+TRAINING = (train_options.define_flags, config_flags.define_flags)
 # By launcher: what defines its flags, and the function that has to be told.
 LAUNCHERS = {
-    train: ((train.define_launch_flags, config.define_flags), (train, "train")),
+    train: ((train.define_launch_flags, config_flags.define_flags), (train, "train")),
     sweep: ((sweep.define_flags, *TRAINING), (train, "train")),
     ablate: ((ablate.define_launch_flags, *TRAINING), (train, "train")),
     field: ((field.define_flags, train_options.define_flags), (field, "learn")),
@@ -52,9 +53,7 @@ def test_options_reach_the_training(launcher, tmp_path, monkeypatch):
     if launcher is field:
         trained = tmp_path / "trained"
         trained.mkdir()
-        (trained / "config.json").write_text(
-            config.resolve(config.TrainConfig()).to_json()
-        )
+        (trained / "config.json").write_text(resolve().to_json())
         words.append(f"--trained={trained}")
     told = {}
 

@@ -32,7 +32,7 @@ FLAGS = (
     # One code or one LSB more or less, where float32 rounding decides, and trainings
     # part: so without converters, and with LSBs so large that it hardly ever decides.
     # The rest is the same everywhere.
-    "--preset=ideal", "--noconverters", "--lsb_bits=3", "--refresh_every=0",
+    "--preset=ideal", "--noconverters", "--hic_lsb_bits=3", "--hic_refresh_every=0",
 )  # fmt: skip
 READING = {"times": [3600.0], "chips": 1, "compensations": ["none", "adabs"]}
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import setup
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from hic_jax import models
 
 LAYERS = (
@@ -16,7 +16,7 @@ MODEL = models.ResNet(8, (2, 3), 10)
 
 
 def test_analog_layers_are_on_crossbars_and_digital_layers_are_not():
-    config = resolve(TrainConfig(digital_layers="stem,head"), {"crossbar_adc_bits": 6})
+    config = resolve(digital_layers="stem,head", crossbar_adc_bits=6)
     crossbars = setup.crossbars_of(config)
     assert crossbars.of(("stage1_block1", "conv1")).adc_bits == 6
     assert crossbars.of(("stem",)) is None
@@ -25,7 +25,7 @@ def test_analog_layers_are_on_crossbars_and_digital_layers_are_not():
 
 @pytest.mark.parametrize("fields", [{"algorithm": "fp32"}, {"converters": False}])
 def test_without_converters_nothing_is_on_crossbars(fields):
-    crossbars = setup.crossbars_of(resolve(TrainConfig(**fields)))
+    crossbars = setup.crossbars_of(resolve(**fields))
     assert crossbars.of(("stage1_block1", "conv1")) is None
 
 
@@ -50,7 +50,7 @@ def test_digital_layers_that_can():
 
 @pytest.mark.usefixtures("quick_compilation", "one_block")
 def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(caplog):
-    experiment = setup.Experiment.of(resolve(TrainConfig(channel_plan="one_block")))
+    experiment = setup.Experiment.of(resolve(channel_plan="one_block"))
     run, train = experiment.runner(), experiment.split("train")
     state, batches = experiment.init_state(), experiment.epoch_order(0)[:1]
     with jax.log_compiles():
@@ -66,10 +66,10 @@ def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(cap
 def test_bfloat16_is_for_products_and_not_for_devices(converters):
     losses, dtypes = {}, {}
     for name in ("float32", "bfloat16"):
-        train = TrainConfig(
+        config = resolve(
             compute_dtype=name, converters=converters, channel_plan="one_block"
         )
-        experiment = setup.Experiment.of(resolve(train))
+        experiment = setup.Experiment.of(config)
         state, metrics = experiment.runner()(
             experiment.init_state(),
             experiment.split("train"),

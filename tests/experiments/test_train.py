@@ -19,7 +19,7 @@ import pytest
 
 import hic_jax
 from experiments import terminal
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.intervals import TrainingDiverged, check_losses
 from experiments.runs.run_folder import RunFolder
@@ -35,9 +35,9 @@ EPOCH = 3  # Steps; a run has two epochs.
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
 
 
-def _experiment(algorithm="hic", epochs=2, **hardware):
+def _experiment(algorithm="hic", epochs=2, **others):
     fields = {"channel_plan": "one_block", "epochs": epochs, "batch_size": 479}
-    return Experiment.of(resolve(TrainConfig(algorithm=algorithm, **fields), hardware))
+    return Experiment.of(resolve(algorithm=algorithm, **fields, **others))
 
 
 class Uninterrupted:
@@ -272,12 +272,12 @@ def test_a_damaged_summary_is_told_before_anything_is_trained(
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, uninterrupted):
     path = shutil.copytree(uninterrupted.path, tmp_path / "copy")
     config = json.loads((path / "config.json").read_text())
-    config["train"]["learning_rate"] = 0.125
+    config["recipe"]["learning_rate"] = 0.125
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError) as error:
         run_files.restored(path, _experiment())
     assert "the checkpoint of step 6 is of another configuration" in str(error.value)
-    assert "train.learning_rate: 0.2 != 0.125" in str(error.value)
+    assert "recipe.learning_rate: 0.2 != 0.125" in str(error.value)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
@@ -393,7 +393,7 @@ def test_tensorflow_is_never_imported_and_importing_prints_nothing(tmp_path):
 
 def test_faulty_devices_of_untracked_wear(tmp_path):
     experiment = _experiment(
-        epochs=1, track_wear=False, pcm_stuck_reset=0.1, binary_stuck_set=0.1
+        epochs=1, hic_track_wear=False, pcm_stuck_reset=0.1, binary_stuck_set=0.1
     )
     train(experiment, str(tmp_path / "run"), TrainOptions(log_every=1))
     summary = run_files.timeless_summary(tmp_path / "run")

@@ -7,14 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import hic_jax
 from hic_jax.algorithms import analog_states
-from hic_jax.training import chips, steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training import chips, recipes, steps
 from hic_jax.training.evaluation import Network, accuracy
+from hic_jax.training.recipes import AnalogRecipe, Recipe
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests import virtual_devices
@@ -46,11 +45,9 @@ class Net(nn.Module):
 
 
 def make_tx(key):
-    schedule = optax.constant_schedule(0.5)
-    optimizer = OptimizerSpec(
-        schedule=schedule, analog_schedule=schedule, analog_trust_ratio=False
-    )
-    return ALGORITHMS["hic"](optimizer, SPEC, key)
+    recipe = Recipe(learning_rate=0.5, schedule="constant", warmup=0.0)
+    analog = AnalogRecipe(learning_rate=0.5, trust_ratio=False)
+    return recipes.make_tx(recipe, analog, SPEC, STEPS, key)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def test_every_read_has_its_own_noise():
 
 @pytest.mark.parametrize("batch_size", [20, 26, 500])
 def test_accuracy_counts_a_last_partial_batch(batch_size):
-    network, images = network_of(algorithm="fp32"), random_images()
+    network, images = network_of(None), random_images()
     pixels = (np.asarray(images.images) / 255 - 0.5) / 0.25
     variables = {"params": network.params, "batch_stats": network.batch_stats}
     logits = np.asarray(Net().apply(variables, pixels, train=False))

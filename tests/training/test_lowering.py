@@ -10,8 +10,8 @@ import hic_jax
 from hic_jax import convolution, inference, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
@@ -25,8 +25,7 @@ SPEC = hic_jax.HICSpec(
 )
 CROSSBAR = CrossbarSpec(adc_range="running", adc_noise=0.5, tile_rows=32)
 MODEL = models.ResNet(8, (4,), 10, crossbars=LayerCrossbars(CROSSBAR))
-OPTIMIZER = OptimizerSpec(schedule=lambda _: 0.1, analog_schedule=lambda _: 0.02)
-TX = ALGORITHMS["hic"](OPTIMIZER, SPEC, jax.random.key(0))
+TX = make_tx(Recipe(), AnalogRecipe(), SPEC, 100, jax.random.key(0))
 STEP = steps.make_step(
     MODEL, TX, jax.random.key(1), augmentation="crop_flip", label_smoothing=0.1
 )

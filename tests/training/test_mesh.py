@@ -7,15 +7,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import hic_jax
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states
 from hic_jax.training import compensations, mesh, steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
 from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests import virtual_devices
@@ -57,13 +56,13 @@ def _training(spec, devices):
         mean=jnp.full(1, 0.5),
         std=jnp.full(1, 0.25),
     )
-    schedule = optax.constant_schedule(0.2)
-    optimizer = OptimizerSpec(schedule=schedule, analog_schedule=lambda _: 0.02)
+    recipe = Recipe(learning_rate=0.2, schedule="constant", warmup=0.0)
+    analog = AnalogRecipe(learning_rate=0.02)
     # Nothing is compiled that is the same everywhere anyway.
     hardware = hic_jax.HICSpec(
         multilevel=hic_jax.pcm.ideal(), refresh_every=0, track_wear=False
     )
-    model, tx = Net(spec), ALGORITHMS["hic"](optimizer, hardware, device_key)
+    model, tx = Net(spec), make_tx(recipe, analog, hardware, STEPS, device_key)
     state = init_state(init_key, model, tx, (8, 8, 1))
     step = steps.make_step(
         model, tx, step_key, augmentation="crop_flip", label_smoothing=0.0

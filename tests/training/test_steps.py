@@ -8,17 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import hic_jax
 from hic_jax.algorithms import analog_states
 from hic_jax.training import steps
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
 RATE, CLASSES, IMAGES, BATCH = 0.5, 3, 48, 16
+UNSEEN = 1e-30  # A rate at which no float32 of a usual size changes.
 IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), word_steps=1, refresh_every=0)
 # With all that a device can suffer from, and so slow that it drifts between two steps.
 # Blind, so that read noise is no part of writing.
@@ -62,14 +62,12 @@ def _images():
     )
 
 
-def _new_training(algorithm="hic", spec=IDEAL, seed=0, rate=RATE, **options):
+def _new_training(spec=IDEAL, seed=0, rate=RATE, **options):
     """The state before training, and a training step."""
     init_key, device_key, step_key = jax.random.split(jax.random.key(seed), 3)
-    schedule = optax.constant_schedule(rate)
-    optimizer = OptimizerSpec(
-        schedule=schedule, analog_schedule=schedule, analog_trust_ratio=False
-    )
-    tx = ALGORITHMS[algorithm](optimizer, spec, device_key)
+    recipe = Recipe(learning_rate=rate, schedule="constant", warmup=0.0)
+    analog = AnalogRecipe(learning_rate=rate, trust_ratio=False)
+    tx = make_tx(recipe, analog, spec, 1, device_key)
     options = {"augmentation": "none", "label_smoothing": 0.0} | options
     state = init_state(init_key, Net(), tx, (6, 6, 1))
     return state, steps.make_step(Net(), tx, step_key, **options)
@@ -122,8 +120,8 @@ def _held(state):
 
 
 def test_hic_on_ideal_devices_moves_as_fp32_sgd():
-    state, step = _training("hic")
-    start, fp32_step = _training("fp32")
+    state, step = _training()
+    start, fp32_step = _training(None)
     start = start.replace(params=state.params)
     before = _held(state)
     moved, metrics = jax.jit(step)(state, _images(), jnp.arange(BATCH))
@@ -155,7 +153,7 @@ def test_training_starts_from_what_the_devices_hold():
 
 
 def test_loss_and_accuracy_are_those_of_the_batch():
-    state, step = _training("fp32", rate=0.0, label_smoothing=0.3)
+    state, step = _training(None, rate=UNSEEN, label_smoothing=0.3)
     batch = np.arange(5, 5 + BATCH)
     pixels = (np.asarray(_images().images[batch]) / 255 - 0.5) / 0.25
     variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -206,7 +204,7 @@ def test_how_many_steps_are_done_is_told_meanwhile(scan, told):
 
 @pytest.mark.parametrize("augmentation", ["none", "crop"])
 def test_every_step_augments_anew(augmentation):
-    state, step = _training("fp32", rate=0.0, augmentation=augmentation)
+    state, step = _training(None, rate=UNSEEN, augmentation=augmentation)
     # Images of 8 x 8 pixels are the smallest that are shifted.
     images = jnp.pad(_images().images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     batches = jnp.tile(jnp.arange(BATCH), (4, 1))
@@ -217,7 +215,7 @@ def test_every_step_augments_anew(augmentation):
 
 
 def test_a_scan_and_a_loop_are_the_same_fp32_run():
-    loop, scan = (_run(*_training("fp32"), scan=scan) for scan in (False, True))
+    loop, scan = (_run(*_training(None), scan=scan) for scan in (False, True))
     # Two compilations of one computation, in float32.
     chex.assert_trees_all_close(scan, loop, rtol=1e-4, atol=1e-5)
 

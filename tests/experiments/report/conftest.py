@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.report import runs
 from tests.experiments import pictures
 
@@ -18,19 +18,16 @@ def write(tmp_path):
     Of `stored`, values take the place of what this version would have stored.
     """
 
-    def write(
-        name, summary=SUMMARY, overrides=None, epochs_done=None, stored=None, **fields
-    ):
+    def write(name, summary=SUMMARY, epochs_done=None, stored=None, **fields):
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        config = resolve(TrainConfig(**fields), overrides)
+        config = resolve(**fields)
         content = json.loads(config.to_json())
-        content["train"] |= stored or {}
+        for field, value in (stored or {}).items():
+            content["hardware" if field == "preset" else "train"][field] = value
         (folder / "config.json").write_text(json.dumps(content))
         if summary is not None:
-            analog = 0 if config.train.algorithm == "fp32" else 10
-            counted = {"analog_weights": analog} | summary
-            (folder / "summary.json").write_text(json.dumps(counted))
+            (folder / "summary.json").write_text(json.dumps(summary))
         if epochs_done is not None:
             row = json.dumps({"step": 1, "epoch": epochs_done, "loss": 1.0})
             (folder / "metrics.jsonl").write_text(f"{row}\n")

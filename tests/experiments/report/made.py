@@ -13,6 +13,7 @@ def run(algorithm="hic", width=1.0, seed=0, *, config=None, **fields):
         "folder": f"{algorithm}-{width}-{seed}", "accuracy": 90.0, "size_kb": 100.0,
         "drift": [], "wear": None, "summary": {}, "provenance": [],
         "on_devices": algorithm != "fp32",
+        "of_devices": frozenset(),
     }  # fmt: skip
     named = {"algorithm": algorithm, "width": width, "seed": seed, "config": flags}
     return known | named | fields

@@ -40,7 +40,7 @@ def test_wear_that_was_not_tracked_is_said():
     untracked = made.three_seeds("hic", [(1, 30.0, 90.0)])
     finding = endurance.spares_the_devices(made.group(untracked))
     assert finding.verdict is OPEN
-    assert "--track_wear" in finding.sentences[0]
+    assert "--hic_track_wear" in finding.sentences[0]
     assert endurance.spares_the_devices(made.group(FP32)).sentences == (
         "There are no HIC runs.",
     )

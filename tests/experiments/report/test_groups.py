@@ -50,20 +50,20 @@ def test_each_recipe_of_hic_meets_the_same_fp32(write, read):
     folders = [
         write("fp32", algorithm="fp32"),
         write("hic"),
-        write("coarse", overrides={"lsb_bits": 6}),
+        write("coarse", hic_lsb_bits=6),
         write("exact", converters=False),
     ]
     found = groups.group(read(*folders))
     assert [len(g.candidate.runs) for g in found] == [1, 1, 1]
     assert {g.baseline.runs[0]["folder"] for g in found} == {str(folders[0])}
-    assert found[1].distinction == "HIC with converters=True, lsb_bits=6"
-    assert found[2].distinction == "HIC with converters=False, lsb_bits=7"
+    assert found[1].distinction == "HIC with converters=True, hic_lsb_bits=6"
+    assert found[2].distinction == "HIC with converters=False, hic_lsb_bits=7"
 
 
 def test_analog_fields_mean_nothing_to_fp32(write, read):
     folders = [
-        write("a", algorithm="fp32", analog_learning_rate=0.1, seed=0),
-        write("b", algorithm="fp32", overrides={"lsb_bits": 6}, seed=1),
+        write("a", algorithm="fp32", seed=0),
+        write("b", algorithm="fp32", seed=1),
     ]
     (group,) = groups.group(read(*folders))
     assert len(group.baseline.runs) == 2
@@ -85,9 +85,9 @@ def test_fp32_of_equal_digital_fields_goes_first(write, read):
 
 def test_a_field_that_one_side_did_not_store_is_unequal(write, read):
     hic, fp32 = write("hic"), write("fp32", algorithm="fp32")
-    for name in ("shift", "warmup"):
+    for part, name in (("train", "shift"), ("recipe", "warmup")):
         stored = json.loads((fp32 / "config.json").read_text())
-        del stored["train"][name]
+        del stored[part][name]
         (fp32 / "config.json").write_text(json.dumps(stored))
     (group,) = groups.group(read(hic, fp32))  # There were no shifts.
     assert sorted(group.unequal) == [
@@ -101,12 +101,12 @@ def test_fields_in_which_runs_differ(write, read):
     stored = json.loads((old / "config.json").read_text())
     del stored["crossbar"]["adc_bits"]
     (old / "config.json").write_text(json.dumps(stored))
-    fp32 = write("fp32", algorithm="fp32", overrides={"lsb_bits": 5})
-    found = read(write("a", overrides={"lsb_bits": 6}), old, fp32)
+    fp32 = write("fp32", algorithm="fp32")
+    found = read(write("a", hic_lsb_bits=6), old, fp32)
     assert dict(groups.differing_fields(found)) == {
         "algorithm": [("fp32", 1), ("hic", 2)],
         "seed": [("0", 2), ("1", 1)],
-        "lsb_bits": [("6", 1), ("7", 1)],
+        "hic_lsb_bits": [("6", 1), ("7", 1)],
         "crossbar_adc_bits": [("8", 1), ("not stored", 1)],
     }
     assert len(groups.group(found)) == 2
@@ -134,7 +134,7 @@ def test_recipes_of_another_algorithm_are_told_apart(write, read):
         write("fp32", algorithm="fp32"),
         write("hic"),
         *(
-            write(f"{bits}-{seed}", seed=seed, overrides={"lsb_bits": bits},
+            write(f"{bits}-{seed}", seed=seed, hic_lsb_bits=bits,
                   stored={"algorithm": "my_rule"})
             for bits in (5, 6)
             for seed in range(2)
@@ -147,7 +147,9 @@ def test_recipes_of_another_algorithm_are_told_apart(write, read):
         ("my_rule 1", "my rule 1", "my_rule1", 2),
         ("my_rule 2", "my rule 2", "my_rule2", 2),
     ]
-    assert group.distinction == "my rule 1 with lsb_bits=5; my rule 2 with lsb_bits=6"
+    assert group.distinction == (
+        "my rule 1 with my_rule_lsb_bits=5; my rule 2 with my_rule_lsb_bits=6"
+    )
     assert len({recipe.look for recipe in group.recipes}) == 4
 
 
@@ -169,11 +171,20 @@ def test_any_pair_is_compared(write, read):
     assert groups.group(read(folders[0]), "hic", "volatile")[0].others
 
 
+def test_what_two_algorithms_have_in_common_is_compared(write, read):
+    folders = [write("hic"), write("mp", algorithm="mixed_precision",
+                                   mixed_precision_refresh_every=20)]  # fmt: skip
+    (group,) = groups.group(read(*folders), "hic", "mixed_precision")
+    assert group.unequal == [
+        "spec.refresh_every: HIC 10, mixed precision 20",
+    ]
+
+
 def test_an_algorithm_beside_is_in_every_group_that_it_fits(write, read):
     folders = [
         write("fp32", algorithm="fp32"),
         write("hic"),
-        write("coarse", overrides={"lsb_bits": 6}),
+        write("coarse", hic_lsb_bits=6),
         write("fits", stored={"algorithm": "volatile"}),
         write("fits none", learning_rate=0.3, stored={"algorithm": "volatile"}),
     ]

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from experiments import drawing
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
 from experiments.report import claims, page, sections, tables
@@ -102,9 +102,7 @@ def _sweep(folder, *, drift=True, **fields):
     """Run folders: two algorithms, two widths, three seeds."""
     for (algorithm, width), size in SIZES.items():
         for seed in range(3):
-            config = resolve(
-                TrainConfig(algorithm=algorithm, width=width, seed=seed, **fields)
-            )
+            config = resolve(algorithm=algorithm, width=width, seed=seed, **fields)
             path = folder / f"{algorithm}-width{width}-seed{seed}"
             path.mkdir(parents=True)
             (path / "config.json").write_text(config.to_json())
@@ -147,7 +145,7 @@ def out(tmp_path_factory):
     folder = _sweep(tmp_path_factory.mktemp("runs") / "sweep <1>")
     _record_makers(folder)
     (folder / "cut" / "off").mkdir(parents=True)
-    config = resolve(TrainConfig(seed=9))
+    config = resolve(seed=9)
     (folder / "cut" / "off" / "config.json").write_text(config.to_json())
     out = tmp_path_factory.mktemp("out") / "report"
     launcher.report([str(folder)], str(out))
@@ -459,7 +457,7 @@ def test_runs_that_show_little_are_a_page_too(tmp_path):
 def test_a_run_that_was_trained_is_reported(tmp_path):
     """What the launchers write is what the report reads."""
     fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}
-    experiment = Experiment.of(resolve(TrainConfig(converters=False, **fields)))
+    experiment = Experiment.of(resolve(converters=False, **fields))
     folder = str(tmp_path / "run")
     summary = train(experiment, folder)
     reading = Reading(times=[25.0], chips=1, compensations=["none"])
@@ -499,7 +497,7 @@ def test_a_run_that_was_trained_is_reported(tmp_path):
 
     # What the next report does not have is not left from this one.
     folder = str(tmp_path / "fp32")
-    digital = resolve(TrainConfig(algorithm="fp32", **fields))
+    digital = resolve(algorithm="fp32", **fields)
     train(Experiment.of(digital), folder)
     launcher.report([folder], str(tmp_path / "out"))
     assert not (tmp_path / "out" / "wear_planes.csv").exists()
@@ -512,7 +510,7 @@ def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):
     launcher.define_flags()
     try:
         (tmp_path / "run").mkdir()
-        config = resolve(TrainConfig())
+        config = resolve()
         (tmp_path / "run" / "config.json").write_text(config.to_json())
         out = tmp_path / "out"
         for words, error in (

@@ -1,14 +1,13 @@
 """Run folders: found, read, and never pooled with what they do not belong to."""
 
-import dataclasses
 import json
 import shlex
 
 import pytest
 from absl import flags
 
-from experiments import config as config_lib
-from experiments.config import TrainConfig, resolve
+from experiments import config_flags
+from experiments.config import resolve
 from experiments.report import making, runs
 from tests.experiments.report.conftest import SUMMARY
 
@@ -99,14 +98,14 @@ def test_a_damaged_field_is_named_and_the_others_are_reported(write, damage, rea
 def test_the_command_of_a_run_makes_its_configuration(write, read):
     """Parsed again, the flags give what is stored."""
     fields = {"preset": "linear_noisy", "width": 0.5, "converters": False, "seed": 2}
-    overrides = {
-        "lsb_bits": 6,
+    fields |= {
+        "hic_lsb_bits": 6,
         "pcm_g_max": 12.0,
         "binary_stuck_set": 0.01,
         "crossbar_adc_bits": 6,
-        "track_wear": False,
+        "hic_track_wear": False,
     }
-    (run,) = read(write("with space", overrides=overrides, digital_layers="", **fields))
+    (run,) = read(write("with space", digital_layers="", **fields))
     words = shlex.split(making.training_command(run))
     assert words[:4] == [
         "python",
@@ -115,14 +114,14 @@ def test_the_command_of_a_run_makes_its_configuration(write, read):
         f"--workdir={run['folder']}",
     ]
     before = set(flags.FLAGS)
-    config_lib.define_flags()
+    config_flags.define_flags()
     try:
         flags.FLAGS(["train", *words[4:]])
-        assert config_lib.from_flags() == resolve(TrainConfig(**fields), overrides)
+        assert config_flags.from_flags() == resolve(**fields)
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
-    assert len(words) == 4 + len(fields) + len(overrides)
+    assert len(words) == 4 + len(fields)
 
 
 def test_commands_of_readings(write, read):
@@ -169,19 +168,14 @@ def test_what_this_version_does_not_know_is_reported_with_all_its_flags(
     assert (run["config"][name], run["on_devices"]) == ("of the future", True)
     words = shlex.split(making.training_command(run))
     assert f"--{name}=of the future" in words
-    assert "--lsb_bits=7" in words and "--batch_size=100" in words
+    own = "hic" if name == "preset" else "of the future"
+    assert f"--{own}_lsb_bits=7" in words and "--batch_size=100" in words
 
 
-def test_every_field_of_the_devices_is_told_from_the_others():
-    """A new field of the configuration must be put on one of both sides."""
-    digital = {
-        "algorithm", "dataset", "data_dir", "depth", "width", "channel_plan", "epochs",
-        "batch_size", "learning_rate", "schedule", "warmup", "momentum", "weight_decay",
-        "label_smoothing", "augmentation", "shift", "compute_dtype", "seed",
-    }  # fmt: skip
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    assert set(filter(runs.is_digital, names)) == digital
-    of_devices = ("lsb_bits", "pcm_g_max", "pcm_name", "binary_stuck_set")
-    assert not any(map(runs.is_digital, of_devices))
-    assert not runs.is_digital("crossbar_field_of_another_version")
-    assert runs.is_digital("field_of_another_version")
+def test_fields_of_devices_are_told_from_the_others(write, read):
+    digital, analog = read(write("a", algorithm="fp32"), write("b"))
+    assert digital["of_devices"] == frozenset()
+    assert analog["of_devices"] == set(analog["config"]) - set(digital["config"])
+    folder = write("c", stored={"field_of_another_version": 3}, seed=1)
+    (other,) = read(folder)
+    assert "field_of_another_version" in set(other["config"]) - other["of_devices"]

@@ -12,7 +12,7 @@ import tempfile
 
 import pytest
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs import locks
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import RunFolderError
@@ -62,7 +62,7 @@ def holder(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run, and its configuration."""
-    config = resolve(TrainConfig())
+    config = resolve()
     (tmp_path / "config.json").write_text(config.to_json())
     return tmp_path, config
 

@@ -9,14 +9,14 @@ import jax
 import pytest
 
 import hic_jax
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs import provenance
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import RunFolderError
 
 
 def _start(path):
-    RunFolder.for_training(str(path), resolve(TrainConfig())).close()
+    RunFolder.for_training(str(path), resolve()).close()
     return json.loads((path / provenance.FILE).read_text())
 
 

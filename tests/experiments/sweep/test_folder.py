@@ -6,19 +6,17 @@ import re
 
 import pytest
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs.run_folder import RunFolderError
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid
 from experiments.sweep.folder import RunPaths
 
-RUN = grid.Run(
-    name="hic-width1-seed0", swept={}, config=resolve(TrainConfig()), steps=6
-)
+RUN = grid.Run(name="hic-width1-seed0", swept={}, config=resolve(), steps=6)
 
 
 def _prepare(workdir):
-    sweep_folder.prepare(workdir, RUN.config, [RUN])
+    sweep_folder.prepare(workdir, {"epochs": 30}, [RUN])
 
 
 def _finish(paths):

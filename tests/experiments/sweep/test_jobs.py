@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.sweep import jobs
 from experiments.sweep.folder import RunPaths
 from experiments.train_options import TrainOptions
@@ -43,7 +43,7 @@ def locked(monkeypatch, tmp_path):
 
 def _training(sweep, name):
     paths = RunPaths.of(sweep, name)
-    return jobs.Training(name, paths, resolve(TrainConfig()), 10, TrainOptions())
+    return jobs.Training(name, paths, resolve(), 10, TrainOptions())
 
 
 def test_a_run_is_locked_while_it_is_trained(tmp_path, locked):

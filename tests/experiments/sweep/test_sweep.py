@@ -1,6 +1,5 @@
 """Sweeps: what is swept, and that whatever stops one leaves the same table."""
 
-import dataclasses
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config, train_options
+from experiments import config_flags, parts, train_options
 from experiments import train as train_lib
 from experiments.runs.stopping import Stopped, stop_requests
 from experiments.runs.stored import RunFolderError, read_config
@@ -23,6 +22,7 @@ from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
 from experiments.train_options import TrainOptions
+from hic_jax.training import recipes
 from tests.experiments import shown
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -37,7 +37,7 @@ def parse():
     before = set(flags.FLAGS)
     sweep.define_flags()
     train_options.define_flags()
-    config.define_flags()
+    config_flags.define_flags()
 
     def parse(*words, workdir="unused"):
         flags.FLAGS.unparse_flags()
@@ -85,61 +85,66 @@ def test_shorthands_sweep_seeds_slowest(runs):
 
 def test_any_flag_is_swept_as_the_flag_reads_it(runs):
     asked = runs(
-        "--grid=lsb_bits=5,6",
+        "--grid=hic_lsb_bits=5,6",
         "--grid=converters=true,false",
         "--grid=digital_layers=;stem,head",
         "--grid=pcm_g_max=12.5",
     )
     assert len(asked) == 8
     assert asked[0].name == (
-        "hic-width1-seed0-lsb_bits=5-converters=True-digital_layers=-pcm_g_max=12.5"
+        "hic-width1-seed0-hic_lsb_bits=5-converters=True-digital_layers=-pcm_g_max=12.5"
     )
     last = asked[-1].config
     assert last.spec.lsb_bits == 6
     assert last.spec.multilevel.g_max == 12.5
-    assert last.train.converters is False
-    assert last.train.digital_paths == ("stem", "head")
+    assert last.hardware.converters is False
+    assert last.hardware.digital_paths == ("stem", "head")
     assert asked[-1].swept["digital_layers"] == "stem,head"
 
 
 def test_hardware_is_not_swept_over_for_fp32(runs):
     asked = runs(
-        "--algorithms=fp32,hic", "--grid=lsb_bits=5,6", "--grid=learning_rate=0.1,0.2"
+        "--algorithms=fp32,hic",
+        "--grid=hic_lsb_bits=5,6",
+        "--grid=learning_rate=0.1,0.2",
     )
     assert _names(asked) == [
         "fp32-width1-seed0-learning_rate=0.1",
         "fp32-width1-seed0-learning_rate=0.2",
-        "hic-width1-seed0-lsb_bits=5-learning_rate=0.1",
-        "hic-width1-seed0-lsb_bits=5-learning_rate=0.2",
-        "hic-width1-seed0-lsb_bits=6-learning_rate=0.1",
-        "hic-width1-seed0-lsb_bits=6-learning_rate=0.2",
+        "hic-width1-seed0-hic_lsb_bits=5-learning_rate=0.1",
+        "hic-width1-seed0-hic_lsb_bits=5-learning_rate=0.2",
+        "hic-width1-seed0-hic_lsb_bits=6-learning_rate=0.1",
+        "hic-width1-seed0-hic_lsb_bits=6-learning_rate=0.2",
     ]
-    assert asked[0].config.spec.lsb_bits == 7  # As without the sweep.
-    assert "lsb_bits" not in asked[0].swept
+    assert asked[0].config.spec is None
+    assert asked[-1].config.spec.lsb_bits == 6
+    assert "hic_lsb_bits" not in asked[0].swept
 
 
 def test_digital_algorithms_use_what_is_theirs():
-    used = {name for name in config.flag_names() if config.is_used(name, "fp32")}
+    used = parts.used_flags("fp32", "ideal")
     assert {"learning_rate", "width", "seed", "momentum", "augmentation"} <= used
-    for name in ("lsb_bits", "pcm_g_max", "crossbar_adc_bits", "binary_stuck_set"):
+    for name in ("hic_lsb_bits", "pcm_g_max", "crossbar_adc_bits", "binary_stuck_set"):
         assert name not in used
-    for name in config.ANALOG_FIELDS:
+    for name in ("analog_momentum", "preset", "converters", "digital_layers"):
         assert name not in used
-    assert all(config.is_used(name, "hic") for name in config.flag_names())
+    everything = set().union(*map(parts.used_flags, recipes.ALGORITHMS))
+    assert everything == set(config_flags.flag_names())
 
 
 REFUSED = {
-    "--grid=lsb_bit=5,6": r"--grid='lsb_bit': must be .*mean 'lsb_bits'",
-    "--grid=lsb_bits": r"lsb_bits=, in a sweep: ",
-    "--grid=lsb_bits=5,six": r"lsb_bits=six, in a sweep: must be an integer",
-    "--grid=lsb_bits=5,5": r"lsb_bits=5, in a sweep: stands there twice",
-    "--grid=lsb_bits=5,9": r"--lsb_bits=9: must be in \[2, 8\]",
+    "--grid=hic_lsb_bit=5,6": r"--grid='hic_lsb_bit': must be .*mean 'hic_lsb_bits'",
+    "--grid=hic_lsb_bits": r"hic_lsb_bits=, in a sweep: ",
+    "--grid=hic_lsb_bits=5,six": r"hic_lsb_bits=six, in a sweep: must be an integer",
+    "--grid=hic_lsb_bits=5,5": r"hic_lsb_bits=5, in a sweep: stands there twice",
+    "--grid=hic_lsb_bits=5,9": r"--hic_lsb_bits=9: must be in \[2, 8\]",
     "--widths=0.5 --grid=width=1": r"--grid=width=1: width is swept twice",
     "--widths=0.5,x": r"width=x, in a sweep: ",
     "--widths=0.5,0": r"--width=0\.0: must be greater than 0",
     "--width=2 --widths=0.5,1": r"--width=2\.0: is given and swept",
     "--algorithms=fp32,hicc": r"algorithm=hicc, in a sweep: .*mean 'hic'",
-    "--algorithms=fp32 --grid=lsb_bits=5,6": r"--grid=lsb_bits: makes no difference",
+    "--algorithms=fp32 --grid=hic_lsb_bits=5": r"--grid=hic_lsb_bits: makes no differe",
+    "--algorithms=fp32 --pcm_g_max=12": r"--pcm_g_max=12\.0: makes no difference",
     "--grid=depth=8,9": r"depth=9: must be 6n \+ 2",
     "--grid=dataset=digits,cifar-10": r"--dataset='cifar-10': .*mean 'cifar10'",
     "--grid=batch_size=100,2000": r"batch_size=2000: must be at most 1437",
@@ -171,17 +176,17 @@ def test_mistakes_are_refused_before_anything_is_written(
 # ---- folders
 
 
-def _base():
-    return config.from_flags(algorithm="hic", width=1.0, seed=0)
+def _shared():
+    return grid.in_common({"algorithm": ["fp32", "hic"]})
 
 
 def _prepare(path, runs):
-    sweep_folder.prepare(path, _base(), runs)
+    sweep_folder.prepare(path, _shared(), runs)
     return sweep_folder.Manifest.read(path)
 
 
 def test_the_manifest_names_every_run(tmp_path, runs):
-    asked = runs("--algorithms=fp32,hic", "--grid=lsb_bits=5")
+    asked = runs("--algorithms=fp32,hic", "--grid=hic_lsb_bits=5")
     _prepare(tmp_path, asked)
     assert json.loads((tmp_path / "manifest.json").read_text())["runs"] == [
         {
@@ -191,9 +196,9 @@ def test_the_manifest_names_every_run(tmp_path, runs):
             "steps": STEPS,
         },
         {
-            "name": "hic-width1-seed0-lsb_bits=5",
-            "folder": "hic-width1-seed0-lsb_bits=5",
-            "swept": {"algorithm": "hic", "width": 1.0, "seed": 0, "lsb_bits": 5},
+            "name": "hic-width1-seed0-hic_lsb_bits=5",
+            "folder": "hic-width1-seed0-hic_lsb_bits=5",
+            "swept": {"algorithm": "hic", "width": 1.0, "seed": 0, "hic_lsb_bits": 5},
             "steps": STEPS,
         },
     ]
@@ -211,9 +216,22 @@ def test_a_manifest_grows(tmp_path, runs):
     ]
 
 
+def test_another_algorithm_brings_its_own_flags(tmp_path, runs):
+    for words in (("--algorithms=fp32",), ("--algorithms=hic", "--hic_lsb_bits=6")):
+        asked = runs(*words)
+        sweep_folder.prepare(tmp_path, grid.in_common(grid.axes_from_flags()), asked)
+    shared = sweep_folder.Manifest.read(tmp_path).configuration
+    assert (shared["momentum"], shared["hic_lsb_bits"]) == (0.9, 6)
+    assert [e.name for e in sweep_folder.Manifest.read(tmp_path).runs] == [
+        "fp32-width1-seed0", "hic-width1-seed0",
+    ]  # fmt: skip
+    with pytest.raises(RunFolderError, match=r"other flags.*: hic_lsb_bits: 6 != 7"):
+        _prepare(tmp_path, runs("--algorithms=hic"))
+
+
 def test_other_flags_for_the_same_sweep_are_refused(tmp_path, runs):
     before = _prepare(tmp_path, runs("--widths=0.5"))
-    with pytest.raises(RunFolderError, match=r"other flags.*train\.momentum: 0\.9 != "):
+    with pytest.raises(RunFolderError, match=r"other flags.*: momentum: 0\.9 != "):
         _prepare(tmp_path, runs("--widths=1", "--momentum=0.5"))
     assert sweep_folder.Manifest.read(tmp_path) == before
 
@@ -265,12 +283,13 @@ def _finish(paths, accuracy=0.75, steps=STEPS):
 
 
 def test_the_table_is_of_finished_runs(tmp_path, runs):
-    asked = runs("--algorithms=fp32,hic", "--seeds=3", "--grid=lsb_bits=6")
+    asked = runs("--algorithms=fp32,hic", "--seeds=3", "--grid=hic_lsb_bits=6")
     for run, accuracy in zip(asked, (0.5, 0.8, 0.6, 0.9), strict=False):
         _finish(RunPaths.of(tmp_path, run.name), accuracy)
     table = sweep.table(tmp_path, asked)
     assert [column.header for column in table.columns] == [
-        "algorithm", "width", "lsb_bits", "test accuracy", "inference model", "runs",
+        "algorithm", "width", "hic_lsb_bits", "test accuracy", "inference model",
+        "runs",
     ]  # fmt: skip
     assert shown.cells(table) == [
         ("fp32", "1.0", "", "55.0 +- 7.1 %", "2 kB", "50.0 %, 60.0 %, waiting"),
@@ -651,7 +670,7 @@ def alone(tmp_path, parse, capsys):
 KILLED = """
 import os, signal, sys
 from absl import app
-from experiments import config, train_options
+from experiments import config_flags, train_options
 from experiments.runs.run_folder import RunFolder
 from experiments.sweep import __main__ as sweep
 from hic_jax import models
@@ -670,7 +689,7 @@ def call(*arguments, **keywords):
 setattr(RunFolder, name, call)
 sweep.define_flags()
 train_options.define_flags()
-config.define_flags()
+config_flags.define_flags()
 app.run(sweep.main)
 """
 MOMENTS = {
@@ -782,5 +801,5 @@ def test_processes_of_submitit_and_one_that_was_left(
 
 def _prepare_around(path, run):
     (path / "manifest.json").write_text(
-        json.dumps({"configuration": dataclasses.asdict(_base()), "runs": []})
+        json.dumps({"configuration": _shared(), "runs": []})
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import train as train_lib
-from experiments.config import TrainConfig, resolve
+from experiments.config import resolve
 from experiments.runs import intervals
 from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
@@ -25,7 +25,7 @@ def _experiment(seed, **fields):
     plan = {"channel_plan": "one_block", "epochs": 2, "batch_size": 479}
     # Converters would make a whole code of the last bit, in which runs may differ.
     plan |= {"converters": False}
-    return Experiment.of(resolve(TrainConfig(seed=seed, **plan | fields)))
+    return Experiment.of(resolve(seed=seed, **plan | fields))
 
 
 def _train(path):
@@ -138,7 +138,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(together, tmp_path, monkey
 def test_runs_that_differ_in_more_than_their_seeds_are_refused(tmp_path):
     experiments = [_experiment(0), _experiment(1, learning_rate=0.5)]
     with pytest.raises(
-        ValueError, match=r"more than their seeds: train\.learning_rate"
+        ValueError, match=r"more than their seeds: recipe\.learning_rate"
     ):
         train_together(experiments, [str(tmp_path / "0"), str(tmp_path / "1")])
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""FP32 and HIC: what they share, and what they keep."""
+"""Recipes: what training with and without devices share, and what they keep."""
 
 import chex
 import jax
@@ -9,7 +9,7 @@ import pytest
 
 import hic_jax
 from hic_jax.algorithms import analog_states
-from hic_jax.training.algorithms import ALGORITHMS, OptimizerSpec, sgd
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx, sgd
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
@@ -34,16 +34,16 @@ def _digital(tree):
     return [tree["first"]["bias"], tree["norm"]["scale"]]
 
 
-def _transformation(algorithm, spec=SPEC, seed=1, **fields):
-    schedule = optax.constant_schedule(RATE)
-    fields = {"analog_schedule": schedule, "analog_trust_ratio": False} | fields
-    optimizer = OptimizerSpec(schedule=schedule, **fields)
-    return ALGORITHMS[algorithm](optimizer, spec, jax.random.key(seed))
+def _transformation(spec, analog=None, seed=1, **fields):
+    fields = {"learning_rate": RATE, "schedule": "constant", "warmup": 0.0} | fields
+    analog = {"learning_rate": RATE, "trust_ratio": False} | (analog or {})
+    recipes = Recipe(**fields), AnalogRecipe(**analog)
+    return make_tx(*recipes, spec, 1, jax.random.key(seed))
 
 
-def _update(algorithm, grads, **fields):
+def _update(spec, grads, analog=None, **fields):
     """Updates of the first step, the state after it, and the state before."""
-    tx = _transformation(algorithm, **fields)
+    tx = _transformation(spec, analog, **fields)
     before = tx.init(_params())
     updates, state = tx.update(grads, before, _params())
     return updates, state, before
@@ -70,8 +70,8 @@ def _float_buffers(state):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_hic_differs_from_fp32_in_the_kernels_alone(momentum):
     grads = _constant(0.5)
-    fp32, _, _ = _update("fp32", grads, momentum=momentum)
-    hybrid, state, before = _update("hic", grads, momentum=momentum)
+    fp32, _, _ = _update(None, grads, momentum=momentum)
+    hybrid, state, before = _update(SPEC, grads, momentum=momentum)
     chex.assert_trees_all_equal(_digital(hybrid), _digital(fp32))
     np.testing.assert_array_equal(hybrid["norm"]["scale"], -RATE * 0.5)
     # The same update in LSBs reaches the accumulators; ideal devices hold its carry.
@@ -102,46 +102,40 @@ def _held(state):
 
 
 def test_hic_keeps_no_float_buffer_for_analog_weights():
-    assert _float_buffers(_transformation("hic").init(_params())) == []
+    assert _float_buffers(_transformation(SPEC).init(_params())) == []
 
 
 def test_analog_momentum_costs_one_float_buffer_per_kernel():
-    state = _transformation("hic", analog_momentum=0.9).init(_params())
+    state = _transformation(SPEC, {"momentum": 0.9}).init(_params())
     assert _float_buffers(state) == [(6, 4), (6, 4)]
 
 
 def test_fp32_momentum_costs_one_float_buffer_per_kernel():
-    assert _float_buffers(_transformation("fp32").init(_params())) == [(6, 4), (6, 4)]
-    assert _float_buffers(_transformation("fp32", momentum=0.0).init(_params())) == []
+    assert _float_buffers(_transformation(None).init(_params())) == [(6, 4), (6, 4)]
+    assert _float_buffers(_transformation(None, momentum=0.0).init(_params())) == []
 
 
 def test_fp32_holds_no_device():
-    assert analog_states(_transformation("fp32").init(_params())) == []
+    assert analog_states(_transformation(None).init(_params())) == []
 
 
 def test_fp32_weight_decay_acts_on_kernels_alone():
-    updates, _, _ = _update("fp32", _constant(0.0), weight_decay=0.1)
+    updates, _, _ = _update(None, _constant(0.0), weight_decay=0.1)
     for kernel, update in _kernels(updates).items():
         np.testing.assert_allclose(update, -RATE * 0.1 * _params()[kernel]["kernel"])
     assert not any(jnp.any(x) for x in _digital(updates))
 
 
-@pytest.mark.parametrize(
-    ("fields", "analog"),
-    [
-        ({"weight_decay": 0.1}, False),
-        ({"analog_weight_decay": 0.1}, True),
-        ({"weight_decay": 0.1, "analog_weight_decay": 0.1}, True),
-    ],
-)
-def test_hic_weight_decay_acts_on_its_own_group(fields, analog):
-    updates, state, before = _update("hic", _constant(0.0), **fields)
+@pytest.mark.parametrize(("digital", "analog"), [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
+def test_hic_weight_decay_acts_on_its_own_group(digital, analog):
+    updates, state, before = _update(
+        SPEC, _constant(0.0), {"weight_decay": analog}, weight_decay=digital
+    )
     assert not any(jnp.any(x) for x in _digital(updates))
     assert (analog_states(state)[0].events.accepted_lsbs > 0) == analog
     moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
-    decay = 0.1 if analog else 0.0
     for kernel, lsb in _lsb(state).items():
-        wanted = -RATE * decay * _params()[kernel]["kernel"]
+        wanted = -RATE * analog * _params()[kernel]["kernel"]
         # Stochastic rounding is off by less than an LSB.
         assert np.all(np.abs(moved[kernel] - wanted) < lsb)
 
@@ -149,7 +143,7 @@ def test_hic_weight_decay_acts_on_its_own_group(fields, analog):
 def test_analog_momentum_adds_up_updates():
     moved = {}
     for momentum in (0.0, 0.5):
-        tx = _transformation("hic", analog_momentum=momentum)
+        tx = _transformation(SPEC, {"momentum": momentum})
         params, state = _params(), tx.init(_params())
         before = _held(state)
         for _ in range(3):
@@ -168,12 +162,8 @@ def test_trust_ratio_makes_the_rate_the_relative_change_of_a_tensor():
     rate = 0.02
     grads = jax.tree.map(lambda x: 7.0 * jnp.sign(x), _params())
     grads["second"]["kernel"] *= 1e-3
-    fields = {
-        "analog_schedule": lambda _: rate,
-        "analog_trust_ratio": True,
-        "analog_norm_decay": 0.0,
-    }
-    updates, state, before = _update("hic", grads, **fields)
+    analog = {"learning_rate": rate, "trust_ratio": True, "norm_decay": 0.0}
+    updates, state, before = _update(SPEC, grads, analog)
     moved = jax.tree.map(jnp.subtract, *map(_held, (state, before)))
     for kernel, lsb in _lsb(state).items():
         weight = _params()[kernel]["kernel"]
@@ -206,7 +196,7 @@ def test_norm_decay_takes_off_what_steps_at_right_angles_add(norm_decay, norm):
 def test_devices_follow_the_key():
     noisy = hic_jax.HICSpec(refresh_every=0)
     first, again, other = (
-        _held(_transformation("hic", noisy, seed).init(_params())) for seed in (1, 1, 2)
+        _held(_transformation(noisy, seed=seed).init(_params())) for seed in (1, 1, 2)
     )
     chex.assert_trees_all_equal(first, again)
     assert jnp.all(first["first"] != other["first"])

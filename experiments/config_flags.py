@@ -1,0 +1,129 @@
+"""Flags of the configuration: one for every field of every algorithm and device."""
+
+import typing
+from typing import Any
+
+from absl import flags
+
+from experiments import cli
+from experiments.config import Config, named, resolve
+from experiments.parts import CHOICES, Hardware, Part, TrainConfig, parts_of, used_flags
+from hic_jax import pcm
+from hic_jax.training.recipes import ALGORITHMS
+
+# The group of --help that the flags of a part are listed in; devices have their own.
+_GROUPS = {
+    "train": cli.NETWORK,
+    "recipe": cli.RECIPE,
+    "analog": cli.RECIPE,
+    "hardware": cli.CROSSBAR,
+    "spec": cli.ALGORITHM,
+    "crossbar": cli.CROSSBAR,
+}
+# Those of single flags that are listed elsewhere.
+_ELSEWHERE = {
+    "algorithm": cli.ALGORITHM,
+    "preset": cli.DEVICE,
+    **dict.fromkeys(("epochs", "batch_size", "label_smoothing", "seed"), cli.RECIPE),
+}
+
+
+def define_flags() -> None:
+    """Defines a flag for every field of every algorithm and device that there is."""
+    for flag, (part, field, preset) in _all_flags().items():
+        usual = getattr(part.usual, field, None)
+        default = usual
+        if part.path == "spec.multilevel":  # Another preset has another value.
+            default, usual = None, f"{cli.shown(usual)} with {preset}"
+        text = cli.documented(part.cls).get(field)
+        _define(
+            flag,
+            typing.get_type_hints(part.cls)[field],
+            default,
+            text or f"Field {field} of {part.cls.__name__}.",
+            _ELSEWHERE.get(flag, _GROUPS.get(part.path, cli.DEVICE)),
+            usual,
+        )
+
+
+def _all_flags() -> dict[str, tuple[Part, str, str]]:
+    """By flag: the part, the field, and the first preset whose device has it.
+
+    Raises:
+      ValueError: if two fields would have one flag.
+    """
+    found: dict[str, tuple[Part, str, str]] = {}
+    for algorithm in ALGORITHMS:
+        for preset in pcm.PRESETS:
+            for part in parts_of(algorithm, preset):
+                for flag, field in part.fields().items():
+                    known, *_ = found.setdefault(flag, (part, field, preset))
+                    if (known.path, known.prefix) != (part.path, part.prefix):
+                        raise ValueError(
+                            f"algorithm={algorithm}: must have another name, or its "
+                            f"field {field}: --{flag} is of {known.cls.__name__}"
+                        )
+    return found
+
+
+def _define(
+    name: str, kind: Any, default: Any, text: str, group: str, usual: Any
+) -> None:
+    """Defines the flag of a field, which itself says what is allowed of its type."""
+    if kind is bool:
+        cli.define_switch(name, default, text, group=group, usual=usual)
+        return
+    takes: cli.Kind
+    if name in CHOICES:
+        takes = cli.Choice(CHOICES[name])
+    elif typing.get_origin(kind) is typing.Literal:
+        takes = cli.Choice(typing.get_args(kind))
+    elif name == "data_dir":
+        takes = cli.path()
+    else:
+        takes = {int: cli.integer, float: cli.number}.get(kind, cli.text)()
+    cli.define(name, takes, default, text, group=group, usual=usual)
+
+
+def flag_names() -> list[str]:
+    """Flags of the configuration: of the training, then of recipes and hardware."""
+    return list(_all_flags())
+
+
+def given_flags() -> dict[str, Any]:
+    """Values of the flags of the configuration that stand on the command line."""
+    return {
+        name: flags.FLAGS[name].value
+        for name in flag_names()
+        if flags.FLAGS[name].present
+    }
+
+
+def from_flags(**others: Any) -> Config:
+    """The configuration that the parsed flags describe.
+
+    Args:
+      **others: values that take the place of flags, by their names.
+
+    Raises:
+      ValueError: if a value is not allowed, or makes no difference.
+    """
+    with named("--"):
+        return resolve(**(given_flags() | others))
+
+
+def from_used_flags(**others: Any) -> Config:
+    """`from_flags`, without the flags that make no difference, as one run of several.
+
+    Args:
+      **others: values that take the place of flags, by their names.
+
+    Raises:
+      ValueError: if a value is not allowed.
+    """
+    values = given_flags() | others
+    algorithm = values.get("algorithm", TrainConfig.algorithm)
+    preset = values.get("preset", Hardware.preset)
+    used = used_flags(algorithm, preset)
+    with named("--"):
+        return resolve(**{k: v for k, v in values.items() if k in used})

@@ -1,0 +1,280 @@
+"""The parts of a configuration: dataclasses whose fields are flags.
+
+Which there are follows from the algorithm: its spec, and that of its devices, are among
+them. An entry in `recipes.ALGORITHMS` or `pcm.PRESETS` has flags by being there.
+"""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hic_jax import checks, data, models, pcm
+from hic_jax.crossbar import CrossbarSpec
+from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
+from hic_jax.training.schedules import SCHEDULES
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+# Names that a field may hold, by its flag, where they are not part of its type.
+CHOICES: dict[str, Any] = {
+    "algorithm": ALGORITHMS,
+    "channel_plan": models.CHANNEL_PLANS,
+    "schedule": SCHEDULES,
+    "augmentation": ("auto", *data.POLICIES),
+    "shift": data.SHIFTS,
+    "preset": pcm.PRESETS,
+    "compute_dtype": COMPUTE_DTYPES,
+}
+
+# What the flags of a part begin with, where that is not where the part stands.
+_PREFIXES = {
+    "train": "",
+    "recipe": "",
+    "analog": "analog_",
+    "hardware": "",
+    "spec.multilevel": "pcm_",
+    "crossbar": "crossbar_",
+}
+
+# Types of fields that have flags, beside one of several names, and what a preset says
+# of itself, which has none.
+_SIMPLE = (bool, int, float, str, str | None)
+_TOLD = ("name", "source")
+
+# Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
+# measured on devices above a third of full conductance. `nandakumar_2018` has none, but
+# a chip whose devices all drift alike would make a year look too easy.
+DRIFT_NU_STD = 0.008
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained, on what and for how long.
+
+    Attributes:
+      algorithm: training algorithm; all but fp32 hold weights in devices.
+      dataset: images: digits, or a TFDS image-classification set by its name, as
+        cifar10.
+      data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
+      depth: layers of the ResNet, 6n + 2, 8 to 1202.
+      width: multiplier of the ResNet's channels, up to 100.
+      channel_plan: channels of the ResNet's three stages at width 1: hic, which is 16,
+        28, 56, or textbook, which is 16, 32, 64.
+      epochs: passes over the training images.
+      batch_size: images per training step.
+      label_smoothing: share of the target that is spread over all classes, 0 to 1.
+      augmentation: random changes of training images: none, crop, or crop_flip, which
+        mirrors them, too; auto is crop for characters, and crop_flip else.
+      shift: change of all images before anything else: none, dim, invert, noise or
+        rotate. They are normalised by the moments of the unchanged images.
+      compute_dtype: type of the products and of what is between them, float32 or
+        bfloat16. Parameters and devices are float32 whatever it is.
+      seed: seed of everything random, 0 to 2^32 - 1.
+    """
+
+    algorithm: str = "hic"
+    dataset: str = "digits"
+    data_dir: str | None = None
+    depth: int = 8
+    width: float = 1.0
+    channel_plan: str = "hic"
+    epochs: int = 30
+    batch_size: int = 100
+    label_smoothing: float = 0.0
+    augmentation: str = "auto"
+    shift: str = "none"
+    compute_dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        _check_choices(self)
+        models.check_depth(self.depth)
+        models.stage_channels(self.channel_plan, self.width)
+        checks.integer("epochs", self.epochs, 1)
+        checks.integer("batch_size", self.batch_size, 1)
+        checks.integer("seed", self.seed, 0, 2**32 - 1)
+        checks.within("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """What of a network is analog, and on which devices.
+
+    Attributes:
+      preset: multi-level device, whose constants the pcm_ flags change one by one.
+      converters: whether analog layers are computed by crossbars with converters, or
+        exactly.
+      digital_layers: layers that are held and computed digitally, by their paths,
+        separated by commas: stem,head are the first and the last.
+    """
+
+    preset: str = "nandakumar_2018"
+    converters: bool = True
+    digital_layers: str = ""
+
+    def __post_init__(self):
+        _check_choices(self)
+
+    @property
+    def digital_paths(self) -> tuple[str, ...]:
+        """Paths of ``digital_layers``."""
+        return tuple(filter(None, self.digital_layers.split(",")))
+
+
+def _check_choices(part: TrainConfig | Hardware) -> None:
+    """Raises `ValueError` unless fields of few names hold one of these."""
+    for field in dataclasses.fields(part):
+        if field.name in CHOICES:
+            checks.one_of(field.name, getattr(part, field.name), CHOICES[field.name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A dataclass in a configuration, whose fields have flags.
+
+    Attributes:
+      path: where it stands, as spec.multilevel.
+      prefix: of the flags of its fields.
+      usual: the values without flags: an instance, or the class with its defaults.
+    """
+
+    path: str
+    prefix: str
+    usual: Any
+
+    @property
+    def cls(self) -> type:
+        """The dataclass."""
+        return self.usual if isinstance(self.usual, type) else type(self.usual)
+
+    def fields(self) -> dict[str, str]:
+        """Names of the fields by their flags."""
+        return {self.prefix + name: name for name in _numbers_and_words(self.cls)}
+
+
+def parts_of(algorithm: str, preset: str) -> list[Part]:
+    """Parts of a configuration, what a part holds before the part itself.
+
+    Raises:
+      ValueError: if there is no such algorithm, or preset.
+    """
+    checks.one_of("algorithm", algorithm, ALGORITHMS)
+    parts: dict[str, Any] = {"train": TrainConfig, "recipe": Recipe}
+    if (spec := ALGORITHMS[algorithm]) is not None:
+        parts |= {"analog": AnalogRecipe, "hardware": Hardware}
+        devices = _devices(spec) | {"multilevel": device_of(preset)}
+        parts |= {f"spec.{name}": device for name, device in devices.items()}
+        parts |= {"spec": spec, "crossbar": CrossbarSpec}
+    return [Part(path, _prefix(path, algorithm), part) for path, part in parts.items()]
+
+
+@functools.cache
+def _numbers_and_words(cls: type) -> tuple[str, ...]:
+    """Fields of a dataclass that a flag can change."""
+    return tuple(
+        name
+        for name, kind in typing.get_type_hints(cls).items()
+        if name not in _TOLD
+        and (kind in _SIMPLE or typing.get_origin(kind) is typing.Literal)
+    )
+
+
+def _devices(spec: type) -> dict[str, Any]:
+    """Dataclasses that a spec holds by default, by their fields."""
+    values = {
+        field.name: field.default
+        if field.default_factory is dataclasses.MISSING
+        else field.default_factory()
+        for field in dataclasses.fields(spec)
+    }
+    return {
+        name: value
+        for name, value in values.items()
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+    }
+
+
+def _prefix(path: str, algorithm: str) -> str:
+    """What the flags of a part begin with."""
+    if path == "spec":
+        return f"{algorithm}_"
+    return _PREFIXES.get(path, f"{path.removeprefix('spec.')}_")
+
+
+def assembled(
+    parts: list[Part], made: Callable[[Part, dict[str, Any]], Any]
+) -> dict[str, Any]:
+    """Parts of a configuration, put together.
+
+    Args:
+      parts: of `parts_of`.
+      made: makes one of them, given those that it holds.
+
+    Returns:
+      Fields of `Config`.
+    """
+    whole: dict[str, Any] = {}
+    held: dict[str, Any] = {}
+    for part in parts:
+        if part.path.startswith("spec."):
+            held[part.path.removeprefix("spec.")] = made(part, {})
+        else:
+            whole[part.path] = made(part, held if part.path == "spec" else {})
+    return whole
+
+
+def flag_of(name: str, algorithm: str) -> str:
+    """The flag of a field by its dotted name, or the name itself if it has none.
+
+    Args:
+      name: of the field, as spec.multilevel.g_max.
+      algorithm: of the configuration.
+    """
+    path, _, field = name.rpartition(".")
+    is_part = path in _PREFIXES or path.split(".")[0] == "spec"
+    return _prefix(path, algorithm) + field if is_part else name
+
+
+def device_of(preset: str, **changes: Any) -> Any:
+    """A multi-level device as experiments take it, with some constants changed."""
+    device: Any = dataclasses.replace(pcm.preset(preset), **changes)
+    spread = hasattr(device, "drift_nu_std") and "drift_nu_std" not in changes
+    if spread and device.drift_nu:
+        device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
+    return device
+
+
+def used_flags(algorithm: str, preset: str = Hardware.preset) -> set[str]:
+    """Flags of the configuration that make a difference.
+
+    Training without devices has no use for their constants, nor for the recipe of the
+    weights in them; no algorithm has for the fields of another one.
+
+    Args:
+      algorithm: of the training.
+      preset: multi-level device, if the algorithm has any.
+    """
+    return {flag for part in parts_of(algorithm, preset) for flag in part.fields()}
+
+
+def check_used(given: Mapping[str, Any], algorithm: str, preset: str) -> None:
+    """Raises `ValueError` if a value, by its flag, makes no difference."""
+    used = used_flags(algorithm, preset)
+    for flag, value in given.items():
+        if flag in used:
+            continue
+        where = {a: [p for p in pcm.PRESETS if flag in used_flags(a, p)]
+                 for a in ALGORITHMS}  # fmt: skip
+        if presets := where[algorithm]:
+            raise ValueError(
+                f"{flag}={value}: must not be given with preset={preset}, which has no "
+                f"such constant; needs preset={' or '.join(presets)}"
+            )
+        if algorithms := [a for a, presets in where.items() if presets]:
+            raise ValueError(
+                f"{flag}={value}: must not be given with algorithm={algorithm}, which "
+                f"has no use for it; needs algorithm={' or '.join(algorithms)}"
+            )
+        raise ValueError(f"{flag}={value}: must be a flag of the configuration")

@@ -1,0 +1,175 @@
+"""Recipes: how weights are updated, and the one optax transformation that does it.
+
+Training with devices and without differ here and nowhere else: in whether the algorithm
+has a spec.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from hic_jax import algorithms, checks
+from hic_jax.algorithms import PairSpec
+from hic_jax.labels import analog_labels
+from hic_jax.training.schedules import SCHEDULES
+
+# Training algorithms by name: the class of the spec, or None for training without
+# devices. An entry is all that an algorithm needs to have flags and run folders.
+ALGORITHMS: Mapping[str, type[PairSpec] | None] = collections.ChainMap[str, Any](
+    {"fp32": None}, algorithms.ALGORITHMS
+)
+
+# Products of two rates stay in float32, and nothing trains far below it.
+_RATE_MAX = 1e6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Updates of parameters that are held digitally, and the shape of all schedules.
+
+    Attributes:
+      learning_rate: highest learning rate of parameters that are held digitally, up to
+        1e6.
+      schedule: shape of the learning rates over the run, after the warm-up: cosine and
+        linear fall to zero, constant stays, staircase falls to a tenth at 1/2 and 3/4.
+      warmup: share of the run in which the learning rates rise linearly from zero, 0 to
+        1.
+      momentum: momentum of parameters that are held digitally, 0 to 1.
+      weight_decay: weight decay of digital kernels, per step and times the learning
+        rate, up to 1e6.
+    """
+
+    learning_rate: float = 0.2
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.within("warmup", self.warmup, 0.0, 1.0)
+        _check_rule(self)
+
+    def rates(self, highest: float, total_steps: int) -> optax.Schedule:
+        """A learning rate as a function of the step.
+
+        Args:
+          highest: rate after the warm-up.
+          total_steps: steps of the whole training.
+        """
+        warmup_steps = round(self.warmup * total_steps)
+        return SCHEDULES[self.schedule](highest, total_steps, warmup_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalogRecipe:
+    """Updates of analog weights, before any hardware.
+
+    Attributes:
+      learning_rate: highest learning rate of analog weights, up to 1e6; with
+        analog_trust_ratio, their relative change in a step. All crossbars have the same
+        devices: at a common relative change they fire their pulses at a common rate,
+        whatever the gradients of their layers.
+      trust_ratio: whether gradients of analog weights are brought to the norm of the
+        weights, tensor by tensor.
+      norm_decay: decay of analog weights in a step, over the square of their learning
+        rate, up to 1e6, with analog_trust_ratio. Under normalisation gradients are at
+        right angles to the weights, so that a relative step of r makes them r^2 / 2
+        longer: 0.5 takes that off again. Without it weights grow until devices
+        saturate.
+      momentum: momentum of analog weights, 0 to 1; other than 0 it costs a
+        floating-point buffer, and with it the memory that devices save in training.
+      weight_decay: weight decay of analog weights, per step and times the learning
+        rate, up to 1e6.
+
+    References:
+      The trust ratio: You et al., Large batch training of convolutional networks,
+      arXiv:1708.03888 (2017).
+    """
+
+    learning_rate: float = 0.04
+    trust_ratio: bool = True
+    norm_decay: float = 0.5
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        checks.boolean("trust_ratio", self.trust_ratio)
+        checks.at_least("norm_decay", self.norm_decay, 0.0)
+        checks.at_most("norm_decay", self.norm_decay, _RATE_MAX)
+        _check_rule(self)
+
+
+def _check_rule(recipe: Recipe | AnalogRecipe) -> None:
+    """Raises `ValueError` unless what both recipes have is within its bounds."""
+    checks.above("learning_rate", recipe.learning_rate, 0.0)
+    checks.at_most("learning_rate", recipe.learning_rate, _RATE_MAX)
+    checks.within("momentum", recipe.momentum, 0.0, 1.0)
+    checks.at_least("weight_decay", recipe.weight_decay, 0.0)
+    checks.at_most("weight_decay", recipe.weight_decay, _RATE_MAX)
+
+
+def make_tx(
+    recipe: Recipe,
+    analog: AnalogRecipe | None,
+    spec: PairSpec | None,
+    total_steps: int,
+    key: jax.Array,
+    digital_layers: Sequence[str] = (),
+) -> optax.GradientTransformation:
+    """The transformation that trains a network, by any of `ALGORITHMS`.
+
+    Args:
+      recipe: of what is held digitally: with devices, biases and normalisation.
+      analog: recipe of the kernels, which devices hold; None for the usual one.
+      spec: of the algorithm; None for training without devices.
+      total_steps: steps of the whole training.
+      key: of all that the devices draw.
+      digital_layers: paths of layers whose kernels are held digitally, too.
+    """
+    rates = recipe.rates(recipe.learning_rate, total_steps)
+    digital = sgd(rates, recipe.momentum, recipe.weight_decay)
+    if spec is None:
+        return digital
+    analog = analog or AnalogRecipe()
+    updates = sgd(
+        recipe.rates(analog.learning_rate, total_steps),
+        analog.momentum,
+        analog.weight_decay,
+        trust_ratio=analog.trust_ratio,
+        norm_decay=analog.norm_decay,
+    )
+    return optax.partition(
+        {
+            "analog": optax.chain(updates, algorithms.analog(spec, key)),
+            "digital": digital,
+        },
+        functools.partial(analog_labels, digital=tuple(digital_layers)),
+    )
+
+
+def sgd(
+    schedule: optax.Schedule,
+    momentum: float,
+    weight_decay: float,
+    *,
+    trust_ratio: bool = False,
+    norm_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """SGD with coupled weight decay on kernels; no momentum buffer at momentum 0."""
+    rules: list[optax.GradientTransformation] = [optax.sgd(schedule, momentum or None)]
+    if trust_ratio and norm_decay:
+        # Multiplied by the learning rate once more, as all that follows.
+        decay = optax.add_decayed_weights(lambda count: norm_decay * schedule(count))
+        rules.insert(0, decay)
+    if trust_ratio:
+        rules.insert(0, optax.scale_by_trust_ratio())
+    if weight_decay:
+        kernels = functools.partial(jax.tree.map, lambda x: x.ndim >= 2)
+        rules.insert(0, optax.add_decayed_weights(weight_decay, mask=kernels))
+    return optax.chain(*rules)
