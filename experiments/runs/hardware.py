@@ -47,7 +47,7 @@ def hardware_summary(
     config = experiment.config
     analog = config.spec is not None
     weights = analog_weights(state.opt_state) if analog else {}
-    counted = analog and config.spec.track_wear
+    counted = config.spec is not None and config.spec.track_wear
 
     arrays = config.crossbar or crossbar.CrossbarSpec()
     image, batch = (

@@ -1,11 +1,11 @@
-"""Training: algorithms, steps, evaluation."""
+"""Training: recipes, steps, evaluation."""
 
 from hic_jax.training import (
-    algorithms,
     chips,
     compensations,
     evaluation,
     mesh,
+    recipes,
     schedules,
     split,
     state,
@@ -13,11 +13,11 @@ from hic_jax.training import (
 )
 
 __all__ = [
-    "algorithms",
     "chips",
     "compensations",
     "evaluation",
     "mesh",
+    "recipes",
     "schedules",
     "split",
     "state",
