@@ -40,6 +40,9 @@ LIMIT = "#D55E00"  # Of limits and targets.
 COLOURS = {
     "hic": "#0072B2",
     "fp32": "#555555",
+    "mixed_precision": "#009E73",
+    "pulsed_sgd": "#CC79A7",
+    "volatile": "#E69F00",
     "none": "#D55E00",
     "gdc": "#E69F00",
     "column": "#009E73",
@@ -50,6 +53,8 @@ COLOURS = {
 NAMES = {
     "hic": "HIC",
     "fp32": "FP32",
+    "pulsed_sgd": "pulsed SGD",
+    "volatile": "volatile cells",
     "none": "no compensation",
     "gdc": "one gain per layer (GDC)",
     "column": "one gain per column",

@@ -104,7 +104,6 @@ def run(
         except KeyboardInterrupt:
             made_by.stop()
             sys.exit(128 + signal.SIGINT)  # Started again, the sweep goes on.
-    terminal.show(table(workdir, runs))
     return [
         run
         for run, training in zip(runs, trainings, strict=True)
@@ -293,6 +292,15 @@ def check_mesh(
 
 def main(argv: list[str]) -> None:
     """Sweeps as the flags say."""
+    runs, failed = train_from_flags(argv)
+    workdir = Path(flags.FLAGS.workdir).resolve()
+    terminal.show(table(workdir, runs))
+    if failed:
+        sys.exit(failures(Path(flags.FLAGS.workdir), failed, len(runs)))
+
+
+def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
+    """Trains what the flags say; returns all runs, and those that failed."""
     given = flags.FLAGS
     with launch.clear_errors(ValueError):
         cluster = cluster_from_flags()
@@ -329,8 +337,7 @@ def main(argv: list[str]) -> None:
             options=options,
             mesh=given.mesh,
         )
-    if failed:
-        sys.exit(failures(Path(given.workdir), failed, len(runs)))
+    return runs, failed
 
 
 def described(axes: dict[str, list]) -> str:

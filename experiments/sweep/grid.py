@@ -22,6 +22,9 @@ from experiments.runs.intervals import last_step
 from experiments.setup import Experiment
 from hic_jax import checks
 
+# Flags that list values of another one.
+SHORTHANDS = {"algorithms": "algorithm", "devices": "preset", "widths": "width"}
+
 # Stand in the name of every run, swept or not.
 NAMED = ("algorithm", "width", "seed")
 
@@ -49,6 +52,12 @@ def define_flags() -> None:
         "algorithms",
         None,
         f"Algorithms to sweep over, of {', '.join(CHOICES['algorithm'])}.",
+        group=cli.SWEEP,
+    )
+    cli.define_list(
+        "devices",
+        None,
+        f"Multi-level devices to sweep over, of {', '.join(CHOICES['preset'])}.",
         group=cli.SWEEP,
     )
     cli.define_list(
@@ -81,7 +90,7 @@ def axes_from_flags() -> dict[str, list]:
     """
     options = flags.FLAGS
     words: dict[str, list[str]] = {}
-    for shorthand, name in (("algorithms", "algorithm"), ("widths", "width")):
+    for shorthand, name in SHORTHANDS.items():
         if options[shorthand].present:
             words[name] = getattr(options, shorthand)
     several = options.seeds > 1

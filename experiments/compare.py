@@ -1,0 +1,261 @@
+r"""Training algorithms and devices side by side: one table, one picture.
+
+    python -m experiments.compare --workdir=runs/compare --seeds=3 \
+        --algorithms=fp32,hic,mixed_precision,pulsed_sgd,volatile
+    python -m experiments.compare --workdir=runs/devices --seeds=3 \
+        --algorithms=hic,mixed_precision --devices=nandakumar_2018,linear_noisy
+
+Trains the same network on the same images by each of them, as `experiments.sweep` does
+and with its flags, reads every one that has devices a year later, and shows what each
+takes: accuracy, memory, wear, energy, time. Started again it goes on where it was
+stopped. In the work folder lie the runs, comparison.json and comparison.png.
+"""
+
+import collections
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.table
+from absl import flags
+
+import hic_jax
+from experiments import (
+    cli,
+    config_flags,
+    drawing,
+    drift,
+    launch,
+    terminal,
+    train_options,
+    words,
+)
+from experiments.runs.stored import RunFolderError
+from experiments.runs.writing import write_whole, writing
+from experiments.setup import Experiment
+from experiments.sweep import __main__ as sweep
+from experiments.sweep import folder as sweep_folder
+from experiments.sweep import grid
+from hic_jax import inference
+from hic_jax.inference import Reading
+
+# What a network is read with a year later.
+COMPENSATION = "adabs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """What one algorithm on one device came to; each list has an entry per seed.
+
+    Attributes:
+      algorithm: its name.
+      setting: what else was swept, by flag: the device for one.
+      accuracy: shares of test images that are right after training.
+      year: those a year later with AdaBS, means over chips; empty without devices.
+      training_kb: memory of the weights and of the optimizer's buffers in training, kB.
+      worst_cycles: write-erase cycles of the most worn multi-level device; empty
+        without devices.
+      mean_cycles: those of all multi-level devices in the mean.
+      energy_j: estimated energy of the training, J.
+      step_s: time of a training step on this computer, s.
+    """
+
+    algorithm: str
+    setting: dict[str, Any]
+    accuracy: list[float]
+    year: list[float]
+    training_kb: float
+    worst_cycles: list[int]
+    mean_cycles: list[float]
+    energy_j: list[float]
+    step_s: list[float]
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        own = drawing.words_for(self.algorithm)
+        return ", ".join([own, *map(str, self.setting.values())])
+
+
+def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> None:
+    """Reads every run that has devices, and has not been read so.
+
+    Raises:
+      RunFolderError: if a run cannot be read.
+      CheckpointError: if it has no checkpoint that is intact.
+    """
+    reading = Reading(
+        times=[hic_jax.YEAR], chips=chips, compensations=["none", COMPENSATION]
+    )
+    for run in runs:
+        folder = str(sweep_folder.RunPaths.of(workdir, run.name).run)
+        if run.config.spec is None or drift.has_been_read(folder, reading):
+            continue
+        drift.read_over_time(Experiment.of(run.config), folder, reading)
+
+
+def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
+    """What all runs came to, seeds of one configuration together."""
+    several = {
+        name
+        for name in dict.fromkeys(axis for run in runs for axis in run.swept)
+        if len({run.swept.get(name) for run in runs if name in run.swept}) > 1
+    } - {"algorithm", "seed"}
+    together: dict[str, list[grid.Run]] = collections.defaultdict(list)
+    for run in runs:
+        together[grid.name_of(run.swept | {"seed": ""})].append(run)
+    return [
+        _contender(
+            [sweep_folder.RunPaths.of(workdir, run.name).result() for run in seeds],
+            {name: v for name, v in seeds[0].swept.items() if name in several},
+        )
+        for seeds in together.values()
+    ]
+
+
+def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Contender:
+    first = summaries[0]
+    wear = [s["write_erase_cycles"] for s in summaries]
+    worn = [w["multilevel"] for w in wear if w]
+    energies = [s["energy"]["training_j"] for s in summaries]
+    return Contender(
+        algorithm=first["algorithm"],
+        setting=setting,
+        accuracy=[s["test_accuracy"] for s in summaries],
+        year=[
+            row["mean"]
+            for s in summaries
+            for row in s.get("drift", [])
+            if row["time"] == hic_jax.YEAR
+            and row["compensation"] == COMPENSATION
+            and row["devices"] == inference.TRAINED
+            and not row["without"]
+        ],
+        training_kb=(first["training_bits"] + first["optimizer_bits"]) / 8000,
+        worst_cycles=[w["max"] for w in worn],
+        mean_cycles=[w["mean"] for w in worn],
+        energy_j=[joules["total"] for joules in energies if joules],
+        step_s=[s["seconds_per_step"] for s in summaries if "seconds_per_step" in s],
+    )
+
+
+def table(found: Sequence[Contender]) -> rich.table.Table:
+    """A row for each contender: means over seeds, and their standard deviations."""
+    heads = (
+        "",
+        "test accuracy",
+        "a year later",
+        "memory in training",
+        "most cycles",
+        "mean cycles",
+        "energy",
+        "step",
+    )
+
+    def cell(values: Sequence[float], shown: Callable[[Sequence[float]], str]) -> str:
+        return shown(values) if values else words.ABSENT
+
+    rows = [
+        (
+            c.name,
+            cell(c.accuracy, words.percent),
+            cell(c.year, words.percent),
+            words.kilobytes(c.training_kb),
+            cell(c.worst_cycles, lambda v: f"{max(v):,}"),
+            cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
+            cell(c.energy_j, lambda v: words.si(statistics.mean(v), "J")),
+            cell(c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"),
+        )
+        for c in found
+    ]
+    seeds = {len(c.accuracy) for c in found}
+    title = f"{'/'.join(words.counted(n, 'seed') for n in sorted(seeds))} each"
+    return terminal.table(heads, rows, title=title)
+
+
+def draw(path: Path, found: Sequence[Contender]) -> None:
+    """Accuracy, memory, wear and energy of each contender, one under the other."""
+    places = range(len(found), 0, -1)
+    height = 1.6 + 0.42 * len(found)
+    with drawing.figure(path, columns=4, height=height) as panels:
+        accuracy, memory, wear, energy = panels
+        for place, c in zip(places, found, strict=True):
+            for axes, values, marker, label in (
+                (accuracy, [100 * x for x in c.accuracy], "o", "after training"),
+                (accuracy, [100 * x for x in c.year], "D", "a year later, AdaBS"),
+                (memory, [c.training_kb], "s", "weights and optimizer"),
+                (wear, c.worst_cycles, "^", "most worn device"),
+                (wear, c.mean_cycles, "v", "mean of all devices"),
+                (energy, c.energy_j, "s", "an estimate"),
+            ):
+                if values:
+                    axes.errorbar(
+                        statistics.mean(values),
+                        place,
+                        xerr=statistics.stdev(values) if len(values) > 1 else 0.0,
+                        marker=marker,
+                        markersize=6,
+                        markerfacecolor="white" if marker in "Dv" else None,
+                        color=drawing.colour_of(c.algorithm),
+                        linestyle="none",
+                        label=label,
+                    )
+        accuracy.set(xlabel="test accuracy (%)")
+        memory.set(xlabel="memory in training (kB)", xscale="log")
+        wear.set(xlabel="write-erase cycles", xscale="log")
+        energy.set(xlabel="energy of the training (J)", xscale="log")
+        for axes in panels:
+            axes.set(ylim=(0.4, len(found) + 0.6))
+            axes.set_yticks(list(places), [""] * len(found))
+        accuracy.set_yticks(list(places), [c.name for c in found])
+        for axes in (accuracy, wear):
+            _marks_below(axes)
+
+
+def _marks_below(axes: Any) -> None:
+    """A legend of what the markers are, in a colour of none of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    first = dict(zip(reversed(labels), reversed(handles), strict=True))
+    legend = axes.legend(
+        first.values(), first.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.28)
+    )
+    for handle in legend.legend_handles:
+        handle.set_color("black")
+
+
+def main(argv: list[str]) -> None:
+    """Compares as the flags say."""
+    given = flags.FLAGS
+    runs, failed = sweep.train_from_flags(argv)
+    if failed:
+        sys.exit(sweep.failures(Path(given.workdir), failed, len(runs)))
+    workdir = Path(given.workdir).resolve()
+    with launch.clear_errors(RunFolderError, OSError, ValueError):
+        read_a_year_later(workdir, runs, given.chips)
+        found = contenders(workdir, runs)
+        rows = [dataclasses.asdict(contender) for contender in found]
+        with writing(workdir):
+            write_whole(workdir / "comparison.json", json.dumps(rows, indent=2) + "\n")
+            draw(workdir / "comparison.png", found)
+    terminal.show(table(found), f"Runs and picture: {given.workdir}")
+
+
+def define_flags() -> None:
+    """Flags of this launcher, beside those of a sweep."""
+    sweep.define_flags()
+    cli.define(
+        "chips",
+        cli.integer(1, inference.CHIPS_MAX),
+        5,
+        "Chips of each training that are read a year later.",
+    )
+
+
+if __name__ == "__main__":
+    launch.run(
+        main, define_flags, train_options.define_flags, config_flags.define_flags
+    )
