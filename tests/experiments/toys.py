@@ -11,8 +11,7 @@ from hic_jax.algorithms.pairs import total
 from hic_jax.pcm import pair
 
 
-@struct.dataclass
-class FilamentState:
+class FilamentState(struct.PyTreeNode):
     """Devices, each with a size of its own."""
 
     g: jax.Array
