@@ -199,15 +199,19 @@ def test_chips_share_conductances_and_nothing_else(ageing, layer):
         np.testing.assert_array_equal(_pairs(chip, layer).g, trained.g)
         # 16 x 5 or 5 x 3 pairs: the mean of their exponents is 0.04 +- 0.0015 (the
         # standard error of 30 of them, whose spread is 0.008).
-        assert jnp.mean(_pairs(chip, layer).nu) == pytest.approx(0.04, abs=0.006)
-    assert jnp.all(_pairs(first, layer).nu != _pairs(second, layer).nu)
-    assert jnp.all(_pairs(first, layer).nu != trained.nu)
+        assert jnp.mean(_pairs(chip, layer).devices.nu) == pytest.approx(
+            0.04, abs=0.006
+        )
+    assert jnp.all(_pairs(first, layer).devices.nu != _pairs(second, layer).devices.nu)
+    assert jnp.all(_pairs(first, layer).devices.nu != trained.devices.nu)
 
 
 @pytest.mark.parametrize("layer", ["first", "head"])
 def test_a_chip_keeps_its_exponents_at_all_times(ageing, layer):
     for early, late in zip(*ageing.networks("none"), strict=True):
-        np.testing.assert_array_equal(_pairs(early, layer).nu, _pairs(late, layer).nu)
+        np.testing.assert_array_equal(
+            _pairs(early, layer).devices.nu, _pairs(late, layer).devices.nu
+        )
 
 
 @pytest.mark.parametrize("layer", ["first", "head"])
@@ -217,7 +221,7 @@ def test_every_analog_tensor_drifts(ageing, layer):
             weight = chip.weights[layer]["kernel"]
             pairs = weight.multilevel
             age = max(seconds, 38.6) / 38.6
-            g = np.asarray(pairs.g) * age ** -np.asarray(pairs.nu, np.float64)
+            g = np.asarray(pairs.g) * age ** -np.asarray(pairs.devices.nu, np.float64)
             expected = (g[0] - g[1]) / weight.scale
             # float32 power of 8e5.
             np.testing.assert_allclose(

@@ -39,7 +39,7 @@ def test_what_changes_the_answer_of_devices_is_said_once(tmp_path, caplog):
     told = [text for text in _warnings(caplog) if "devices" in text]
     assert told == [
         "up to step 2: parameters are not what the devices answered with; something "
-        "after or around hic changes them"
+        "after or around the devices changes them"
     ]
 
 
