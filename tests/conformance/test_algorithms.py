@@ -184,10 +184,7 @@ def test_a_state_of_another_algorithm_or_spec_is_refused(name):
 
 @every_algorithm
 def test_every_draw_has_a_key_of_its_own(name):
-    device = dataclasses.replace(
-        pcm.nandakumar_2018(drift_nu_std=0.008), stuck_set=0.05
-    )
-    spec = spec_of(name, device, **REFRESHED | {"refresh_pulses": 2})
+    spec = spec_of(name, **REFRESHED | {"refresh_pulses": 2, "track_wear": False})
     params = {"kernel": PARAMS["kernel"][:4]}
     tx = analog(spec, 0)
     with keys_used_once() as record:
@@ -197,8 +194,8 @@ def test_every_draw_has_a_key_of_its_own(name):
             change, state = tx.update(updates, state, params)
             params = optax.apply_updates(params, change)
     assert state.events.refreshed_pairs > 0
-    # Device variation, RESET, what is stuck; in each step a read and a pulse.
-    assert len(record.draws) > 3 + 2 * 2
+    # The RESET and the pulses of programming; in each step a read and a pulse.
+    assert len(record.draws) > 2 + 2 * 2
 
 
 @every_algorithm
@@ -239,7 +236,7 @@ def _on_mesh(size):
     c = jax.device_put(rng.integers(-4, 5, (BATCH, 2)).astype(np.float32), data)
     held = {}
     for name in ALGORITHMS:
-        tx = analog(spec_of(name, pcm.ideal()), 0)
+        tx = analog(spec_of(name, pcm.ideal(), track_wear=False), 0)
         params = {"kernel": PARAMS["kernel"][:8, :2]}
         params, state = mesh.replicate((params, jax.jit(tx.init)(params)), over)
 
