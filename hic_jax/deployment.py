@@ -70,8 +70,20 @@ class DeployedWeight(AnalogWeight):
         return g[0] - g[1]
 
     def without(self, *names: str) -> Self:
-        """The chip as if it had never had some of its non-idealities."""
-        return self.replace(spec=self.spec.without(*names))
+        """The chip as if it had never had some of its non-idealities.
+
+        What these have done to the conductances in programming stays.
+
+        Raises:
+          ValueError: for the spread of drift alone: exponents are drawn in `deploy`.
+        """
+        spec = self.spec.without(*names)
+        if spec.drifts and "drift_spread" in names:
+            raise ValueError(
+                "without='drift_spread': a deployed chip keeps its own drift exponents;"
+                " deploy with a spec that is without their spread"
+            )
+        return self.replace(spec=spec, nu=self.nu if spec.drifts else None)
 
     def bits(self) -> dict[str, int]:
         """None: sizes are of what was trained."""
