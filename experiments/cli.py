@@ -29,7 +29,7 @@ GROUPS = (RUN, SWEEP, NETWORK, RECIPE, ALGORITHM, DEVICE, CROSSBAR)
 
 HELP_WORDS = ("--help", "-help", "-h", "-?", "--helpshort")
 _COLUMNS = 100
-_MARGIN = 37  # Of the texts, beside the longest flag.
+_MARGIN = 37  # Of the texts.
 
 # Seeds of one launch, each of which is a training: more are a slip of the hand.
 SEEDS_MAX = 10_000
@@ -277,8 +277,12 @@ def help_page(launcher_doc: str) -> str:
         if by_group.get(group):
             lines.append(f"\n{group.capitalize()}:")
         for flag in by_group.get(group, []):
-            written = f"  {_written(flag):<{_MARGIN - 3}} "
-            lines.append(written + texts.fill(flag.help).removeprefix(margin))
+            written = f"  {_written(flag)}"
+            if len(written) >= _MARGIN:  # Its text begins below it.
+                lines += [written, texts.fill(flag.help)]
+            else:
+                text = texts.fill(flag.help).removeprefix(margin)
+                lines.append(f"{written:<{_MARGIN}}{text}")
     return "\n".join([*lines, "\nFlags of logging and profiling: --helpfull"])
 
 

@@ -66,7 +66,7 @@ TRAINING = {
     "--energy_table=/no/such": r"energy_table=/no/such: .*No such file",
     "epochs=3": r"unknown arguments: epochs=3",
     "--epochs=0": r"--epochs=0: must be at least 1",
-    "--algorithm=hicc": r"--algorithm=hicc: .*hic, fp32.*mean 'hic'",
+    "--algorithm=hicc": r"--algorithm=hicc: .*hic, .*fp32.*mean 'hic'",
     "--preset=nandakumar": r"--preset=nandakumar: .*mean 'nandakumar_2018'",
     "--channel_plan=x": r"--channel_plan=x: must be one of hic, textbook",
     "--hic_lsb_bits=1": r"--hic_lsb_bits=1: must be in \[2, 8\]",

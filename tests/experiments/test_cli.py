@@ -56,11 +56,11 @@ def _page(module):
     lines = cli.help_page(module.__doc__).splitlines()
     entries, name = {}, None
     for line in lines:
-        if start := re.match(r"  --(?:\[no\])?(\w+)\S* +(.*)", line):
+        if start := re.match(r"  --(?:\[no\])?(\w+)\S* *(.*)", line):
             name, text = start.groups()
             entries[name] = text
         elif name and line.startswith(" " * 30):
-            entries[name] += f" {line.strip()}"
+            entries[name] = f"{entries[name]} {line.strip()}".strip()
         else:
             name = None
     return entries, lines

@@ -171,7 +171,7 @@ def test_fields_of_another_version_are_differences():
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("algorithm", "hicc", "one of hic, fp32.*mean 'hic'"),
+        ("algorithm", "hicc", "one of hic, .*, fp32.*mean 'hic'"),
         ("channel_plan", "wide", "one of hic, textbook"),
         ("schedule", "cosin", "mean 'cosine'"),
         ("augmentation", "flip", "one of auto, none, crop, crop_flip"),
@@ -262,7 +262,7 @@ def test_parts_that_do_not_belong_to_the_algorithm_are_refused():
     ],
 )
 def test_flags_of_another_algorithm_are_refused(parse, flag):
-    told = f"--{flag}: must not be given with algorithm=fp32, .*; needs algorithm=hic$"
+    told = f"--{flag}: must not be given with algorithm=fp32, .*; needs algorithm=hic"
     with pytest.raises(ValueError, match=told):
         parse("--algorithm=fp32", f"--{flag}")
 
