@@ -29,8 +29,10 @@ from hic_jax import checks
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 
-# Seconds in which process 0 of several has to answer the others.
+# Seconds in which process 0 of several has to answer the others, and in which all have
+# to come: JAX aborts a process after 300.
 ANSWER_S = 20.0
+COMING_S = 280.0
 
 
 class _MeshParser(cli.Kind):
@@ -182,7 +184,8 @@ def join_processes(
     started = not asked and _are_several(os.environ)
     if coordinator == "auto" or started:
         try:
-            jax.distributed.initialize()
+            with _ending_in_time():
+                jax.distributed.initialize()
         except ValueError as error:
             raise ValueError(
                 f"JAX does not find the other processes ({error}); give "
@@ -195,7 +198,7 @@ def join_processes(
         if not port or int(port[1]) > 65535:
             raise ValueError(f"coordinator={coordinator!r}: must be HOST:PORT or auto")
         checks.integer("process_id", process_id, 0, num_processes - 1)
-        with _answering(coordinator):
+        with _ending_in_time(coordinator):
             jax.distributed.initialize(coordinator, num_processes, process_id)
     _check_platform()
     if not (asked or started) and jax.process_count() > 1:
@@ -208,32 +211,46 @@ def join_processes(
 
 
 @contextlib.contextmanager
-def _answering(coordinator: str) -> Iterator[None]:
-    """Ends the process with one line if nobody answers there for `ANSWER_S`.
+def _ending_in_time(coordinator: str | None = None) -> Iterator[None]:
+    """Ends the process with one line if process 0 does not answer, or not all come.
 
-    JAX would wait ten times as long and then abort it from C++; and process 0, which is
-    to answer, begins to inside of its call.
+    JAX would wait longer, for whatever is at that address, and then abort the process
+    from C++; and process 0, which is to answer, begins to inside of its call.
     """
     joined = threading.Event()
+    started = time.monotonic()
 
     def watch() -> None:
-        host, _, port = coordinator.rpartition(":")
-        until = time.monotonic() + ANSWER_S
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                socket.create_connection((host.strip("[]"), int(port)), 2).close()
-                return
+        while coordinator and not _answers(coordinator):
+            if time.monotonic() - started > ANSWER_S:
+                return _end(f"coordinator={coordinator}: nobody answers there")
             if joined.wait(0.5):
-                return
-        text = f"error: coordinator={coordinator}: nobody answers there\n"
-        os.write(2, text.encode())
-        os._exit(1)
+                return None
+        if not joined.wait(started + COMING_S - time.monotonic()):
+            _end(f"not all processes have come within {COMING_S:.0f} s")
+        return None
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         joined.set()
+
+
+def _answers(coordinator: str) -> bool:
+    """Whether JAX is there: its gRPC opens with a frame of settings, of type 4."""
+    host, _, port = coordinator.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), 2) as connection:
+            return connection.recv(9)[3:4] == b"\x04"
+    except OSError:
+        return False
+
+
+def _end(why: str) -> None:
+    """Ends the process, whatever its other threads wait for."""
+    os.write(2, f"error: {why}\n".encode())
+    os._exit(1)
 
 
 def _check_platform() -> None:

@@ -46,12 +46,13 @@ try:
 except SystemExit as end:
     if end.code:
         raise
-from experiments import drift, train
+from experiments import drift, launch, train
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
 from hic_jax.inference import Reading
-path = sys.argv[1].partition("=")[2]
+path, coordinator = (sys.argv[i].partition("=")[2] for i in (1, -3))
+assert launch._answers(coordinator)  # It is JAX's own service.
 experiment = Experiment.of(read_config(path))
 train.train(experiment, path, TrainOptions(max_steps={LAST}, log_every=1))
 drift.read_over_time(experiment, path, Reading(**{READING!r}))
@@ -234,26 +235,61 @@ def test_processes_that_jax_does_not_find(monkeypatch):
         launch.join_processes()
 
 
-def test_a_coordinator_that_nobody_answers_at_is_told(monkeypatch):
-    ended = threading.Event()
+@pytest.fixture
+def ended(monkeypatch):
+    """Lines that a process would end with; JAX waits for minutes, until it has."""
     told = []
-    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    ends = threading.Event()
     monkeypatch.setattr(launch.os, "write", lambda file, text: told.append(text))
-    monkeypatch.setattr(launch.os, "_exit", lambda status: ended.set())
-    # JAX waits there for minutes, until the process has been ended.
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: ended.wait(60))
+    monkeypatch.setattr(launch.os, "_exit", lambda status: ends.set())
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a: ends.wait(60))
+    return told
+
+
+def test_a_coordinator_that_nobody_answers_at_is_told(monkeypatch, ended):
+    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
     launch.join_processes("localhost:1", 2, 1)
-    assert ended.is_set()
-    assert told == [b"error: coordinator=localhost:1: nobody answers there\n"]
+    assert ended == [b"error: coordinator=localhost:1: nobody answers there\n"]
+
+
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
+def test_whoever_else_answers_is_no_coordinator(monkeypatch, ended, says):
+    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    with socket.create_server(("localhost", 0)) as server:
+        address = f"localhost:{server.getsockname()[1]}"
+
+        def answer():
+            connection, _ = server.accept()
+            connection.sendall(says)
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        launch.join_processes(address, 2, 1)
+    assert ended == [f"error: coordinator={address}: nobody answers there\n".encode()]
+
+
+@pytest.mark.parametrize("asked", [("auto",), ("localhost:1", 2, 0)])
+def test_processes_that_do_not_come_are_told(monkeypatch, ended, asked):
+    monkeypatch.setattr(launch, "COMING_S", 0.01)
+    monkeypatch.setattr(launch, "_answers", lambda coordinator: True)
+    launch.join_processes(*asked)
+    assert ended == [b"error: not all processes have come within 0 s\n"]
 
 
 def test_a_coordinator_that_answers_is_waited_for(monkeypatch):
+    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    monkeypatch.setattr(launch.os, "_exit", lambda status: pytest.fail("ended"))
     with socket.create_server(("localhost", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
-        monkeypatch.setattr(launch.os, "_exit", lambda status: pytest.fail("ended"))
+        asked = threading.Event()
 
-        def initialize(*arguments):
-            server.accept()[0].close()
+        def answer():
+            connection, _ = server.accept()
+            connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # No settings.
+            connection.close()
+            asked.set()
 
-        monkeypatch.setattr(jax.distributed, "initialize", initialize)
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setattr(jax.distributed, "initialize", lambda *a: asked.wait(60))
         launch.join_processes(address, 2, 1)
+        assert asked.is_set()
