@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import json
+import re
 import shutil
 import tempfile
 import zlib
@@ -285,3 +286,32 @@ def test_a_folder_of_runs_is_read_run_by_run_and_once(path, tmp_path, launch, ca
     found = r"digital \(fp32\), on_its_way \(hic, not finished\), without a finished"
     with pytest.raises(SystemExit, match=f"workdir={folder}: holds {found} run of an "):
         launch(*words)
+
+
+def test_runs_that_cannot_be_restored_do_not_end_the_others(
+    path, tmp_path, launch, capsys
+):
+    folder = tmp_path / "runs"
+    names = ("a_damaged", "b_without", "c_of_another", "d_whole")
+    for name in names:
+        shutil.copytree(path, folder / name)
+    for damaged in (folder / "a_damaged").rglob("_METADATA"):
+        damaged.write_bytes(b"")
+    shutil.rmtree(folder / "b_without" / "checkpoints")
+    config = read_config(path)
+    other = dataclasses.replace(config.train, seed=1)
+    (folder / "c_of_another" / "config.json").write_text(
+        dataclasses.replace(config, train=other).to_json()
+    )
+    with pytest.raises(SystemExit) as ended:
+        launch("--times=25", "--chips=1", "--compensations=none", f"--workdir={folder}")
+    left = ", ".join(str(folder / name) for name in names[:3])
+    assert str(ended.value) == f"error: 3 of 4 runs not read: {left}"
+    assert [len(_rows(folder / name)) for name in names] == [0, 0, 0, 1]
+    told = capsys.readouterr().err
+    for name, why in (
+        ("a_damaged", "no checkpoint is intact"),
+        ("b_without", "holds no checkpoint"),
+        ("c_of_another", "is of another configuration"),
+    ):
+        assert re.search(rf"^{folder / name}: .*{why}", told, re.MULTILINE)
