@@ -21,7 +21,7 @@ import pytest
 
 from experiments import drift, field, plots
 from experiments.config import resolve
-from experiments.runs import files
+from experiments.runs import checkpoints, files
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import read_config
@@ -46,6 +46,7 @@ EVENTS = [
     (RunFolder, "log"),
     (RunFolder, "save"),
     (Checkpoints, "_write_sums"),
+    (checkpoints, "_remove"),
     (orbax.checkpoint.CheckpointManager, "wait_until_finished"),
     (plots, "learning_curves"),
     (RunFolder, "update_summary"),
