@@ -31,7 +31,7 @@ _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 
 # Seconds in which process 0 of several has to answer the others, and in which all have
 # to come: JAX aborts a process after 300.
-ANSWER_S = 20.0
+ANSWER_S = 15
 COMING_S = 280.0
 
 
