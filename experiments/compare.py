@@ -22,6 +22,8 @@ from typing import Any
 
 import rich.table
 from absl import flags
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import hic_jax
 from experiments import (
@@ -177,54 +179,67 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
     return terminal.table(heads, rows, title=title)
 
 
+# What is drawn of a contender: on which axes, how, and what the markers stand for.
+_AXES = (
+    ("test accuracy (%)", {"o": "after training", "D": "a year later, AdaBS"}),
+    ("memory in training (kB)", {"s": "weights and buffers of the optimizer"}),
+    ("write-erase cycles", {"^": "most worn device", "v": "mean of all devices"}),
+    ("energy of the training (J)", {"s": "an estimate"}),
+)
+
+
 def draw(path: Path, found: Sequence[Contender]) -> None:
     """Accuracy, memory, wear and energy of each contender, one under the other."""
-    places = range(len(found), 0, -1)
-    height = 1.6 + 0.42 * len(found)
-    with drawing.figure(path, columns=4, height=height) as panels:
-        accuracy, memory, wear, energy = panels
+    places = list(range(len(found), 0, -1))
+    height = 1.9 + 0.42 * len(found)
+    with drawing.figure(path, columns=len(_AXES), height=height) as panels:
         for place, c in zip(places, found, strict=True):
-            for axes, values, marker, label in (
-                (accuracy, [100 * x for x in c.accuracy], "o", "after training"),
-                (accuracy, [100 * x for x in c.year], "D", "a year later, AdaBS"),
-                (memory, [c.training_kb], "s", "weights and optimizer"),
-                (wear, c.worst_cycles, "^", "most worn device"),
-                (wear, c.mean_cycles, "v", "mean of all devices"),
-                (energy, c.energy_j, "s", "an estimate"),
+            values: tuple[list[Sequence[float]], ...] = (
+                [[100 * x for x in c.accuracy], [100 * x for x in c.year]],
+                [[c.training_kb]],
+                [c.worst_cycles, c.mean_cycles],
+                [c.energy_j],
+            )
+            for axes, (_, markers), of_markers in zip(
+                panels, _AXES, values, strict=True
             ):
-                if values:
-                    axes.errorbar(
-                        statistics.mean(values),
-                        place,
-                        xerr=statistics.stdev(values) if len(values) > 1 else 0.0,
-                        marker=marker,
-                        markersize=6,
-                        markerfacecolor="white" if marker in "Dv" else None,
-                        color=drawing.colour_of(c.algorithm),
-                        linestyle="none",
-                        label=label,
-                    )
-        accuracy.set(xlabel="test accuracy (%)")
-        memory.set(xlabel="memory in training (kB)", xscale="log")
-        wear.set(xlabel="write-erase cycles", xscale="log")
-        energy.set(xlabel="energy of the training (J)", xscale="log")
-        for axes in panels:
-            axes.set(ylim=(0.4, len(found) + 0.6))
-            axes.set_yticks(list(places), [""] * len(found))
-        accuracy.set_yticks(list(places), [c.name for c in found])
-        for axes in (accuracy, wear):
-            _marks_below(axes)
+                for marker, seeds in zip(markers, of_markers, strict=True):
+                    if seeds:
+                        _mark(axes, marker, place, seeds, c.algorithm)
+        for axes, (label, markers) in zip(panels, _AXES, strict=True):
+            for marker, text in markers.items():
+                axes.plot(
+                    [], [], marker, color="0.3", markerfacecolor=_FACES.get(marker),
+                    label=text,
+                )  # fmt: skip
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+            axes.set(xlabel=label, ylim=(0.4, len(found) + 0.6))
+            axes.set_yticks(places, [""] * len(found))
+        panels[0].set_yticks(places, [c.name for c in found])
+        for axes in panels[1:]:
+            axes.set(xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            axes.xaxis.set_major_formatter(lambda x, position: words.si(x))
+            axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _marks_below(axes: Any) -> None:
-    """A legend of what the markers are, in a colour of none of them."""
-    handles, labels = axes.get_legend_handles_labels()
-    first = dict(zip(reversed(labels), reversed(handles), strict=True))
-    legend = axes.legend(
-        first.values(), first.keys(), loc="upper center", bbox_to_anchor=(0.5, -0.28)
+_FACES = {"D": "white", "v": "white"}
+
+
+def _mark(
+    axes: Axes, marker: str, place: float, seeds: Sequence[float], algorithm: str
+) -> None:
+    """The mean over seeds, and their standard deviation."""
+    axes.errorbar(
+        statistics.mean(seeds),
+        place,
+        xerr=statistics.stdev(seeds) if len(seeds) > 1 else 0.0,
+        marker=marker,
+        markersize=6,
+        markerfacecolor=_FACES.get(marker),
+        color=drawing.colour_of(algorithm),
+        linestyle="none",
     )
-    for handle in legend.legend_handles:
-        handle.set_color("black")
 
 
 def main(argv: list[str]) -> None:

@@ -57,7 +57,7 @@ TRAINING = {
     f"--log_every={10**30}": r"--log_every=10{30}: must be an integer, 1 to 2147483647",
     f"--seed={10**30}": r"--seed=10{30}: must be in \[0, 4294967295\]",
     "--epochs=2147483647": r"epochs=2147483647: must be at most 153391689, with 14 st",
-    "--seconds_per_step=1e8": r"seconds_per_step=1.*: must be at most 2\.38e\+07",
+    "--hic_seconds_per_step=1e8": r"hic_seconds_per_step=1.*: must be at most 2\.38e",
     "--learning_rate=1e-300": r"--learning_rate=1e-300: .*than 0\.0, in float32, too",
     "--pcm_g_max=1e38": r"--pcm_g_max=1e\+38: must lie in \[0\.0, 1000000\.0\]",
     "--pcm_g_min=20": r"--pcm_g_max=20\.0: must be greater than 20\.0, the g_min of",
