@@ -184,18 +184,16 @@ def test_a_state_of_another_algorithm_or_spec_is_refused(name):
 
 @every_algorithm
 def test_every_draw_has_a_key_of_its_own(name):
-    spec = spec_of(name, **REFRESHED | {"refresh_pulses": 2, "track_wear": False})
-    params = {"kernel": PARAMS["kernel"][:4]}
-    tx = analog(spec, 0)
+    spec = spec_of(name, **REFRESHED)
+    tx, start = analog(spec, jax.random.key(0)), trainer(spec).start()
+    params, state = start.params, start.state
     with keys_used_once() as record:
-        state = tx.init(params)
-        for _ in range(2):
-            updates = jax.tree.map(lambda p: 0.5 * jnp.ones_like(p), params)
-            change, state = tx.update(updates, state, params)
+        for wanted in some_updates(spec, start, number=2):
+            change, state = tx.update(wanted, state, params)
             params = optax.apply_updates(params, change)
     assert state.events.refreshed_pairs > 0
-    # The RESET and the pulses of programming; in each step a read and a pulse.
-    assert len(record.draws) > 2 + 2 * 2
+    # In each step a read and a pulse, and those of a refresh.
+    assert len(record.draws) > 2 * 2
 
 
 @every_algorithm
@@ -423,7 +421,13 @@ def _labels(params):
     )
 
 
-@pytest.fixture(scope="module", params=[*pcm.PRESETS.values()], ids=[*pcm.PRESETS])
+# One device of each class: constants make no difference to what is compiled.
+CLASSES = {type(make()): make for make in reversed(pcm.PRESETS.values())}
+
+
+@pytest.fixture(
+    scope="module", params=CLASSES.values(), ids=[c.__name__ for c in CLASSES]
+)
 def together(request):
     """A network of all algorithms on one kind of device, after four steps."""
     device = request.param()

@@ -1,5 +1,6 @@
 """What every weight on devices answers: of each algorithm, and of each kind of chip."""
 
+import dataclasses
 import functools
 
 import jax
@@ -194,7 +195,9 @@ def test_its_counts_are_consistent(name):
 
 @every_trained
 def test_looks_for_pairs_to_refresh_are_reads(name):
-    weight = only(trained(spec_of(name, SPREAD, refresh_every=2)).weights)
+    weight = weight_of(name)
+    assert weight.reads(5)["multilevel"] == 0
+    weight = weight.replace(spec=dataclasses.replace(weight.spec, refresh_every=2))
     assert weight.reads(5)["multilevel"] == 2 * weight.devices()["multilevel"]
 
 
