@@ -58,6 +58,7 @@ class Contender:
       setting: what else was swept, by flag: the device for one.
       accuracy: shares of test images that are right after training.
       year: those a year later with AdaBS, means over chips; empty without devices.
+      inference_kb: memory of the model in inference, kB.
       training_kb: memory of the weights and of the optimizer's buffers in training, kB.
       worst_cycles: write-erase cycles of the most worn multi-level device; empty
         without devices.
@@ -70,6 +71,7 @@ class Contender:
     setting: dict[str, Any]
     accuracy: list[float]
     year: list[float]
+    inference_kb: float
     training_kb: float
     worst_cycles: list[int]
     mean_cycles: list[float]
@@ -137,6 +139,7 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
             and row["devices"] == inference.TRAINED
             and not row["without"]
         ],
+        inference_kb=first["inference_bits"] / 8000,
         training_kb=(first["training_bits"] + first["optimizer_bits"]) / 8000,
         worst_cycles=[w["max"] for w in worn],
         mean_cycles=[w["mean"] for w in worn],
@@ -149,11 +152,12 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
     """A row for each contender: means over seeds, and their standard deviations."""
     heads = (
         "",
-        "test accuracy",
+        "accuracy",
         "a year later",
-        "memory in training",
+        "inference",
+        "training",
         "most cycles",
-        "mean cycles",
+        "mean",
         "energy",
         "step",
     )
@@ -166,6 +170,7 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
             c.name,
             cell(c.accuracy, words.percent),
             cell(c.year, words.percent),
+            words.kilobytes(c.inference_kb),
             words.kilobytes(c.training_kb),
             cell(c.worst_cycles, lambda v: f"{max(v):,}"),
             cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
@@ -175,7 +180,12 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
         for c in found
     ]
     seeds = {len(c.accuracy) for c in found}
-    title = f"{'/'.join(words.counted(n, 'seed') for n in sorted(seeds))} each"
+    counts = " or ".join(words.counted(n, "seed") for n in sorted(seeds))
+    title = (
+        "accuracy on test images, memory of the model in inference and in training, "
+        "write-erase cycles of multi-level devices, energy of the training, estimated; "
+        f"{counts} each"
+    )
     return terminal.table(heads, rows, title=title)
 
 

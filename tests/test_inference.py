@@ -481,7 +481,7 @@ def test_nothing_analog_is_nothing_to_drift():
         inference.accuracy_over_time(
             jax.random.key(0),
             Net(),
-            network_of(algorithm="fp32"),
+            network_of(spec=None),
             images,
             images,
             reading=inference.Reading(times=[25.0], chips=1),

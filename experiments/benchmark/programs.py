@@ -213,7 +213,8 @@ def with_due_pairs(state: optax.MaskedState) -> optax.MaskedState:
     pairs, shape = weights.multilevel, weights.accumulator.shape
     due = jax.random.uniform(jax.random.key(6), shape) < DUE
     g = jnp.where(due[..., None, :], jnp.array([[7.0], [5.0]]), pairs.g)
-    weights = weights.replace(multilevel=pairs.replace(g=g))
+    pairs = pairs.replace(devices=pairs.devices.replace(g=g))
+    weights = weights.replace(multilevel=pairs)
     return state._replace(inner_state=state.inner_state._replace(weights=weights))
 
 

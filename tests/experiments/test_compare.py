@@ -75,11 +75,12 @@ def test_the_table_shows_what_every_run_came_to(compared):
         ]
         assert len(seeds) == 2
         summaries = [_summary(folder, run) for run in seeds]
-        accuracy, year, memory, most, mean, energy, _ = rows[name]
+        accuracy, year, model, memory, most, mean, energy, _ = rows[name]
         mean_accuracy = statistics.mean(s["test_accuracy"] for s in summaries)
         assert accuracy.startswith(f"{100 * mean_accuracy:.1f} +- ")
         bits = summaries[0]["training_bits"] + summaries[0]["optimizer_bits"]
         assert memory == f"{bits / 8000:.3g} kB"
+        assert model == f"{summaries[0]['inference_bits'] / 8000:.3g} kB"
         assert energy != "–"
         if algorithm == "fp32":
             assert (year, most, mean) == ("–",) * 3
