@@ -249,9 +249,9 @@ _KIND = _object(
 )  # fmt: skip
 _PART = _object(*_USED, "histogram", **_CYCLES, histogram=_list(_COUNT))
 
-# Of `hic_jax.endurance`: an object of another name is one more kind of device.
+# Of `hic_jax.endurance`: whatever has another name is one more kind of device.
 _WEAR = _object(
-    others={"if": {"type": "object"}, "then": _KIND},
+    others=_KIND,
     trainings=_object(others=_or_null(_AMOUNT)),
     histogram=_object("edges", edges=_list(_COUNT), others=_list(_COUNT)),
     binary_planes=_list(_PART),
