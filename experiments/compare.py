@@ -81,8 +81,11 @@ class Contender:
     @property
     def name(self) -> str:
         """What a table calls it."""
-        own = drawing.words_for(self.algorithm)
-        return ", ".join([own, *map(str, self.setting.values())])
+        parts = [drawing.words_for(self.algorithm)]
+        for flag, value in self.setting.items():
+            field = flag.removeprefix(f"{self.algorithm}_")
+            parts.append(str(value) if flag == "preset" else f"{field}={value}")
+        return ", ".join(parts)
 
 
 def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import hic_jax
 from hic_jax import crossbar, pcm
+from hic_jax.algorithms import ALGORITHMS
 from hic_jax.crossbar import CrossbarSpec
 
 OURS = str(Path(hic_jax.__file__).parent)
@@ -135,7 +136,8 @@ SPECS = st.composite(a_spec)()
 
 
 @pytest.mark.parametrize(
-    "cls", [hic_jax.HICSpec, pcm.MultilevelSpec, pcm.BinarySpec, CrossbarSpec]
+    "cls",
+    [*ALGORITHMS.values(), pcm.MultilevelSpec, pcm.BinarySpec, CrossbarSpec],
 )
 @cases(60)
 @given(data=st.data())
