@@ -138,7 +138,10 @@ def decode(name: str, folder: Path, target: Path) -> int:
             for part, split in _splits(name, builder.info.splits).items()
         }
     total = sum(len(source) for source in sources.values())
-    with tqdm.tqdm(total=total, unit=" images", desc=f"Decoding {name}") as bar:
+    # None: no bar where nobody looks on.
+    with tqdm.tqdm(
+        total=total, unit=" images", desc=f"Decoding {name}", disable=None
+    ) as bar:
         for part, source in sources.items():
             examples = (
                 (example[image_key], example[label_key])
