@@ -11,13 +11,14 @@ from hic_jax.algorithms.base import (
     analog_states,
     analog_weights,
 )
+from hic_jax.algorithms.events import Events
 from hic_jax.algorithms.hic import HICEvents, HICSpec, HybridWeight, hic
 from hic_jax.algorithms.mixed_precision import (
     MixedPrecisionSpec,
     ResidualWeight,
     mixed_precision,
 )
-from hic_jax.algorithms.pairs import Events, PairSpec, PairWeight
+from hic_jax.algorithms.pairs import PairSpec, PairWeight
 from hic_jax.algorithms.pulsed_sgd import PulsedSGDSpec, pulsed_sgd
 from hic_jax.algorithms.volatile import VolatileSpec, VolatileWeight, volatile
 

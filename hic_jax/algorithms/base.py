@@ -17,8 +17,9 @@ import optax
 from flax import nnx
 
 from hic_jax import checks
-from hic_jax.algorithms import fingerprint
-from hic_jax.algorithms.pairs import Events, PairSpec, total
+from hic_jax.algorithms import fingerprint, identity
+from hic_jax.algorithms.events import Events, total
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.algorithms.scaling import check_weights
 from hic_jax.kernel_axes import KernelAxes, axes_of_leaves
 from hic_jax.packing import Layout, path_name
@@ -40,7 +41,7 @@ class AnalogState(NamedTuple):
       answered: (tensors, 2) float32, fingerprint of the parameters that the devices
         answered with; NaN where they are not known.
       made_with: () int8 zeros, named by the fields of the specification: a stored state
-        cannot be restored with another one (`PairSpec.made_with`).
+        cannot be restored with another one (`hic_jax.algorithms.identity.made_with`).
       layout: where each tensor lies, static.
 
     It is a pytree for jit, vmap, Orbax, pickle, `flax.serialization` and optax's tools.
@@ -93,7 +94,7 @@ def analog(
     """
     checked(spec, PairSpec)
     key = _typed_key(key)
-    names = spec.made_with()
+    names = identity.made_with(spec)
 
     def init_fn(params):
         if type(params).__name__ == "_ParamsPlaceholder":
@@ -140,7 +141,7 @@ def analog(
         if params is None:
             raise ValueError("params=None: devices need the params that they update")
         layout, weights = state.layout, state.weights
-        if different := weights.spec.differences(spec):
+        if different := identity.differences(weights.spec, spec):
             raise ValueError(
                 "opt_state was made with another specification (made with != now): "
                 f"{'; '.join(different)}"

@@ -16,7 +16,8 @@ from flax import struct
 
 from hic_jax import checks
 from hic_jax.algorithms import base
-from hic_jax.algorithms.pairs import Events, PairSpec, PairWeight, flat_pulses, total
+from hic_jax.algorithms.events import Events, total
+from hic_jax.algorithms.pairs import PairSpec, PairWeight, flat_pulses
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, binary, pair
 from hic_jax.pcm.binary import BinarySpec

@@ -16,7 +16,8 @@ import optax
 
 from hic_jax import checks
 from hic_jax.algorithms import base
-from hic_jax.algorithms.pairs import Events, PairSpec, PairWeight, total
+from hic_jax.algorithms.events import Events, total
+from hic_jax.algorithms.pairs import PairSpec, PairWeight
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import pair
 

@@ -7,8 +7,6 @@ Every algorithm of this package that trains PCM is a subclass of `PairSpec` with
 import dataclasses
 import functools
 import math
-import re
-import zlib
 from typing import Any, ClassVar, Self
 
 import jax
@@ -17,6 +15,7 @@ import numpy as np
 from flax import struct
 
 from hic_jax import checks
+from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.scaling import weight_scale
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import pair
@@ -25,46 +24,6 @@ from hic_jax.pcm.presets import nandakumar_2018
 from hic_jax.weights import AnalogWeight, Pulses
 
 DEVICES_PER_SIGN = (1, 2, 4, 8)
-
-
-class Events(struct.PyTreeNode):
-    """What happened to all devices in the last update, or at first; () float32 each.
-
-    Nothing is dropped on the way to the devices without a count here. An algorithm of
-    which there is more to say adds to it.
-
-    Attributes:
-      undefined_weights: initial weights that were no finite numbers, written as zero.
-      saturated_weights: initial weights that lie a SET step or more beyond what pulses
-        reach, and are written as less.
-      parted_tensors: tensors of parameters that were not what the devices had answered
-        with: something after or around the transformation had changed them.
-      undefined_updates: updates that were no finite numbers, and did nothing.
-      set_pulses: SET pulses that training fired.
-      futile_pulses: (2,) those of them that met a device (G+, G-) at ``g_max``, or a
-        stuck one.
-      refreshed_pairs: pairs that were RESET and rewritten.
-      refresh_error: summed absolute change of their differences, uS: what noisy
-        rewriting made of them.
-    """
-
-    undefined_weights: jax.Array
-    saturated_weights: jax.Array
-    parted_tensors: jax.Array
-    undefined_updates: jax.Array
-    set_pulses: jax.Array
-    futile_pulses: jax.Array
-    refreshed_pairs: jax.Array
-    refresh_error: jax.Array
-
-    @classmethod
-    def of(cls, **counts: jax.Array) -> Self:
-        """These counts, and zero for all others."""
-        zeros = {f.name: jnp.zeros(()) for f in dataclasses.fields(cls)}
-        zeros["futile_pulses"] = jnp.zeros((2,))
-        return cls(
-            **{k: jnp.asarray(v, jnp.float32) for k, v in (zeros | counts).items()}
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,32 +264,6 @@ class PairSpec:
         high = jnp.max(sides, axis=0) > self.refresh_above
         return high & (jnp.min(sides, axis=0) > self.refresh_common)
 
-    # ---- whether two are the same
-
-    def differences(self, other: "PairSpec") -> list[str]:
-        """Fields in which another spec differs, as ``name: mine != its`` each."""
-        mine, others = _flat(self), _flat(other)
-        return [
-            f"{name}: {mine.get(name)!r} != {others.get(name)!r}"
-            for name in mine | others
-            if mine.get(name) != others.get(name)
-        ]
-
-    def made_with(self) -> tuple[str, ...]:
-        """A line for every field, ``name=value``; for devices a name and a checksum.
-
-        A state that has these among its names cannot be restored with another spec:
-        whatever stores a pytree refuses one of other names, and says which.
-        """
-        lines = [f"algorithm={type(self).__name__}"]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if dataclasses.is_dataclass(value):
-                told = re.sub(r"\W", "_", getattr(value, "name", field.name))
-                value = f"{told}-{zlib.crc32(repr(value).encode()):08x}"
-            lines.append(f"{field.name}={value}")
-        return tuple(lines)
-
 
 class PairWeight(AnalogWeight):
     """Weights on pairs of multi-level devices, which alone are the weight.
@@ -423,11 +356,6 @@ def _flat_rows(x: jax.Array) -> np.ndarray:
     return np.asarray(x).reshape(len(x), -1)
 
 
-def total(x: jax.Array) -> jax.Array:
-    """Sum of absolute values, () float32."""
-    return jnp.sum(jnp.abs(x.astype(jnp.float32)))
-
-
 @functools.partial(jax.jit, static_argnames="spec")
 def _program(
     make_key: jax.Array, write_key: jax.Array, target: jax.Array, spec: PairSpec
@@ -448,12 +376,3 @@ def _program(
         max_pulses=spec.refresh_pulses,
         verify=spec.refresh_verify,
     )
-
-
-def _flat(spec: PairSpec) -> dict[str, Any]:
-    """Every constant by its name, those of devices as ``multilevel.g_max``."""
-    flat: dict[str, Any] = {"algorithm": type(spec).__name__}
-    for name, value in dataclasses.asdict(spec).items():
-        inner = value if isinstance(value, dict) else None
-        flat |= {f"{name}.{k}": v for k, v in inner.items()} if inner else {name: value}
-    return flat

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from hic_jax.pcm import bits
+from hic_jax.pcm import bits, sides
 from hic_jax.pcm.device import DeviceSpec
 
 # A refresh rewrites this share of the pairs at a time: pulses are sequential, so the
@@ -58,7 +58,7 @@ class PairState(struct.PyTreeNode):
     @property
     def sides(self) -> jax.Array:
         """(2, *shape) float32, uS, as written: the means of (G+, G-)."""
-        return _sides(self.g)
+        return sides.means(self.g)
 
 
 def init(
@@ -125,7 +125,7 @@ def read(
       (*shape) float32, uS.
     """
     g = conductances(state, time, spec)
-    plus, minus = _sides(g)
+    plus, minus = sides.means(g)
     difference = plus - minus
     if normal is None:
         return difference
@@ -161,14 +161,14 @@ def set_pulses(
       already at ``g_max``, where none adds anything, or a stuck one.
     """
     signed = jnp.stack([jnp.maximum(steps, 0), jnp.maximum(-steps, 0)])
-    count = _share(signed, state.per_sign, turn)
+    count = sides.shares(signed, state.per_sign, turn)
     most = jnp.max(signed, initial=0)
 
     def fire(carry):
         i, devices, futile = carry
         # In a round a weight gets one pulse: one draw serves all its devices.
         normal = jax.random.normal(jax.random.fold_in(key, i), steps.shape, jnp.float32)
-        hit = _turns(i < signed, state.per_sign, turn + i)
+        hit = sides.turns(i < signed, state.per_sign, turn + i)
         futile = futile + (hit & ((devices.g >= spec.g_max) | _are_stuck(state)))
         return (
             i + 1,
@@ -228,7 +228,7 @@ def add_difference(
         normal = jax.random.normal(read_key, difference.shape, jnp.float32)
         missing = sign * (start + difference - read(normal, pairs, time, spec))
         step, std = (
-            jnp.where(plus, *_sides(x)) / pairs.per_sign
+            jnp.where(plus, *sides.means(x)) / pairs.per_sign
             for x in spec.expected_step(pairs.g, pairs.devices)
         )
         going = going & (step**2 + std**2 < 2 * step * missing)
@@ -279,7 +279,7 @@ def write_difference(
     fresh = spec.reset(state.devices, normal)
     fresh = _unless_stuck(state, fresh, state.devices)
     # RESET leaves reset_mean on both sides: the target stands above that.
-    side = _on_all(jnp.stack([difference > 0, difference < 0]), state.per_sign)
+    side = sides.on_all(jnp.stack([difference > 0, difference < 0]), state.per_sign)
     target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
     planned = spec.pulses_for(target, max_pulses)
 
@@ -359,34 +359,6 @@ def refresh(
         lambda carry: jnp.any(carry[2]), rewrite, (key, state, due)
     )
     return state
-
-
-def _sides(g: jax.Array) -> jax.Array:
-    """(d, *shape) of all devices to (2, *shape), the means of the sides."""
-    return jnp.mean(g.reshape(2, g.shape[0] // 2, *g.shape[1:]), axis=1)
-
-
-def _on_all(sides: jax.Array, per_sign: int) -> jax.Array:
-    """(2, *shape) of the sides to (d, *shape), the same for each device of a side."""
-    return jnp.repeat(sides, per_sign, axis=0)
-
-
-def _turns(sides: jax.Array, per_sign: int, turn: jax.Array) -> jax.Array:
-    """(2, *shape) bool to (d, *shape): of each side the device whose turn it is."""
-    if per_sign == 1:
-        return sides
-    its_turn = jnp.arange(2 * per_sign) % per_sign == turn % per_sign
-    return _on_all(sides, per_sign) & its_turn.reshape(-1, *[1] * (sides.ndim - 1))
-
-
-def _share(sides: jax.Array, per_sign: int, turn: jax.Array | int) -> jax.Array:
-    """(2, *shape) pulses on the sides to (d, *shape), those that each device gets."""
-    if per_sign == 1:
-        return sides
-    place = (jnp.arange(2 * per_sign) - turn) % per_sign  # In the order of the pulses.
-    place = place.reshape(-1, *[1] * (sides.ndim - 1))
-    # Of pulses 0, 1, ... those whose number has this remainder.
-    return (_on_all(sides, per_sign) - place + per_sign - 1) // per_sign
 
 
 def _pulsed(normal: jax.Array, devices: Any, state: PairState, spec: DeviceSpec) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from hic_jax import algorithms, pcm
-from hic_jax.algorithms.pairs import total
+from hic_jax.algorithms.events import total
 from hic_jax.pcm import pair
 
 
