@@ -30,9 +30,9 @@ from experiments.setup import Experiment
 from experiments.sweep import folder as sweep_folder
 from hic_jax import checks, inference, pcm
 from hic_jax.inference import Reading
+from hic_jax.inference.compensations import COMPENSATIONS
+from hic_jax.inference.network import Network
 from hic_jax.training.chips import check_at_once
-from hic_jax.training.compensations import COMPENSATIONS
-from hic_jax.training.evaluation import Network
 
 
 def read_over_time(

@@ -32,8 +32,8 @@ from experiments.train_options import TrainOptions
 from hic_jax import checks, data
 from hic_jax.accounting import device_pulses
 from hic_jax.algorithms import analog_states
-from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
-from hic_jax.training.evaluation import Network, accuracy
+from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
+from hic_jax.inference.network import Network, accuracy
 from hic_jax.training.state import TrainState
 
 # What may be other than in the training before.

@@ -16,9 +16,9 @@ from experiments.config import Config
 from experiments.parts import flag_of
 from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
+from hic_jax.inference.network import Network, accuracy
 from hic_jax.training import steps
 from hic_jax.training.chips import MakeTx
-from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.recipes import make_tx
 from hic_jax.training.split import Split

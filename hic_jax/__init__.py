@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hic_jax import accounting, algorithms, compensation, crossbar, pcm
+from hic_jax import accounting, algorithms, crossbar, inference, pcm
 from hic_jax.accounting import endurance, model_size
 from hic_jax.algorithms import (
     AnalogState,
@@ -20,7 +20,8 @@ from hic_jax.algorithms import (
     pulsed_sgd,
     volatile,
 )
-from hic_jax.deployment import DeployedWeight, deploy
+from hic_jax.inference import compensation
+from hic_jax.inference.deployment import DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
 from hic_jax.tracing import find_kernel_axes
@@ -37,7 +38,7 @@ from hic_jax.weights import (
 )
 
 if TYPE_CHECKING:
-    from hic_jax import data, inference, models, training
+    from hic_jax import data, models, training
 
 __version__ = "0.1.0"
 
@@ -84,6 +85,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Modules that are imported when they are asked for, with SciPy behind them."""
-    if name in ("data", "inference", "models", "training"):
+    if name in ("data", "models", "training"):
         return importlib.import_module(f"hic_jax.{name}")
     raise AttributeError(f"module 'hic_jax' has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """Weights on devices: what any of them answers, and how they are read and aged.
 
 `read` and `drift` never change their argument. What holds the weights, and how it is
-written, is the business of `hic_jax.algorithms` and of `hic_jax.deployment`; what is
-asked of them is the same.
+written, is the business of `hic_jax.algorithms` and of `hic_jax.inference.deployment`;
+what is asked of them is the same.
 """
 
 from typing import Any, Self

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import hic_jax
-from hic_jax.training.evaluation import Network
+from hic_jax.inference.network import Network
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state

@@ -12,9 +12,9 @@ import hic_jax
 from experiments.parts import COMPUTE_DTYPES
 from hic_jax import checks, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
+from hic_jax.inference.network import Network, correct_answers
 from hic_jax.pcm import BinarySpec, nandakumar_2018
 from hic_jax.training import steps
-from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, init_state

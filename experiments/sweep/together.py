@@ -26,6 +26,7 @@ from experiments.runs.run_folder import RunFolder
 from experiments.runs.stopping import Requests, stop_requests
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
+from hic_jax.inference import network
 from hic_jax.training import chips, steps
 
 
@@ -168,7 +169,7 @@ def _advance(
         held: Sequence[Any] = [None] * len(runs)
         if interval.tested:
             keys = fold_in(read_keys, interval.end)
-            accuracies = chips.accuracies(keys, first.model, states, test_set)
+            accuracies = network.accuracies(keys, first.model, states, test_set)
         signum = stop.asked()
         if interval.tested or interval.due or signum:
             held = chips.unstack(states, len(runs))

@@ -1,9 +1,7 @@
-"""Training: recipes, steps, evaluation."""
+"""Training: recipes, steps, many chips and many devices."""
 
 from hic_jax.training import (
     chips,
-    compensations,
-    evaluation,
     mesh,
     recipes,
     schedules,
@@ -14,8 +12,6 @@ from hic_jax.training import (
 
 __all__ = [
     "chips",
-    "compensations",
-    "evaluation",
     "mesh",
     "recipes",
     "schedules",

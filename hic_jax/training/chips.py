@@ -25,7 +25,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hic_jax import checks
 from hic_jax.training import steps
-from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState, initial_variables, jit_once, programmed
 from hic_jax.training.steps import StepFn
@@ -134,7 +133,7 @@ def _is_count(x: Any) -> bool:
     return jnp.ndim(x) == 0 and jnp.issubdtype(x.dtype, jnp.integer)
 
 
-def _axes(tree: Any) -> Any:
+def axes_of_chips(tree: Any) -> Any:
     """The axes that `jax.vmap` is to map, for a tree of chips."""
     return jax.tree.map(lambda x: 0 if jnp.ndim(x) else None, tree)
 
@@ -211,7 +210,7 @@ def make_step(
         return step(state, train, indices)
 
     def step(states, train, indices):
-        axes = _axes(states)
+        axes = axes_of_chips(states)
         specs = jax.tree.map(lambda x: _EACH if jnp.ndim(x) else _ALL, states)
         of_device = jax.vmap(
             step_of_one, in_axes=(0, axes, None, 0), out_axes=(axes, 0)
@@ -234,29 +233,3 @@ def epoch_orders(keys: jax.Array, size: int, batch_size: int) -> jax.Array:
     return jax.vmap(lambda key: steps.epoch_order(key, size, batch_size), out_axes=1)(
         keys
     )
-
-
-def accuracies(
-    keys: jax.Array,
-    model: nn.Module,
-    states: TrainState,
-    split: Split,
-    *,
-    batch_size: int = 500,
-) -> list[float]:
-    """`evaluation.accuracy` of every chip, on the devices where its state is.
-
-    Args:
-      keys: (chips,) keys of the noise.
-      model: called with ``(images, train=)``.
-      states: a state of chips.
-      split: images and labels, `everywhere`.
-      batch_size: images per read.
-    """
-
-    def correct(key, state):
-        network = Network.of(state)
-        return correct_answers(key, model, network, split, batch_size=batch_size)
-
-    counts = jax.vmap(correct, in_axes=(0, _axes(states)))(keys, states)
-    return [int(count) / split.labels.shape[0] for count in np.asarray(counts)]

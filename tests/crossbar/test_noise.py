@@ -14,9 +14,9 @@ from hic_jax import crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.crossbar.hooks import convolve, multiply_general
 from hic_jax.crossbar.straight_through import Ranges
+from hic_jax.inference.compensations import adabs
+from hic_jax.inference.network import Network, correct_answers
 from hic_jax.training import steps
-from hic_jax.training.compensations import adabs
-from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 from tests.crossbar.reference import absmax

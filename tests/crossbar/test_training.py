@@ -12,8 +12,8 @@ import pytest
 
 from hic_jax import crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
+from hic_jax.inference.network import Network
 from hic_jax.training import steps
-from hic_jax.training.evaluation import Network
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 

@@ -21,8 +21,8 @@ from experiments.config import Config, resolve
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.train import train
-from hic_jax import inference
-from hic_jax.training.compensations import COMPENSATIONS
+from hic_jax.inference import over_time
+from hic_jax.inference.compensations import COMPENSATIONS
 from hic_jax.training.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
@@ -205,7 +205,7 @@ def nothing_computed(monkeypatch):
     def compute(*arguments, **keywords):
         raise AssertionError("computed before the folder was checked")
 
-    monkeypatch.setattr(inference, "accuracy_over_time", compute)
+    monkeypatch.setattr(over_time, "accuracy_over_time", compute)
 
 
 def test_a_folder_that_cannot_be_written_is_told_first(

@@ -31,7 +31,8 @@ from experiments.sweep.folder import RunPaths
 from experiments.sweep.together import train_together
 from experiments.train import train
 from experiments.train_options import TrainOptions
-from hic_jax import inference, models
+from hic_jax import models
+from hic_jax.inference import over_time
 from tests.experiments import run_files
 
 KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
@@ -51,7 +52,7 @@ EVENTS = [
     (plots, "learning_curves"),
     (RunFolder, "update_summary"),
     (RunFolder, "close"),
-    (inference, "over_chips"),
+    (over_time, "over_chips"),
     (plots, "accuracy_over_time"),
     (plots, "field_learning"),
 ]
@@ -87,7 +88,7 @@ def _train_together(path):
 
 def _drift(path):
     """Reads a run that is there."""
-    reading = inference.Reading(times=[25.0], chips=2)
+    reading = over_time.Reading(times=[25.0], chips=2)
     drift.read_over_time(_experiment(), str(path), reading)
 
 

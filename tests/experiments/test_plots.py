@@ -12,7 +12,7 @@ import experiments
 import hic_jax
 from experiments import demo, drawing, plots
 from hic_jax import pcm
-from hic_jax.training.compensations import COMPENSATIONS
+from hic_jax.inference.compensations import COMPENSATIONS
 from tests.experiments import pictures
 
 ENDURANCE = 1e9

@@ -19,7 +19,7 @@ from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from hic_jax import inference
 from hic_jax.algorithms import analog_states
-from hic_jax.training.evaluation import Network
+from hic_jax.inference.network import Network
 from tests.experiments import run_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")

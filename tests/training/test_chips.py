@@ -11,8 +11,8 @@ import pytest
 
 import hic_jax
 from hic_jax.algorithms import analog_states
+from hic_jax.inference.network import Network, accuracies, accuracy
 from hic_jax.training import chips, recipes, steps
-from hic_jax.training.evaluation import Network, accuracy
 from hic_jax.training.recipes import AnalogRecipe, Recipe
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
@@ -105,13 +105,12 @@ def _together():
     states = chips.spread(jax.tree.map(jnp.copy, first), mesh)
     states, metrics = steps.make_runner(step)(states, images, indices)
     assert len(states.params["head"]["kernel"].addressable_shards) == mesh.size
-    accuracies = chips.accuracies(read_keys, Net(), states, images, batch_size=20)
-    accuracies = accuracies[:CHIPS]  # Without those that fill the devices.
+    tested = accuracies(read_keys, Net(), states, images, batch_size=20)
     return (
         chips.unstack(first, CHIPS),
         chips.unstack(states, CHIPS),
         [jax.tree.map(lambda x, i=i: x[:, i], metrics) for i in range(CHIPS)],
-        accuracies,
+        tested[:CHIPS],  # Without those that fill the devices.
         [indices[:, i] for i in range(CHIPS)],
     )
 

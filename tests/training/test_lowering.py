@@ -9,8 +9,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 import hic_jax
 from hic_jax import convolution, inference, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
+from hic_jax.inference.network import Network, correct_answers
 from hic_jax.training import steps
-from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state

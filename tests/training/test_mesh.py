@@ -12,8 +12,9 @@ import pytest
 import hic_jax
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states
-from hic_jax.training import compensations, mesh, steps
-from hic_jax.training.evaluation import Network, correct_answers
+from hic_jax.inference import compensations
+from hic_jax.inference.network import Network, correct_answers
+from hic_jax.training import mesh, steps
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state

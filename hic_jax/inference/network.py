@@ -6,11 +6,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from hic_jax import crossbar, data
 from hic_jax.algorithms import analog_states, analog_weights
-from hic_jax.compensation import with_gains
+from hic_jax.inference.compensation import with_gains
+from hic_jax.training.chips import axes_of_chips
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState
 from hic_jax.weights import read_params
@@ -125,3 +127,29 @@ def accuracy(
     """Share of correct answers on a whole split; see `correct_answers`."""
     correct = correct_answers(key, model, network, split, batch_size=batch_size)
     return int(correct) / split.labels.shape[0]
+
+
+def accuracies(
+    keys: jax.Array,
+    model: nn.Module,
+    states: TrainState,
+    split: Split,
+    *,
+    batch_size: int = 500,
+) -> list[float]:
+    """`accuracy` of every chip, on the devices where its state is.
+
+    Args:
+      keys: (chips,) keys of the noise.
+      model: called with ``(images, train=)``.
+      states: a state of chips, as `hic_jax.training.chips` has it.
+      split: images and labels, put there by `hic_jax.training.chips.everywhere`.
+      batch_size: images per read.
+    """
+
+    def correct(key, state):
+        network = Network.of(state)
+        return correct_answers(key, model, network, split, batch_size=batch_size)
+
+    counts = jax.vmap(correct, in_axes=(0, axes_of_chips(states)))(keys, states)
+    return [int(count) / split.labels.shape[0] for count in np.asarray(counts)]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import hic_jax
-from hic_jax import inference
-from hic_jax.training.compensations import COMPENSATIONS
-from hic_jax.training.evaluation import correct_answers
+from hic_jax.inference import over_time
+from hic_jax.inference.compensations import COMPENSATIONS
+from hic_jax.inference.network import correct_answers
 from tests.key_recorder import keys_used_once, recorded_keys
 from tests.small_network import (
     CLASSES,
@@ -70,20 +70,20 @@ class Ageing:
             return correct_answers(key, model, network, split)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inference, "correct_answers", count)
+            patch.setattr(over_time, "correct_answers", count)
             return self.measure(**options), counted
 
     def measure(self, seed=5, compensations=("none", "adabs"), **options):
         options = {"times": TIMES, "chips": CHIPS} | options
         at_once = options.pop("chips_at_once", None)
-        return inference.accuracy_over_time(
+        return over_time.accuracy_over_time(
             jax.random.key(seed),
             Net(),
             options.pop("network", self.network),
             self.test,
             options.pop("train", other_images()),
             chips_at_once=at_once,
-            reading=inference.Reading(compensations=compensations, **options),
+            reading=over_time.Reading(compensations=compensations, **options),
         )
 
     def networks(self, compensation):
@@ -182,7 +182,7 @@ def test_chips_are_computed_in_groups_of_one_size(
         jax.debug.callback(computed.append, value)
         return value
 
-    values = inference.over_chips(function, keys, (jnp.float32(0.5),), at_once)
+    values = over_time.over_chips(function, keys, (jnp.float32(0.5),), at_once)
     alone = [jax.random.uniform(key, maxval=0.5) for key in keys]
     np.testing.assert_array_equal(values, alone)
     jax.effects_barrier()
@@ -300,13 +300,13 @@ STUCK = dataclasses.replace(hic_jax.pcm.nandakumar_2019(), stuck_set=0.01)
 
 def _read(network, compensation, deploy_spec, ideal_reference, chips=2):
     rng = np.random.default_rng(0)
-    inference.accuracy_over_time(
+    over_time.accuracy_over_time(
         jax.random.key(5),
         Net(),
         network,
         images_of(rng.integers(0, 256, (MANY, *SHAPE))),
         other_images(),
-        reading=inference.Reading(
+        reading=over_time.Reading(
             times=(0.25, 0.75),
             chips=chips,
             compensations=[compensation],
@@ -463,28 +463,28 @@ def test_nothing_is_printed(ageing, capsys):
 def test_reading_that_is_not_allowed(arguments, message):
     arguments = {"times": [25.0], "chips": 1, "compensations": ["none"]} | arguments
     with pytest.raises(ValueError, match=message):
-        inference.Reading(**arguments)
+        over_time.Reading(**arguments)
 
 
 def test_no_chip_at_once_is_not_allowed(network):
     images = random_images()
     with pytest.raises(ValueError, match=r"chips_at_once=0: must be at least 1"):
-        inference.accuracy_over_time(
+        over_time.accuracy_over_time(
             jax.random.key(0), Net(), network, images, images,
-            reading=inference.Reading(times=[25.0], chips=1), chips_at_once=0,
+            reading=over_time.Reading(times=[25.0], chips=1), chips_at_once=0,
         )  # fmt: skip
 
 
 def test_nothing_analog_is_nothing_to_drift():
     images = random_images()
     with pytest.raises(ValueError, match="no analog weight"):
-        inference.accuracy_over_time(
+        over_time.accuracy_over_time(
             jax.random.key(0),
             Net(),
             network_of(spec=None),
             images,
             images,
-            reading=inference.Reading(times=[25.0], chips=1),
+            reading=over_time.Reading(times=[25.0], chips=1),
         )
 
 
@@ -498,13 +498,13 @@ def test_nothing_analog_is_nothing_to_drift():
 def test_what_a_compensation_lacks_is_said_before_the_work(
     network, monkeypatch, change, train, message
 ):
-    monkeypatch.setattr(inference, "correct_answers", None)
+    monkeypatch.setattr(over_time, "correct_answers", None)
     with pytest.raises(ValueError, match=message):
-        inference.accuracy_over_time(
+        over_time.accuracy_over_time(
             jax.random.key(0),
             Net(),
             network.replace(**change),
             random_images(),
             train,
-            reading=inference.Reading(times=[25.0], chips=1),
+            reading=over_time.Reading(times=[25.0], chips=1),
         )

@@ -9,9 +9,9 @@ import pytest
 
 import hic_jax
 from hic_jax import crossbar, pcm
-from hic_jax.training import compensations
-from hic_jax.training.compensations import COMPENSATIONS, Reference
-from hic_jax.training.evaluation import Network
+from hic_jax.inference import compensations
+from hic_jax.inference.compensations import COMPENSATIONS, Reference
+from hic_jax.inference.network import Network
 from tests.key_recorder import keys_used_once
 from tests.small_network import IMAGES, SHAPE, Net, images_of, network_of, random_images
 

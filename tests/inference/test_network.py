@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import hic_jax
-from hic_jax.training.evaluation import accuracy
+from hic_jax.inference.network import accuracy
 from tests.small_network import IMAGES, Net, network_of, random_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

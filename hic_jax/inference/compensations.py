@@ -2,7 +2,7 @@
 
 Each is a function (key, model, network, reference, train) that returns the network as
 it then infers. To add one, write it and enter it in `COMPENSATIONS`. What they compute
-is in `hic_jax.compensation`, for any model.
+is in `hic_jax.inference.compensation`, for any model.
 """
 
 import functools
@@ -13,8 +13,9 @@ import flax.linen as nn
 import jax
 from flax import struct
 
-from hic_jax import checks, compensation, crossbar, data
-from hic_jax.training.evaluation import Network
+from hic_jax import checks, crossbar, data
+from hic_jax.inference import compensation
+from hic_jax.inference.network import Network
 from hic_jax.training.split import Split
 
 # AdaBS as published: 2,600 training images in 13 batches.
@@ -97,7 +98,7 @@ def adabs(
     *,
     batches: int = ADABS_BATCHES,
 ) -> Network:
-    """`hic_jax.compensation.adabs` on training images, without augmentation.
+    """`hic_jax.inference.compensation.adabs` on training images, without augmentation.
 
     Args:
       key: chooses the images and draws the noise of devices and converters.

@@ -14,7 +14,9 @@ import numpy as np
 import scipy.special
 
 from hic_jax import checks
-from hic_jax.deployment import deploy
+from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
+from hic_jax.inference.deployment import deploy
+from hic_jax.inference.network import Network, correct_answers
 from hic_jax.pcm import ProgrammedSpec
 from hic_jax.training.chips import (
     check_at_once,
@@ -24,8 +26,6 @@ from hic_jax.training.chips import (
     make_mesh,
     spread,
 )
-from hic_jax.training.compensations import COMPENSATIONS, Reference, check_possible
-from hic_jax.training.evaluation import Network, correct_answers
 from hic_jax.training.split import Split
 from hic_jax.weights import drift, is_analog
 
@@ -47,7 +47,7 @@ class Reading:
     Attributes:
       times: seconds after the end of training, or of programming.
       chips: how many.
-      compensations: names in `hic_jax.training.compensations.COMPENSATIONS`.
+      compensations: names in `hic_jax.inference.compensations.COMPENSATIONS`.
       deploy_spec: devices of fresh inference chips that get the trained weights; None
         reads the devices as trained.
       without: names in `OF_READING` of what is switched off, to see what it costs.

@@ -1,8 +1,8 @@
 """Compensations of drift for any model: what it may do without writing a device.
 
 Digital gains on the outputs of analog layers (`gains`), and running statistics of
-BatchNorm that are estimated anew (`adabs`). `hic_jax.training.compensations` does both,
-by name, to the networks of the launchers.
+BatchNorm that are estimated anew (`adabs`). `hic_jax.inference.compensations` does
+both, by name, to the networks of the launchers.
 """
 
 import functools

@@ -1,0 +1,44 @@
+"""Inference: a trained network as it is read later, on its chip or on a fresh one."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from hic_jax.inference import compensation, deployment
+
+if TYPE_CHECKING:
+    from hic_jax.inference import compensations, network, over_time
+    from hic_jax.inference.over_time import (
+        CHIPS_MAX,
+        CONFIDENCE,
+        OF_READING,
+        TRAINED,
+        Reading,
+        accuracy_over_time,
+        make_chip,
+        over_chips,
+    )
+
+__all__ = [
+    "CHIPS_MAX",
+    "CONFIDENCE",
+    "OF_READING",
+    "TRAINED",
+    "Reading",
+    "accuracy_over_time",
+    "compensation",
+    "compensations",
+    "deployment",
+    "make_chip",
+    "network",
+    "over_chips",
+    "over_time",
+]
+
+
+def __getattr__(name: str) -> object:
+    """All that has training behind it, which is imported when it is asked for."""
+    if name in ("compensations", "network", "over_time"):
+        return importlib.import_module(f"hic_jax.inference.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module("hic_jax.inference.over_time"), name)
+    raise AttributeError(f"module 'hic_jax.inference' has no attribute {name!r}")
