@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments.drawing import (
     COLOURS,
@@ -111,7 +112,7 @@ def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["compensation"] for row in rows))
 
 
-def _draw_ageing(axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
     """One compensation's accuracy, with the interval of its mean."""
     mine = [row for row in rows if row["compensation"] == name]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])

@@ -141,7 +141,9 @@ def training_steps(size: Size) -> dict[str, Program]:
     for name, (algorithm, crossbar) in STEPS.items():
         model = size.model(crossbar)
         spec = ALGORITHMS[algorithm]
-        tx = make_tx(Recipe(), AnalogRecipe(), spec and spec(), 1000, jax.random.key(0))
+        tx = make_tx(
+            Recipe(), AnalogRecipe(), spec() if spec else None, 1000, jax.random.key(0)
+        )
         step = steps.make_step(
             model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
         )
@@ -264,6 +266,7 @@ def random_images(batch_size: int) -> Split:
 def state_bytes(spec: hic_jax.HICSpec, weights: int = 4096) -> float:
     """Bytes per weight of the arrays that hold its devices, measured from them."""
     params = {"kernel": jax.random.normal(jax.random.key(0), (weights, 1))}
-    held = hic_jax.hic(spec, jax.random.key(1)).init(params).weights
+    state: Any = hic_jax.hic(spec, jax.random.key(1)).init(params)
+    held = state.weights
     arrays = jax.tree.leaves((held.multilevel, held.binary, held.accumulator))
     return sum(x.nbytes for x in arrays) / weights
