@@ -76,7 +76,7 @@ def accuracy_over_time(
 
     Args:
       path: of the picture.
-      rows: of `hic_jax.inference.accuracy_over_time`, all of the same devices.
+      rows: rows of `hic_jax.inference.accuracy_over_time`, all of the same devices.
       classes: of the images, to show chance beside a network without compensation;
         None shows none.
       fp32: accuracy of the same network in floating point; None shows none.

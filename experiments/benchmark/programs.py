@@ -97,11 +97,12 @@ class Program:
     """Something to be compiled and run.
 
     Attributes:
-      function: pure, of arrays.
-      arguments: those of every call.
-      state: its first argument, and what it returns first: donated, and passed on from
-        call to call. None if it has no state.
-      calls: how many are one run; more than one where what a chip does is not vmapped.
+      function: pure function of arrays.
+      arguments: arguments of every call, beside the state.
+      state: first argument of the function, and what it returns first: donated, and
+        passed on from call to call. None if it has no state.
+      calls: number of calls that are one run; more than one where what a chip does is
+        not vmapped.
     """
 
     function: Callable

@@ -28,19 +28,21 @@ class Operations:
     Attributes:
       analog_macs: multiply-accumulates by arrays of multi-level devices, one per weight
         (a pair of devices) and input vector.
-      digital_macs: those of digital layers, their gradients included, and of products
-        of activations.
-      gradient_macs: digital ones that make the gradients of analog weights.
+      digital_macs: multiply-accumulates of digital layers, their gradients included,
+        and of products of activations.
+      gradient_macs: digital multiply-accumulates that make the gradients of analog
+        weights.
       dac_conversions: inputs, or errors, at the rows, or columns, of every array.
         Converters of 0 bits, ideal ones, are counted as others.
       adc_conversions: sums at the columns, or rows, of every array.
-      product_reads: of multi-level devices, each once per input vector that it
-        multiplies.
+      product_reads: reads of multi-level devices in products, of each once per input
+        vector that it multiplies.
       multilevel_reads: other reads of multi-level devices: to find pairs to refresh,
         and to verify what is written.
       multilevel_sets: SET pulses on multi-level devices.
       multilevel_resets: RESET pulses on multi-level devices.
-      binary_reads: of binary cells, every word once per step, before it is updated.
+      binary_reads: reads of binary cells, every word once per step, before it is
+        updated.
       binary_sets: SET pulses on binary cells.
       binary_resets: RESET pulses on binary cells.
     """
@@ -88,7 +90,7 @@ class Passes:
 
     @property
     def total(self) -> Operations:
-        """Of a step of training."""
+        """Operations of a step of training."""
         return self.forward + self.backward + self.gradient
 
 
@@ -196,7 +198,7 @@ def writes(
 
 
 def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
-    """Of one product."""
+    """Operations of one product."""
     geometry = product.geometry
     macs = product.repeats * geometry.macs
     if not analog:
