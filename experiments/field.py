@@ -87,7 +87,7 @@ def learn(
     Returns:
       The summary; its ``field`` holds ``trained``, ``step``, ``seconds``, ``shift``,
       ``accuracy_trained`` (on the images trained on), ``accuracy_before`` (of the aged
-      chip later, by compensation), ``accuracy_after``, and ``extra_cycles``, the
+      chip, by compensation), ``accuracy_after``, and ``extra_cycles``, the
       write-erase cycles of the training in the field: ``max`` and ``mean`` over the
       devices of each kind (None if wear is not tracked).
 

@@ -129,10 +129,10 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
     )
 
 
-def arrays(
+def array_counts(
     products: Sequence[Product], weights: Any, crossbar: CrossbarSpec
 ) -> dict[str, int]:
-    """Arrays that hold each analog weight, by its path; see `passes`.
+    """Number of arrays that hold each analog weight, by its path; see `passes`.
 
     A product may take a part of a weight, as that of one layer of a scan does: there
     are as many parts as make up the weight, in arrays of their own. Of several products
@@ -143,7 +143,7 @@ def arrays(
     for p in products:
         if p.parameter in analog:
             parts = math.ceil(analog[p.parameter].size / max(1, p.geometry.weights))
-            count = parts * p.geometry.arrays(_spec_of(p, crossbar))
+            count = parts * p.geometry.array_count(_spec_of(p, crossbar))
             found[p.parameter] = max(count, found.get(p.parameter, 0))
     return found
 

@@ -120,8 +120,8 @@ class Geometry:
         """Multiply-accumulates of one pass, those with a padding's zeros included."""
         return self.groups * self.features * self.columns * self._drives
 
-    def arrays(self, spec: CrossbarSpec) -> int:
-        """Arrays that hold the weights."""
+    def array_count(self, spec: CrossbarSpec) -> int:
+        """Number of arrays that hold the weights."""
         return self.groups * self._row_tiles(spec) * self._column_tiles(spec)
 
     def forward_conversions(self, spec: CrossbarSpec) -> tuple[int, int]:
