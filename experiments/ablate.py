@@ -9,6 +9,7 @@ work folder, and goes on where it was stopped.
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import rich.table
 from absl import flags
@@ -18,11 +19,13 @@ from experiments import cli, drift, launch, plots, terminal, train_options, word
 from experiments import train as train_lib
 from experiments.config import Config, changed
 from experiments.config_flags import define_flags, from_flags
+from experiments.parts import Hardware
 from experiments.runs.run_folder import check_unused_or_same
 from experiments.runs.writing import held, write_whole
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
 from hic_jax import checks, inference, pcm
+from hic_jax.algorithms import PairSpec
 from hic_jax.training.recipes import ALGORITHMS
 
 # Beside those of the multi-level device, its `NON_IDEALITIES`.
@@ -33,50 +36,62 @@ AS_TRAINED = drift.what({"devices": inference.TRAINED, "without": []})
 
 def present(config: Config) -> tuple[str, ...]:
     """Non-idealities that the hardware of ``config`` has."""
-    device = config.spec.multilevel
+    hardware, spec = _hardware_of(config)
+    device = spec.multilevel
     names = [
         name
         for name, constants in device.NON_IDEALITIES.items()
         if any(getattr(device, constant) for constant in constants)
     ]
-    if any(cells != pcm.BinarySpec() for cells in _cells(config).values()):
+    if any(cells != pcm.BinarySpec() for cells in _cells(spec).values()):
         names.append(STUCK_CELLS)
-    if config.hardware.converters:
+    if hardware.converters:
         names.append(CONVERTERS)
     return tuple(names)
 
 
 def only(config: Config, *names: str) -> Config:
     """``config`` with every non-ideality off but ``names``."""
-    device = config.spec.multilevel
+    _, spec = _hardware_of(config)
+    device = spec.multilevel
     device = device.only(*(n for n in names if n in device.NON_IDEALITIES))
     return _replace(config, device, STUCK_CELLS in names, CONVERTERS in names)
 
 
 def without(config: Config, name: str) -> Config:
     """``config`` with one non-ideality off."""
-    device = config.spec.multilevel
+    hardware, spec = _hardware_of(config)
+    device = spec.multilevel
     if name in device.NON_IDEALITIES:
         device = device.without(name)
-    converters = config.hardware.converters and name != CONVERTERS
+    converters = hardware.converters and name != CONVERTERS
     return _replace(config, device, name != STUCK_CELLS, converters)
 
 
 def _replace(
     config: Config, device: pcm.DeviceSpec, stuck_cells: bool, converters: bool
 ) -> Config:
-    cells = {} if stuck_cells else dict.fromkeys(_cells(config), pcm.BinarySpec())
+    hardware, spec = _hardware_of(config)
+    changes: dict[str, Any] = {"multilevel": device}
+    if not stuck_cells:
+        changes |= dict.fromkeys(_cells(spec), pcm.BinarySpec())
     return dataclasses.replace(
         config,
-        hardware=dataclasses.replace(config.hardware, converters=converters),
-        spec=dataclasses.replace(config.spec, multilevel=device, **cells),
+        hardware=dataclasses.replace(hardware, converters=converters),
+        spec=dataclasses.replace(spec, **changes),
     )
 
 
-def _cells(config: Config) -> dict[str, pcm.BinarySpec]:
+def _hardware_of(config: Config) -> tuple[Hardware, PairSpec]:
+    """What an algorithm with devices has; there is nothing else to ablate."""
+    assert config.hardware is not None
+    assert config.spec is not None
+    return config.hardware, config.spec
+
+
+def _cells(spec: PairSpec) -> dict[str, pcm.BinarySpec]:
     """The binary cells of an algorithm, by the fields of its spec; it may have none."""
-    fields = vars(config.spec).items()
-    return {name: x for name, x in fields if isinstance(x, pcm.BinarySpec)}
+    return {name: x for name, x in vars(spec).items() if isinstance(x, pcm.BinarySpec)}
 
 
 def variants(config: Config) -> dict[str, Config]:

@@ -54,15 +54,17 @@ class Contender:
     """What one algorithm on one device came to; each list has an entry per seed.
 
     Attributes:
-      algorithm: its name.
+      algorithm: name of the training algorithm.
       setting: what else was swept, by flag: the device for one.
       accuracy: shares of test images that are right after training.
-      year: those a year later with AdaBS, means over chips; empty without devices.
+      year: shares of test images that are right a year later with AdaBS, means over
+        chips; empty without devices.
       inference_kb: memory of the model in inference, kB.
       training_kb: memory of the weights and of the optimizer's buffers in training, kB.
       worst_cycles: write-erase cycles of the most worn multi-level device; empty
         without devices.
-      mean_cycles: those of all multi-level devices in the mean.
+      mean_cycles: write-erase cycles of all multi-level devices in the mean; empty
+        without devices.
       energy_j: estimated energy of the training, J.
       step_s: time of a training step on this computer, s.
     """

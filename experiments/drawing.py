@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import matplotlib
@@ -19,7 +20,7 @@ from experiments.runs import files
 from experiments.words import duration, scientific
 from hic_jax import DAY, HOUR, MINUTE, MONTH, YEAR
 
-STYLE = {
+STYLE: dict[Any, float] = {  # Only newer releases of Matplotlib have a type of keys.
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
@@ -191,6 +192,11 @@ def measured(
       **look: marker, colour or label, if not those of the name.
     """
     low, high = np.clip(ends, 0, 100)
+    usual: dict[str, Any] = {
+        "marker": MARKERS.get(name, "o"),
+        "color": COLOURS.get(name),
+        "label": LEGENDS.get(name, literal(name)),
+    }
     axes.errorbar(
         x,
         y,
@@ -200,12 +206,7 @@ def measured(
         linewidth=1.0,
         elinewidth=1.6,
         capsize=3,
-        **{
-            "marker": MARKERS.get(name, "o"),
-            "color": COLOURS.get(name),
-            "label": LEGENDS.get(name, literal(name)),
-            **look,
-        },
+        **(usual | look),
     )
 
 
@@ -241,10 +242,9 @@ def devices_by_cycles(
       counts: devices in each bin, by kind.
       limit: cycles that a device endures.
     """
-    looks = itertools.chain(
-        [{"fill": True, "alpha": 0.55}],
-        itertools.repeat({"fill": False, "linewidth": 2.0}),
-    )
+    filled: dict[str, Any] = {"fill": True, "alpha": 0.55}
+    outlined: dict[str, Any] = {"fill": False, "linewidth": 2.0}
+    looks = itertools.chain([filled], itertools.repeat(outlined))
     for (kind, devices), look in zip(counts.items(), looks, strict=False):
         axes.stairs(
             devices, np.maximum(edges, NO_CYCLE), color=colour_of(kind),
@@ -295,6 +295,7 @@ def legend_below(all_axes: Sequence[Axes], note: str = "", ncols: int = 2) -> No
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure = all_axes[0].figure
+    assert isinstance(figure, Figure)  # No picture has figures within.
     figure.legend(
         handles.values(),
         handles.keys(),

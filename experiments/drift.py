@@ -131,8 +131,8 @@ def main(argv: list[str]) -> None:
                 terminal.note(f"{folder}: {failed.get(folder, 'read')}")
     if not several:
         with launch.clear_errors(ValueError, OSError):
-            for error in failed.values():
-                raise error
+            for failure in failed.values():
+                raise failure
     done = [folder for folder in folders if folder not in failed]
     if done:
         terminal.show(table(done, reading))

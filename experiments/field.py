@@ -43,7 +43,7 @@ CHANGES = ("epochs", "learning_rate", "analog_learning_rate", "shift")
 BEFORE = ("none", "gdc", "adabs")
 
 
-def config_in_the_field(trained: Config, **changes) -> Config:
+def config_in_the_field(trained: Config, **changes: Any) -> Config:
     """A configuration for going on from another one, changed by some flags."""
     return changed(trained, warmup=0.0, **changes)
 
@@ -57,6 +57,7 @@ def usual_rates(
     brings more of it back (`experiments/results/README.md`).
     """
     del others
+    assert trained.analog is not None  # Of a run with devices.
     share = 0.25 if shift in (None, trained.train.shift) else 1.0
     return {
         "learning_rate": share * trained.recipe.learning_rate,
@@ -85,8 +86,8 @@ def learn(
 
     Returns:
       The summary; its ``field`` holds ``trained``, ``step``, ``seconds``, ``shift``,
-      ``accuracy_trained`` (on the images trained on), ``accuracy_before`` (of the same
-      chip later, by compensation), ``accuracy_after``, and ``extra_cycles``, the
+      ``accuracy_trained`` (on the images trained on), ``accuracy_before`` (of the aged
+      chip, by compensation), ``accuracy_after``, and ``extra_cycles``, the
       write-erase cycles of the training in the field: ``max`` and ``mean`` over the
       devices of each kind (None if wear is not tracked).
 
@@ -94,6 +95,7 @@ def learn(
       RunFolderError: if a folder cannot be used.
       TrainingDiverged: at a loss that is not finite.
     """
+    assert config.spec is not None  # Of a run with devices.
     check_apart(trained, workdir)
     with contextlib.closing(RunFolder.read(trained)) as old:
         before = Experiment.of(old.config, mesh)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 from absl import app, flags
@@ -33,6 +34,9 @@ _HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 # to come: JAX aborts a process after 300.
 ANSWER_S = 15
 COMING_S = 280.0
+
+# Its attributes are made at run time, where no type checker sees them.
+_jax_config: Any = jax.config
 
 
 class _MeshParser(cli.Kind):
@@ -151,7 +155,7 @@ def start(argv: list[str]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def prepare_process(**asked: str | int | None) -> None:
+def prepare_process(**asked: Any) -> None:
     """What a process needs before it trains; see `join_processes`."""
     quiet_libraries()
     join_processes(**asked)
@@ -192,7 +196,7 @@ def join_processes(
                 f"{', '.join(given)}"
             ) from error
     elif asked:
-        if missing:
+        if coordinator is None or num_processes is None or process_id is None:
             raise ValueError(f"several processes need {' and '.join(missing)}, too")
         port = re.fullmatch(r".+:(\d{1,5})", coordinator)
         if not port or int(port[1]) > 65535:
@@ -259,8 +263,8 @@ def _check_platform() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # The latter where it skips one.
         raise ValueError(
-            f"JAX_PLATFORMS={jax.config.jax_platforms}: must be what JAX finds on this "
-            f"machine, or not be set ({str(error) or 'no such device'})"
+            f"JAX_PLATFORMS={_jax_config.jax_platforms}: must be what JAX finds on "
+            f"this machine, or not be set ({str(error) or 'no such device'})"
         ) from error
 
 
@@ -306,7 +310,9 @@ def _ours_or_grave(record: logging.LogRecord) -> bool:
 def _others() -> tuple[str, ...]:
     """Folders of libraries that log much."""
     found = (importlib.util.find_spec(name) for name in ("jax", "orbax"))
-    return tuple(path for spec in found for path in spec.submodule_search_locations)
+    return tuple(
+        path for spec in found if spec for path in spec.submodule_search_locations or ()
+    )
 
 
 def use_compilation_cache() -> None:
@@ -316,7 +322,7 @@ def use_compilation_cache() -> None:
     program holds the versions and flags of XLA and the instructions that the processor
     has, so that none is loaded that was made for another machine or another JAX.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if _jax_config.jax_compilation_cache_dir is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(cache, "hic_jax", "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -333,7 +339,7 @@ def _quiet_loading() -> None:
     +prefer-no-scatter, which are hints to the compiler (openxla/xla#44565). What really
     fails raises an exception.
     """
-    if jax.config.jax_logging_level == "NOTSET":  # Nobody asked for another one.
+    if _jax_config.jax_logging_level == "NOTSET":  # Nobody asked for another one.
         jax.config.update("jax_logging_level", "CRITICAL")
         # That was for C++; this gives Python's loggers back what they had.
         jax.config.update("jax_logging_level", "NOTSET")

@@ -135,8 +135,8 @@ class Part:
     """A dataclass in a configuration, whose fields have flags.
 
     Attributes:
-      path: where it stands, as spec.multilevel.
-      prefix: of the flags of its fields.
+      path: place in the configuration, as spec.multilevel.
+      prefix: letters that the flags of its fields begin with.
       usual: the values without flags: an instance, or the class with its defaults.
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments.drawing import (
     COLOURS,
@@ -75,7 +76,7 @@ def accuracy_over_time(
 
     Args:
       path: of the picture.
-      rows: of `hic_jax.inference.accuracy_over_time`, all of the same devices.
+      rows: rows of `hic_jax.inference.accuracy_over_time`, all of the same devices.
       classes: of the images, to show chance beside a network without compensation;
         None shows none.
       fp32: accuracy of the same network in floating point; None shows none.
@@ -111,7 +112,7 @@ def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["compensation"] for row in rows))
 
 
-def _draw_ageing(axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
     """One compensation's accuracy, with the interval of its mean."""
     mine = [row for row in rows if row["compensation"] == name]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
@@ -177,7 +176,7 @@ def crossbars_of(config: Config) -> LayerCrossbars:
     """What computes the layers: nothing is analog where there are no devices."""
     if config.hardware is None or not config.hardware.converters:
         return LayerCrossbars()
-    digital = FrozenDict(dict.fromkeys(config.hardware.digital_paths))
+    digital = dict.fromkeys(config.hardware.digital_paths)
     return LayerCrossbars(config.crossbar, digital)
 
 

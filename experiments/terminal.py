@@ -42,8 +42,9 @@ def table(
         pad_edge=False,
     )
     for i, head in enumerate(heads):
-        justify = "left" if i in words else "right"
-        result.add_column(head, justify=justify, overflow="fold")
+        result.add_column(
+            head, justify="left" if i in words else "right", overflow="fold"
+        )
     for row in rows:
         result.add_row(*row)
     return result

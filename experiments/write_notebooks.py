@@ -94,8 +94,10 @@ def write(name: str, address: str) -> bool:
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell{number}"  # Jupytext's are random.
-    stored = nbformat.read(path, as_version=4) if path.exists() else None
-    stale = stored is None or not has_outputs_of(stored, notebook)
+    stored = nbformat.v4.new_notebook()
+    if path.exists():
+        stored = nbformat.read(path, as_version=4)
+    stale = not has_outputs_of(stored, notebook)
     if stale:
         run(notebook)
     else:

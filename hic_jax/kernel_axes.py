@@ -42,7 +42,7 @@ class KernelAxes:
 
     @classmethod
     def plain(cls, ndim: int) -> "KernelAxes":
-        """Of a kernel with its outputs last, as flax has them."""
+        """Axes of a kernel with its outputs last, as flax has them."""
         return cls(columns=(ndim - 1,) if ndim else ())
 
     def rows(self, ndim: int) -> tuple[int, ...]:

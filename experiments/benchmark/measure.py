@@ -36,7 +36,8 @@ def measure(size: Size, repeats: int) -> dict[str, Any]:
       seconds, ``memory`` in bytes.
     """
     made = programs(size)
-    compiled, figures = {}, {}
+    compiled: dict[str, jax.stages.Compiled] = {}
+    figures: dict[str, dict[str, Any]] = {}
     with own_cache():
         for name, program in made.items():
             # The same function is the same program, for other contents of its arrays.
@@ -122,7 +123,7 @@ def device_bytes() -> dict[str, float]:
 @contextlib.contextmanager
 def own_cache() -> Iterator[None]:
     """An empty compilation cache, in place of the one that is in use."""
-    changes = {
+    changes: dict[str, Any] = {
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_enable_compilation_cache": True,
     }

@@ -97,11 +97,12 @@ class Program:
     """Something to be compiled and run.
 
     Attributes:
-      function: pure, of arrays.
-      arguments: those of every call.
-      state: its first argument, and what it returns first: donated, and passed on from
-        call to call. None if it has no state.
-      calls: how many are one run; more than one where what a chip does is not vmapped.
+      function: pure function of arrays.
+      arguments: arguments of every call, beside the state.
+      state: first argument of the function, and what it returns first: donated, and
+        passed on from call to call. None if it has no state.
+      calls: number of calls that are one run; more than one where what a chip does is
+        not vmapped.
     """
 
     function: Callable
@@ -141,7 +142,9 @@ def training_steps(size: Size) -> dict[str, Program]:
     for name, (algorithm, crossbar) in STEPS.items():
         model = size.model(crossbar)
         spec = ALGORITHMS[algorithm]
-        tx = make_tx(Recipe(), AnalogRecipe(), spec and spec(), 1000, jax.random.key(0))
+        tx = make_tx(
+            Recipe(), AnalogRecipe(), spec() if spec else None, 1000, jax.random.key(0)
+        )
         step = steps.make_step(
             model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
         )
@@ -264,6 +267,7 @@ def random_images(batch_size: int) -> Split:
 def state_bytes(spec: hic_jax.HICSpec, weights: int = 4096) -> float:
     """Bytes per weight of the arrays that hold its devices, measured from them."""
     params = {"kernel": jax.random.normal(jax.random.key(0), (weights, 1))}
-    held = hic_jax.hic(spec, jax.random.key(1)).init(params).weights
+    state: Any = hic_jax.hic(spec, jax.random.key(1)).init(params)
+    held = state.weights
     arrays = jax.tree.leaves((held.multilevel, held.binary, held.accumulator))
     return sum(x.nbytes for x in arrays) / weights

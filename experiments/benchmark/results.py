@@ -56,7 +56,7 @@ def _processor() -> str:
 def report(result: dict[str, Any]) -> list[str | rich.table.Table]:
     """All of it, as lines and tables."""
     hardware, peak = result["hardware"], result["peak_memory"]
-    parts = [
+    parts: list[str | rich.table.Table] = [
         f"{hardware['devices']} x {hardware['device']}, {hardware['processor']}, "
         f"{hardware['cores']} cores, jax {result['versions']['jax']}, "
         f"{result['repeats']} turns",
@@ -157,7 +157,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def flat(result: dict[str, Any]) -> dict[tuple[str, ...], float]:
     """Figures by (size, program, figure), and those of the whole run."""
-    figures = {
+    figures: dict[tuple[str, ...], float] = {
         (size, program, figure): row[figure]
         for size, measured in result["sizes"].items()
         for program, row in measured["programs"].items()

@@ -39,8 +39,8 @@ class Point:
     Attributes:
       width: multiplier of the channels.
       size_kb: inference model size.
-      accuracy: in %, over seeds.
-      accuracies: of the seeds.
+      accuracy: test accuracy in %, over seeds.
+      accuracies: test accuracy of each seed, %.
     """
 
     width: float
@@ -70,8 +70,9 @@ class Gain:
     """What the candidate gains over the baseline at equal size, in points.
 
     Attributes:
-      mean: over log size, in the range of sizes that both curves cover.
-      sizes_kb: in that range: its ends, and every size that was measured.
+      mean: mean gain over log size, in the range of sizes that both curves cover.
+      sizes_kb: ends of the range of sizes that both curves cover, and every size in it
+        that was measured.
       at: the gain at each of ``sizes_kb``.
     """
 

@@ -59,12 +59,12 @@ class Ageing:
       algorithm: label of the recipe.
       devices: "trained", or the preset of the inference chips.
       width: multiplier of the channels.
-      compensation: of drift.
+      compensation: name of the compensation of drift.
       times: seconds that all seeds were read at.
-      accuracy: in % at each time: over seeds, each the mean of its chips.
-      chip_mean: in % at each time: over all chips of all seeds.
+      accuracy: test accuracy in % at each time: over seeds, each the mean of its chips.
+      chip_mean: mean test accuracy in % at each time, over all chips of all seeds.
       chip_std: standard deviation of one of these chips; 0 for one chip.
-      chips: how many of all seeds together.
+      chips: number of chips of all seeds together.
       loss: points lost from the first time to the last, over seeds.
     """
 
@@ -183,7 +183,7 @@ def _why_not_read(recipe: Recipe) -> str:
 
 
 def drift_verdict(case: Ageing) -> Verdict:
-    """Of one width on one kind of devices."""
+    """Whether one width on one kind of devices keeps its accuracy for a year."""
     if not case.spans_a_year:
         return Verdict.TOO_LITTLE
     return below(case.loss, COMPARABLE_POINTS)

@@ -51,7 +51,7 @@ class Cost:
     Attributes:
       algorithm: label of the recipe.
       width: multiplier of the channels.
-      operations: by kind, the mean over seeds.
+      operations: numbers of operations by kind, the mean over seeds.
       energy: J by kind of operation, the mean over seeds. An estimate.
       total: energy of all kinds in J, over seeds.
     """

@@ -43,7 +43,7 @@ class Estimate:
     Attributes:
       mean: the mean.
       std: standard deviation of one seed; None for one seed.
-      seeds: how many; of a sum, the fewest of its terms.
+      seeds: number of seeds; of a sum, the fewest of its terms.
       interval: 95 % interval of the mean; None for one seed.
     """
 

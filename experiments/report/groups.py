@@ -50,11 +50,11 @@ class Recipe:
     """Runs that differ in width and seed, and in no other field that they use.
 
     Attributes:
-      algorithm: that trained them.
-      runs: none, if it did not run.
+      algorithm: name of the algorithm that trained them.
+      runs: the runs; none, if the recipe did not run.
       label: the algorithm, and a number if its group has several recipes of it.
       file: the label as names of files say it.
-      look: in figures.
+      look: colour and marker in figures.
     """
 
     algorithm: str
@@ -85,12 +85,13 @@ class Group:
     """Recipes of one task that are compared, and the pair that claims are judged for.
 
     Attributes:
-      baseline: of the claims; may have no runs.
-      candidate: that is to beat it; may have no runs.
-      others: that ran beside, each of another algorithm than the pair.
+      baseline: recipe that the claims compare with; may have no runs.
+      candidate: recipe that is to beat the baseline; may have no runs.
+      others: recipes that ran beside, each of another algorithm than the pair.
       title: what all of them have in common.
       distinction: how the recipes differ from those of other groups; may be empty.
-      prefix: of the names of the group's files; empty for an only group.
+      prefix: letters that the names of the group's files begin with; empty for an only
+        group.
     """
 
     baseline: Recipe
@@ -107,7 +108,7 @@ class Group:
 
     @property
     def runs(self) -> list[Run]:
-        """Of all recipes."""
+        """Runs of all recipes."""
         return [run for recipe in self.recipes for run in recipe.runs]
 
     def file(self, name: str, recipe: Recipe) -> str:

@@ -30,8 +30,8 @@ class Judged(NamedTuple):
     """A group on the page.
 
     Attributes:
-      number: of the group, from 1.
-      group: of runs.
+      number: number of the group, from 1.
+      group: runs that are compared.
       claims: a section for each.
       topics: sections on what the hardware takes.
     """

@@ -50,7 +50,7 @@ def below(quantity: Estimate, threshold: float) -> Verdict:
 
 
 def in_all(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of a claim that must hold in every case."""
+    """The verdict on a claim that must hold in every case."""
     verdicts = set(verdicts)
     for verdict in (Verdict.NOT_SUPPORTED, Verdict.TOO_LITTLE):
         if verdict in verdicts:
@@ -73,11 +73,11 @@ class Finding:
     """What the runs say about a claim.
 
     Attributes:
-      verdict: of the rule.
+      verdict: verdict of the rule.
       sentences: what was found, or what is missing.
       quantity: what the rule judges, in words; empty without one.
-      estimate: of the quantity.
-      unit: of the quantity.
+      estimate: estimate of the quantity.
+      unit: unit of the quantity.
     """
 
     verdict: Verdict
@@ -110,7 +110,7 @@ class Finding:
 
 
 def too_little(sentence: str) -> Finding:
-    """Of a claim that lacks what the sentence says."""
+    """The finding on a claim that lacks what the sentence says."""
     return Finding(Verdict.TOO_LITTLE, (sentence,))
 
 
@@ -119,9 +119,9 @@ class Picture:
     """A figure on the page.
 
     Attributes:
-      path: of its files, without ending.
+      path: path of its files, without ending.
       alt: what it shows, in words.
-      caption: under it.
+      caption: words under it.
     """
 
     path: Path
@@ -148,7 +148,7 @@ def height(rows: float) -> float:
 
 
 def typical(cases: Sequence[Any]) -> Any:
-    """Of cases with widths, the one of width 1, or else the widest."""
+    """The case of width 1, or else the widest."""
     return next((c for c in cases if c.width == 1), max(cases, key=lambda c: c.width))
 
 
@@ -157,10 +157,10 @@ class Section:
     """A part of a group on the page.
 
     Attributes:
-      name: of the section.
-      title: over it.
+      name: name of the section.
+      title: words over it.
       pictures: figures.
-      tables: those without columns are CSV files only.
+      tables: tables of figures; one without columns is a CSV file only.
       paragraphs: what was found, and what the numbers mean.
     """
 
@@ -177,7 +177,7 @@ class Claim(Section):
 
     Attributes:
       finding: verdict and what was found.
-      rule: of the verdict.
+      rule: rule of the verdict, in words.
     """
 
     finding: Finding

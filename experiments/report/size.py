@@ -42,9 +42,10 @@ class Reached:
     """The smallest model whose mean accuracy reaches a target.
 
     Attributes:
-      size_kb: its inference model size.
-      accuracy: in %, that of the curve at this size.
-      width: if it was measured; None if it is interpolated between two widths.
+      size_kb: inference model size, kB.
+      accuracy: accuracy of the curve at this size, %.
+      width: multiplier of the channels that was measured; None if the size is
+        interpolated between two widths.
       smallest: whether it is the smallest that was measured, so that a smaller one
         might do.
     """
@@ -232,16 +233,17 @@ class Memory:
     Attributes:
       algorithm: label of the recipe.
       width: multiplier of the channels.
-      analog_weights: how many.
-      digital_weights: how many.
-      multilevel_devices: how many.
-      inference_bits: of the inference model.
-      fp32_bits: of the weights in training, all in floating point.
-      mixed_precision_bits: of the same with a floating-point accumulator; of networks
-        without devices as in floating point.
-      training_bits: of the same as this algorithm holds them.
-      optimizer_bits: of the optimizer's buffers, which come on top.
-      binary_devices: how many; None of an algorithm that has none.
+      analog_weights: number of analog weights.
+      digital_weights: number of digital weights.
+      multilevel_devices: number of multi-level devices.
+      inference_bits: memory of the inference model, bits.
+      fp32_bits: memory of the weights in training, all in floating point, bits.
+      mixed_precision_bits: memory of the weights in training with a floating-point
+        accumulator, bits; of networks without devices as in floating point.
+      training_bits: memory of the weights in training, as this algorithm holds them,
+        bits.
+      optimizer_bits: memory of the optimizer's buffers, which comes on top, bits.
+      binary_devices: number of binary cells; None of an algorithm that has none.
     """
 
     algorithm: str

@@ -23,9 +23,9 @@ class Column:
     """A column on the page.
 
     Attributes:
-      title: its head.
+      title: head of the column.
       text: what stands in it, of a row.
-      look: its class in the style sheet: number, prose, or none.
+      look: class in the style sheet: number, prose, or none.
     """
 
     title: str
@@ -38,9 +38,9 @@ class Table:
     """Rows, for a CSV file and for the page.
 
     Attributes:
-      name: of the CSV file, without its ending.
+      name: name of the CSV file, without its ending.
       caption: what it shows.
-      columns: on the page.
+      columns: columns on the page.
       rows: plain values, as in the CSV file.
       folded: whether the page shows it only when asked to.
     """
@@ -57,7 +57,7 @@ class Table:
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
     def of_group(self, number: int) -> "Table":
-        """The same with the number of its group in every row."""
+        """This table with the number of its group in every row."""
         rows = [{"group": number} | row for row in self.rows]
         return dataclasses.replace(self, rows=rows)
 

@@ -61,9 +61,10 @@ class Wear:
       p99: the 99th percentile of the devices, the mean over seeds.
       worst: cycles of the most worn device of all seeds.
       endurance_cycles: the limit; the lowest, if the runs were summarised with several.
-      fraction: of its limit that the most worn device of all seeds has used up.
-      trainings: like this one that this device survives; infinite if it saw no cycle.
-      edges: of a histogram in cycles; empty where a seed has none.
+      fraction: share of its limit that the most worn device of all seeds has used up.
+      trainings: number of trainings like this one that the most worn device survives;
+        infinite if it saw no cycle.
+      edges: edges of a histogram in cycles; empty where a seed has none.
       counts: devices of all seeds between each two edges.
     """
 

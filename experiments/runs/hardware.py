@@ -75,7 +75,7 @@ def hardware_summary(
             "inference": dataclasses.asdict(inference),
             "training_step": dataclasses.asdict(step),
             "training": training and dataclasses.asdict(training),
-            "arrays": accounting.arrays(image, weights, arrays),
+            "arrays": accounting.array_counts(image, weights, arrays),
         },
         "energy": {
             "basis": ESTIMATE,

@@ -83,8 +83,8 @@ class OpenRun:
 
     Attributes:
       experiment: what is trained.
-      folder: open for training.
-      state: that with which it was begun, or the last one saved.
+      folder: run folder, open for training.
+      state: training state with which it was begun, or the last one saved.
       seconds: time of a step, interval by interval.
       error: what it failed with; None while it goes well.
     """

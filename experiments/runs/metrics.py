@@ -29,7 +29,7 @@ class Logged:
     """What was logged up to a step, without the rows.
 
     Attributes:
-      rows: how many.
+      rows: number of rows.
       crc32: checksum of their lines.
       sums: sum of every number in them, over all rows.
       best_accuracy: the highest test accuracy; 0 before there is one.

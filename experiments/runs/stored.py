@@ -182,7 +182,7 @@ def _children(item: Any) -> Iterator[Any]:
 
 
 def _number(digits: str) -> int | float:
-    """Of a JSON number: a float holds it, and its square."""
+    """A JSON number; a float holds it, and its square."""
     if not abs(float(digits)) < 1e150:
         raise ValueError(f"{reprlib.repr(digits)}: must be a number below 1e150")
     return int(digits) if digits.lstrip("-").isdecimal() else float(digits)
@@ -194,7 +194,7 @@ _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
 def _schema_of(algorithm: str, preset: str) -> dict[str, Any]:
-    """Of a configuration; parts are checked for their numbers and words."""
+    """The schema of a configuration; parts are checked for their numbers and words."""
 
     def made(part: Part, inner: dict[str, Any]) -> dict[str, Any]:
         return _object(**_numbers_and_words(part.cls), **inner)
@@ -203,7 +203,7 @@ def _schema_of(algorithm: str, preset: str) -> dict[str, Any]:
 
 
 def _numbers_and_words(cls: type) -> dict[str, dict[str, Any]]:
-    """Of the fields of a dataclass that are such."""
+    """Schemas of the fields of a dataclass that are numbers and words."""
     fields: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for name in (field.name for field in dataclasses.fields(cls)):

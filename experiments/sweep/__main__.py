@@ -173,7 +173,7 @@ def note_end(job: jobs.Training) -> None:
 
 
 def last_line(text: str) -> str:
-    """Of a traceback: what happened."""
+    """What happened, by a traceback."""
     return text.strip().splitlines()[-1]
 
 

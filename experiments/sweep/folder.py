@@ -34,7 +34,7 @@ class RunPaths:
     """Where a run of a sweep is.
 
     Attributes:
-      run: its run folder.
+      run: run folder.
       job: folder of the process that trains it.
     """
 
@@ -106,7 +106,7 @@ class Entry:
       name: the run's name.
       folder: name of the run folder, in that of the sweep.
       swept: what distinguishes it from the others, by flag.
-      steps: how many the whole training has.
+      steps: number of steps of the whole training.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Manifest:
 
     Attributes:
       configuration: what all runs have in common, by flag.
-      runs: those that are described as they should be.
+      runs: runs that are described as they should be.
       left_out: a line about each of the others.
     """
 

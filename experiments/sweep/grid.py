@@ -36,8 +36,8 @@ class Run:
     Attributes:
       name: what the run and its folder are called.
       swept: what distinguishes it from the others, by flag.
-      config: all of it.
-      steps: how many the whole training has.
+      config: the whole configuration.
+      steps: number of steps of the whole training.
     """
 
     name: str

@@ -39,7 +39,7 @@ class Training:
       name: the run's name.
       paths: where it is.
       config: what is trained.
-      steps: how many the whole training has.
+      steps: number of steps of the whole training.
       options: how much is trained, kept and told.
       mesh: devices that share each batch, as in `experiments.setup.Experiment.of`.
     """

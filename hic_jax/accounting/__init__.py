@@ -1,7 +1,13 @@
 """What a network of hybrid weights costs: memory, wear, operations, energy."""
 
 from hic_jax.accounting.energy import EnergyTable, energy
-from hic_jax.accounting.operations import Operations, Passes, arrays, passes, writes
+from hic_jax.accounting.operations import (
+    Operations,
+    Passes,
+    array_counts,
+    passes,
+    writes,
+)
 from hic_jax.accounting.size import model_size, optimizer_bits
 from hic_jax.accounting.wear import ENDURANCE_CYCLES, device_pulses, endurance
 from hic_jax.tracing import Product, products
@@ -12,7 +18,7 @@ __all__ = [
     "Operations",
     "Passes",
     "Product",
-    "arrays",
+    "array_counts",
     "device_pulses",
     "endurance",
     "energy",

@@ -18,30 +18,34 @@ class EnergyTable:
     They tell orders of magnitude; replace them by those of your own hardware.
 
     Attributes:
-      analog_mac_pj: of a multiply-accumulate by an array, its share of the converters
-        included: 0.205, of the 64-core HERMES chip in 14 nm, four devices per weight,
+      analog_mac_pj: a multiply-accumulate by an array, with its share of the
+        converters: 0.205, of the 64-core HERMES chip in 14 nm, four devices per weight,
         9.76 TOPS/W with one phase of reading, at which 65,536 take 13.4 nJ (Le Gallo et
         al., Nat. Electron. 2023). With four phases it is 0.81; the core alone, 10.5
         TOPS/W (Khaddam-Aljameh et al., VLSI 2021), has 0.19. These hold for an array
         that is used in full: with few of its rows or columns in use, the converters'
         share per multiplication is larger.
-      dac_conversion_pj: 0, because it is included in that; for a table that parts them.
-      adc_conversion_pj: likewise.
-      digital_mac_pj: of a multiply-accumulate in 32 bits, memory included: 24, from
+      dac_conversion_pj: a digital-to-analog conversion: 0, because it is included in
+        analog_mac_pj; for a table that parts them.
+      adc_conversion_pj: an analog-to-digital conversion: 0, because it is included in
+        analog_mac_pj; for a table that parts them.
+      digital_mac_pj: a multiply-accumulate in 32 bits, memory included: 24, from
         14.35 uJ per training image of a perceptron of 198,760 weights, three products
         each (Nandakumar et al., Front. Neurosci. 14:406, 2020).
-      gradient_mac_pj: of one that makes the gradient of an analog weight: 0.312, from
-        62.03 nJ per image for the whole update of the same perceptron held by PCM
-        (ibid., as quoted by Li et al., arXiv:2510.02516), accumulation included.
-      multilevel_set_pj: of a SET pulse: 13.5, that of a full SET of a cell (Lee et al.,
-        ISCA 2009); 45 according to Bedeschi et al. (150 ns). A partial one takes less.
-      multilevel_reset_pj: of a RESET pulse: 19.2 (Lee et al., ISCA 2009); 64.8
-        according to Bedeschi et al. (40 ns).
-      multilevel_read_pj: of reading one device by itself: 2 (the cell of Lee et al.,
-        ISCA 2009, as in NVSim; Bedeschi et al. have the same).
-      binary_set_pj: as of multi-level devices.
-      binary_reset_pj: likewise.
-      binary_read_pj: likewise.
+      gradient_mac_pj: a multiply-accumulate that makes the gradient of an analog
+        weight: 0.312, from 62.03 nJ per image for the whole update of a perceptron of
+        198,760 weights held by PCM (Nandakumar et al., Front. Neurosci. 14:406, 2020,
+        as quoted by Li et al., arXiv:2510.02516), accumulation included.
+      multilevel_set_pj: a SET pulse on a multi-level device: 13.5, that of a full SET
+        of a cell (Lee et al., ISCA 2009); 45 according to Bedeschi et al. (150 ns). A
+        partial one takes less.
+      multilevel_reset_pj: a RESET pulse on a multi-level device: 19.2 (Lee et al., ISCA
+        2009); 64.8 according to Bedeschi et al. (40 ns).
+      multilevel_read_pj: a read of one multi-level device by itself: 2 (the cell of Lee
+        et al., ISCA 2009, as in NVSim; Bedeschi et al. have the same).
+      binary_set_pj: a SET pulse on a binary cell: 13.5, as multilevel_set_pj.
+      binary_reset_pj: a RESET pulse on a binary cell: 19.2, as multilevel_reset_pj.
+      binary_read_pj: a read of one binary cell by itself: 2, as multilevel_read_pj.
     """
 
     analog_mac_pj: float = 0.205

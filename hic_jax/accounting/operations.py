@@ -28,19 +28,21 @@ class Operations:
     Attributes:
       analog_macs: multiply-accumulates by arrays of multi-level devices, one per weight
         (a pair of devices) and input vector.
-      digital_macs: those of digital layers, their gradients included, and of products
-        of activations.
-      gradient_macs: digital ones that make the gradients of analog weights.
+      digital_macs: multiply-accumulates of digital layers, their gradients included,
+        and of products of activations.
+      gradient_macs: digital multiply-accumulates that make the gradients of analog
+        weights.
       dac_conversions: inputs, or errors, at the rows, or columns, of every array.
         Converters of 0 bits, ideal ones, are counted as others.
       adc_conversions: sums at the columns, or rows, of every array.
-      product_reads: of multi-level devices, each once per input vector that it
-        multiplies.
+      product_reads: reads of multi-level devices in products, of each once per input
+        vector that it multiplies.
       multilevel_reads: other reads of multi-level devices: to find pairs to refresh,
         and to verify what is written.
       multilevel_sets: SET pulses on multi-level devices.
       multilevel_resets: RESET pulses on multi-level devices.
-      binary_reads: of binary cells, every word once per step, before it is updated.
+      binary_reads: reads of binary cells, every word once per step, before it is
+        updated.
       binary_sets: SET pulses on binary cells.
       binary_resets: RESET pulses on binary cells.
     """
@@ -88,7 +90,7 @@ class Passes:
 
     @property
     def total(self) -> Operations:
-        """Of a step of training."""
+        """Operations of a step of training."""
         return self.forward + self.backward + self.gradient
 
 
@@ -127,10 +129,10 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
     )
 
 
-def arrays(
+def array_counts(
     products: Sequence[Product], weights: Any, crossbar: CrossbarSpec
 ) -> dict[str, int]:
-    """Arrays that hold each analog weight, by its path; see `passes`.
+    """Number of arrays that hold each analog weight, by its path; see `passes`.
 
     A product may take a part of a weight, as that of one layer of a scan does: there
     are as many parts as make up the weight, in arrays of their own. Of several products
@@ -141,7 +143,7 @@ def arrays(
     for p in products:
         if p.parameter in analog:
             parts = math.ceil(analog[p.parameter].size / max(1, p.geometry.weights))
-            count = parts * p.geometry.arrays(_spec_of(p, crossbar))
+            count = parts * p.geometry.array_count(_spec_of(p, crossbar))
             found[p.parameter] = max(count, found.get(p.parameter, 0))
     return found
 
@@ -196,7 +198,7 @@ def writes(
 
 
 def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
-    """Of one product."""
+    """Operations of one product."""
     geometry = product.geometry
     macs = product.repeats * geometry.macs
     if not analog:

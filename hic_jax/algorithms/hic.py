@@ -6,6 +6,7 @@ range is carried to the multi-level pair as blind SET pulses.
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from hic_jax.pcm import accumulator, binary, pair
 from hic_jax.pcm.binary import BinarySpec
 from hic_jax.weights import Pulses
 
-INITIAL_WORDS = ("uniform", "zero")
+InitialWords = typing.Literal["uniform", "zero"]
 
 
 class HICEvents(Events):
@@ -108,7 +109,7 @@ class HICSpec(PairSpec):
 
     binary: BinarySpec = dataclasses.field(default_factory=BinarySpec)
     lsb_bits: int = 7
-    initial_words: str = "uniform"
+    initial_words: InitialWords = "uniform"
     word_steps: int = 2
     update_bits: int = 8
     stochastic_rounding: bool = True
@@ -118,7 +119,9 @@ class HICSpec(PairSpec):
         if not isinstance(self.binary, BinarySpec):
             raise ValueError(f"binary={self.binary!r}: must be a BinarySpec")
         checks.integer("lsb_bits", self.lsb_bits, 2, 8)
-        checks.one_of("initial_words", self.initial_words, INITIAL_WORDS)
+        checks.one_of(
+            "initial_words", self.initial_words, typing.get_args(InitialWords)
+        )
         checks.integer("word_steps", self.word_steps, 1, 2 ** (self.lsb_bits - 1))
         if self.word_steps & (self.word_steps - 1):
             raise ValueError(f"word_steps={self.word_steps}: must be a power of two")

@@ -53,7 +53,7 @@ class Geometry:
     def of_matrices(
         cls, lhs: Sequence[int], rhs: Sequence[int], dimension_numbers: tuple
     ) -> "Geometry":
-        """Of a `jax.lax.dot_general` of these shapes, with weights on the right."""
+        """That of a `jax.lax.dot_general` of these shapes, weights on the right."""
         (lhs_rows, rhs_rows), (lhs_batch, rhs_batch) = dimension_numbers
         positions = _size_without(lhs, *lhs_rows, *lhs_batch)
         return cls(
@@ -79,7 +79,7 @@ class Geometry:
         lhs_dilation: Sequence[int] | None = None,
         rhs_dilation: Sequence[int] | None = None,
     ) -> "Geometry":
-        """Of a `jax.lax.conv_general_dilated` of these shapes.
+        """That of a `jax.lax.conv_general_dilated` of these shapes.
 
         Its strides, padding and dilations matter only with an ``lhs_dilation``.
         """
@@ -120,8 +120,8 @@ class Geometry:
         """Multiply-accumulates of one pass, those with a padding's zeros included."""
         return self.groups * self.features * self.columns * self._drives
 
-    def arrays(self, spec: CrossbarSpec) -> int:
-        """Arrays that hold the weights."""
+    def array_count(self, spec: CrossbarSpec) -> int:
+        """Number of arrays that hold the weights."""
         return self.groups * self._row_tiles(spec) * self._column_tiles(spec)
 
     def forward_conversions(self, spec: CrossbarSpec) -> tuple[int, int]:
@@ -218,8 +218,8 @@ class Tag:
       geometry: sizes of the product.
       weights: shape of its weights, the second operand.
       roles: what each axis of them is; see `matrix_roles` and `convolution_roles`.
-      tile_rows: of an array.
-      tile_columns: of an array.
+      tile_rows: rows of an array.
+      tile_columns: columns of an array.
     """
 
     geometry: Geometry

@@ -49,7 +49,7 @@ class MatrixProduct:
     """(b, m, k) times (b, k, n): (b, m, n), every b an array (or a row of tiles).
 
     Attributes:
-      precision: that of `jax.lax.dot_general`.
+      precision: argument of `jax.lax.dot_general`.
       input_examples: axes of the inputs along which the examples lie: an array is
         driven with one after the other, each row of (m, k).
       result_examples: axes of the result along which the examples lie.
@@ -158,7 +158,7 @@ class Convolution:
 
     @property
     def result_examples(self) -> tuple[int, ...]:
-        """Likewise, of the result."""
+        """Axis of the result along which the examples lie: images, as a rule."""
         return (self.dimension_numbers.out_spec[0],)
 
     @property

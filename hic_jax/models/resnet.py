@@ -59,7 +59,7 @@ class Block(nn.Module):
 
     Attributes:
       channels: output channels.
-      stride: that of the first convolution and of the projection.
+      stride: stride of the first convolution and of the projection.
       norm: makes a normalisation layer.
       crossbars: what computes the convolutions.
       dtype: number format of the computation.

@@ -43,7 +43,8 @@ class ProgrammedSpec:
       write_std: standard deviation of what programming leaves, uS, of the target.
       drift_t0: age, from the last pulse on, at which programming ends, s.
       drift_nu: mean drift exponent, of the target.
-      drift_nu_std: its standard deviation from device to device, of the target.
+      drift_nu_std: standard deviation of the drift exponent from device to device, of
+        the target.
       read_noise: strength Q_s of the 1/f noise, 1, of the programmed conductance.
       read_time: length of a read, s.
       stuck_set: fraction of devices that stay at ``g_max``.

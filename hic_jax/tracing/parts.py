@@ -19,7 +19,8 @@ class Factor:
       size: number of its entries.
       axes: axes of the parameter that run along it; none where it is repeated.
       start: first entry that the parameter makes.
-      held: how many it makes from there: all, unless others are concatenated to it.
+      held: number of entries that it makes from there: all, unless others are
+        concatenated to it.
     """
 
     size: int
@@ -93,7 +94,7 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the value."""
+        """Shape of the value."""
         return tuple(math.prod(f.size for f in factors) for factors in self.axes)
 
     def placed(self, sources: Sequence[int | None], shape: Sequence[int]) -> "Part":

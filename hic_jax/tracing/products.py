@@ -24,9 +24,9 @@ class Product:
     """A matrix product or a convolution in a model.
 
     Attributes:
-      parameter: path of its weights; None for a product of activations, as the scores
+      parameter: path of the weights; None for a product of activations, as the scores
         of attention are.
-      geometry: its sizes.
+      geometry: sizes of the product.
       axes: which axes of the parameter are rows, and which columns; None without one.
       others: paths of parameters that go into the weights without a place of their own,
         as the scale of weight normalisation does.

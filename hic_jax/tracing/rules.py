@@ -123,7 +123,7 @@ def _pieces(
 def _product(
     numbers: Any, given: Sequence[Parts], sizes: Sequence[Shape], shape: Shape
 ) -> Parts:
-    """Of a matrix product of values that are both made of parameters."""
+    """Parts in a matrix product of values that are both made of parameters."""
     rows, batches = numbers
     frees = [
         [a for a in range(len(size)) if a not in (*rows[i], *batches[i])]
@@ -141,7 +141,7 @@ def _product(
 
 
 def _gathered(part: Part, numbers: GatherDimensionNumbers, shape: Shape) -> Part:
-    """Of a gather: slices of the value, along axes of the indices."""
+    """What a gather takes: slices of the value, along axes of the indices."""
     dropped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     kept = iter([a for a in range(len(part.axes)) if a not in dropped])
     sources = [

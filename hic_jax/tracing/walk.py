@@ -215,7 +215,7 @@ class _Walk:
         given: list[_Value],
         repeats: int,
     ) -> list[_Value]:
-        """The same of an equation that calls others."""
+        """The results of an equation that calls others."""
         kind = equation.primitive.name
         sizes = rules.shapes_of(equation.invars)
         within = [rules.shapes_of(jaxpr.invars) for jaxpr in inner]
@@ -236,7 +236,7 @@ class _Walk:
     def _scan(
         self, fields: dict[str, Any], given: list[_Value], repeats: int
     ) -> list[_Value]:
-        """The same of a scan, whose rounds hand on what depends on more and more."""
+        """The results of a scan, whose rounds hand on what depends on more and more."""
         length, jaxpr = fields["length"], fields["jaxpr"].jaxpr
         consts = fields["num_consts"]
         carried = slice(consts, consts + fields["num_carry"])

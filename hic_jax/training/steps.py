@@ -105,7 +105,7 @@ class Runner:
 
     Attributes:
       program: what is compiled: one step, or a scan of steps.
-      scan: which of the two.
+      scan: whether the program is a scan.
     """
 
     program: Any
@@ -149,9 +149,9 @@ class Runner:
         """Compiles what a call with such arguments runs, which then starts at once.
 
         Args:
-          state: shapes, with shardings, are enough.
-          train: likewise.
-          indices: likewise.
+          state: training state; of all three, shapes with shardings are enough.
+          train: training images.
+          indices: (k, batch) of the images of every step.
         """
         batch = indices if self.scan else indices[0]
         self.program.lower(state, train, batch).compile()

@@ -128,7 +128,7 @@ def test_resnet_8_is_what_a_walk_over_its_arrays_counts(crossbars):
     )
     assert passes.gradient == Operations(gradient_macs=macs)
     assert passes.total == passes.forward + passes.backward + passes.gradient
-    assert sum(accounting.arrays(found, weights, RUNNING).values()) == arrays
+    assert sum(accounting.array_counts(found, weights, RUNNING).values()) == arrays
 
 
 def test_what_is_digital_needs_no_arrays():
@@ -144,7 +144,7 @@ def test_what_is_digital_needs_no_arrays():
     assert mixed.forward.analog_macs == macs - stem - head
     assert mixed.total.digital_macs == 2 * stem + 3 * head
     assert not {"stem/kernel", "head/kernel"} & set(
-        accounting.arrays(found, weights, CrossbarSpec())
+        accounting.array_counts(found, weights, CrossbarSpec())
     )
 
 
@@ -166,7 +166,7 @@ def test_a_grouped_and_strided_convolution(hooked):
     assert found.geometry == geometry
     assert found.backward_products == 0
     # An array has room for two channels: two arrays a group.
-    assert geometry.arrays(spec) == 6
+    assert geometry.array_count(spec) == 6
     assert geometry.forward_conversions(spec) == (3 * 80 * 36, 3 * 80 * 2 * 2)
     assert geometry.backward_conversions(spec) == (3 * 80 * 2 * 9 * 2, 5 * 81 * 12)
     assert geometry.macs == 80 * 9 * 4 * 6
@@ -178,7 +178,7 @@ def test_taps_that_are_cut_over_arrays():
     geometry = Geometry(
         groups=2, features=1, taps=9, columns=1, positions=10, pixels=10
     )
-    assert geometry.arrays(spec) == 6
+    assert geometry.array_count(spec) == 6
     assert geometry.forward_conversions(spec) == (2 * 10 * 9, 2 * 10 * 3)
     assert geometry.backward_conversions(spec) == (2 * 10 * 9, 2 * 10)
 
@@ -253,7 +253,7 @@ def test_a_model_of_nnx_with_crossbars_of_its_own():
     )
     weights = on_devices(params)
     spec = CrossbarSpec(tile_rows=2)  # Of the layer that has none.
-    assert list(accounting.arrays(found, weights, spec).values()) == [3, 2]
+    assert list(accounting.array_counts(found, weights, spec).values()) == [3, 2]
     passes = accounting.passes(found, weights, spec)
     assert passes.forward.adc_conversions == 5 * (3 * 4 + 2 * 2)
     assert passes.total.analog_macs == 5 * (8 * 4 + 2 * 4 * 2)
@@ -269,7 +269,10 @@ def test_arrays_of_a_weight_are_those_of_all_its_parts():
     params = {"stack": jnp.ones((7, 6, 6)), "cut": jnp.ones((8, 2))}
     found = accounting.products(model, params, shapes(6))
     # Seven layers of two tiles; six of eight rows take two tiles, and there are more.
-    assert accounting.arrays(found, on_devices(params), spec) == {"stack": 14, "cut": 4}
+    assert accounting.array_counts(found, on_devices(params), spec) == {
+        "stack": 14,
+        "cut": 4,
+    }
 
 
 def test_analog_weights_without_a_product():
@@ -282,7 +285,7 @@ def test_analog_weights_without_a_product():
     with pytest.warns(UserWarning, match=r"no product that was traced: aux, head$"):
         passes = accounting.passes(found, weights, CrossbarSpec())
     assert passes.forward.analog_macs == 5 * 3 * 4
-    assert accounting.arrays(found, weights, CrossbarSpec()) == {"used": 1}
+    assert accounting.array_counts(found, weights, CrossbarSpec()) == {"used": 1}
 
     # Those of another tree are not weights that this call leaves out.
     with pytest.raises(ValueError, match="weights: none, as 'params/aux', takes part"):
@@ -306,7 +309,7 @@ def test_gates_in_one_product_cost_what_they_cost_one_by_one():
         costs.append(
             (
                 accounting.passes(found, weights, spec),
-                accounting.arrays(found, weights, spec),
+                accounting.array_counts(found, weights, spec),
             )
         )
     plain, fused = costs

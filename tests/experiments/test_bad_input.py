@@ -75,6 +75,7 @@ TRAINING = {
     "--pcm_g_max=-1": r"--pcm_g_max=-1\.0: must be greater than 0",
     "--binary_stuck_set=2": r"--binary_stuck_set=2\.0: must lie in \[0\.0, 1\.0\]",
     "--crossbar_dac_bits=1": r"--crossbar_dac_bits=1: must be 0 \(none\) or in",
+    "--hic_initial_words=zeros": r"--hic_initial_words=zeros: must be .*mean 'zero'",
     "--crossbar_adc_range=max": r"--crossbar_adc_range=max: must be one of absmax, fix",
     "--digital_layers=stm": r"digital_layers='stm': must be .*mean 'stem'",
     "--width=0": r"width=0\.0: must be greater than 0",
