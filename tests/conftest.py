@@ -30,7 +30,7 @@ def pytest_configure(config):
 # A worker is to stay below 2 GB: four of them share the 16 GB of a hosted runner with
 # the processes that they start. Nor does it run out of mappings of memory, of which
 # Linux gives a process 65,530 and a compiled program takes several: one per 0.1 MB.
-MOST_BYTES = 1_450_000_000
+MOST_BYTES = 1_300_000_000
 
 
 @pytest.fixture(autouse=True)
