@@ -144,6 +144,9 @@ def withstands_drift(group: Group) -> Finding:
     cases = [a for a in ageing(group.candidate) if a.compensation == "adabs"]
     if not cases:
         return too_little(_why_not_read(group.candidate))
+    cases = [case for case in cases if len(case.times) > 1]
+    if not cases:
+        return too_little("The runs were read at one time only: a loss takes two.")
     if any(case.devices == TRAINED for case in cases):
         cases = [case for case in cases if case.devices == TRAINED]
     verdict = in_all(map(drift_verdict, cases))

@@ -144,7 +144,9 @@ def test_it_can_be_read_at_other_times(compared, tmp_path):
 def test_the_report_pools_no_two_of_them(compared, tmp_path):
     folder, _ = compared
     page = report.report([str(folder)], str(tmp_path), candidate="manhattan")
-    assert "manhattan" in page.read_text()
+    text = page.read_text()
+    assert "manhattan" in text
+    assert "The runs were read at one time only: a loss takes two." in text
     found, left_out = report_runs.read_all(report_runs.find([str(folder)]))
     assert not left_out
     (task,) = group(found, "fp32", "manhattan")
