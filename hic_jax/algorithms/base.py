@@ -226,7 +226,7 @@ def _write(
     return weights.spec.update(key, weights, update, count)
 
 
-def checked(spec: Any, kind: type[PairSpec]) -> Any:
+def checked(spec: Any, kind: type) -> Any:
     """The spec, if it is of that kind; else raises `ValueError`."""
     if not isinstance(spec, kind):
         raise ValueError(f"spec={spec!r}: must be a {kind.__name__}")

@@ -4,6 +4,7 @@ Every algorithm of this package that trains PCM is a subclass of `PairSpec` with
 `update`. What it keeps beside the pairs is a subclass of `PairWeight`.
 """
 
+import abc
 import dataclasses
 import functools
 import math
@@ -27,7 +28,7 @@ DEVICES_PER_SIGN = (1, 2, 4, 8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairSpec:
+class PairSpec(abc.ABC):
     r"""A training algorithm on pairs of devices, in one frozen object.
 
     A weight is :math:`W = (G^+ - G^-) / s`, with :math:`s = 2^{b_M - 1} \epsilon /
@@ -134,6 +135,7 @@ class PairSpec:
         pairs = self.program(make_key, write_key, target)
         return PairWeight(multilevel=pairs, spec=self, **common)
 
+    @abc.abstractmethod
     def update(
         self,
         key: jax.Array,
@@ -152,7 +154,6 @@ class PairSpec:
         Returns:
           The devices after the writes, at the same time, and what happened.
         """
-        raise NotImplementedError
 
     def no_events(self) -> Events:
         """What `update` returns beside the devices, of nothing."""

@@ -178,7 +178,7 @@ class VolatileSpec(PairSpec):
         up = (steps > 0) != inverted
         size = jnp.where(up, weight.cell_steps[0], weight.cell_steps[1])
         wanted = weight.held + self.unit * size * steps
-        cell = jnp.clip(wanted, -self.range_us, self.range_us)
+        charged = jnp.clip(wanted, -self.range_us, self.range_us)
 
         def transfer(pairs, cell):
             new, fired, futile = pair.add_difference(
@@ -196,13 +196,13 @@ class VolatileSpec(PairSpec):
 
         due = count % self.transfer_every == 0
         pairs, cell, fired, futile, error = jax.lax.cond(
-            due, transfer, leave, weight.multilevel, cell
+            due, transfer, leave, weight.multilevel, charged
         )
         pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
         events = VolatileEvents.of(
             undefined_updates=total(undefined),
             clipped_steps=total(clipped),
-            lost_range=total(wanted - jnp.clip(wanted, -self.range_us, self.range_us)),
+            lost_range=total(wanted - charged),
             transfers=jnp.where(due, float(cell.size), 0.0),
             transfer_error=error,
             set_pulses=fired,

@@ -97,6 +97,16 @@ class DeployedWeight(AnalogWeight):
         """None: how a chip is programmed is not counted."""
         raise ValueError(_NOT_TRAINED)
 
+    def reads(self, steps: int) -> dict[str, int]:
+        """None: a chip is not trained."""
+        raise ValueError(_NOT_TRAINED)
+
+    def set_back(self, seconds: jax.Array | float) -> Self:
+        """None: a chip is not trained on; `hic_jax.drift` makes it older."""
+        raise ValueError(
+            "weights are deployed, and are not trained on: hic_jax.drift ages them"
+        )
+
 
 def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
     r"""Programs trained weights onto a fresh chip of another kind of device.

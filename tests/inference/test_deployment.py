@@ -12,6 +12,7 @@ import pytest
 import hic_jax
 from hic_jax import pcm
 from hic_jax.pcm import programmed
+from hic_jax.weights import is_analog
 
 TRAINED = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 STUCK = dataclasses.replace(pcm.nandakumar_2019(), stuck_set=0.02, stuck_reset=0.05)
@@ -214,3 +215,7 @@ def test_wear_and_size_are_those_of_training(weights):
         hic_jax.model_size(chip, {"kernel": jnp.zeros((3, 3))})
     with pytest.raises(ValueError, match="weights are deployed"):
         hic_jax.endurance(chip)
+    weight = jax.tree.leaves(chip, is_leaf=is_analog)[0]
+    for asked in (lambda: weight.reads(1), lambda: weight.set_back(1.0)):
+        with pytest.raises(ValueError, match="weights are deployed"):
+            asked()
