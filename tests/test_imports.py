@@ -13,8 +13,10 @@ ROOT = Path(__file__).parent.parent
 ROOMS = (
     "hic_jax.checks",
     "hic_jax.packing",
+    "hic_jax.path_rules",
     "hic_jax.sharding",
     "hic_jax.kernel_axes",
+    "hic_jax.quantisation",
     "hic_jax.convolution",
     "hic_jax.pcm",
     "hic_jax.weights",
