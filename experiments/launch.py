@@ -39,26 +39,26 @@ COMING_S = 280.0
 _jax_config: Any = jax.config
 
 
-class _MeshParser(cli.Kind):
-    """A number of devices; None for auto."""
-
-    def __init__(self):
-        super().__init__(self._devices, "auto, or a number of devices", "NUMBER")
-
-    @staticmethod
-    def _devices(word):
-        if word == "auto":
-            return None
-        if not (word.isdecimal() and int(word) > 0):
-            raise ValueError
-        return int(word)
+def _devices(word: str) -> int | None:
+    """What ``--mesh`` says: a number of devices, None for auto."""
+    if word == "auto":
+        return None
+    if not (word.isdecimal() and int(word) > 0):
+        raise ValueError
+    return int(word)
 
 
-def define_flags() -> None:
-    """Flags that say on what a launch runs, which changes no result."""
+def define_flags(workdir: str, default: str | None = None) -> None:
+    """Flags of every launcher: its folder, and on what it runs.
+
+    Args:
+      workdir: what the folder is of, a sentence.
+      default: the folder; without one, it has to be given.
+    """
+    cli.define("workdir", cli.path(), default, workdir, required=default is None)
     cli.define(
         "mesh",
-        _MeshParser(),
+        cli.Kind(_devices, "auto, or a number of devices", "NUMBER"),
         None,
         "Devices that share each batch equally, or auto: as many as there are, of all "
         "processes, and divide the batch.",
@@ -72,29 +72,15 @@ def define_flags() -> None:
         "JAX find it. Not needed on Slurm, under Open MPI and where "
         "TPU_WORKER_HOSTNAMES is set.",
     )
-    cli.define(
-        "num_processes",
-        cli.integer(1),
-        None,
-        "Number of processes, with --coordinator.",
-    )
-    cli.define(
-        "process_id",
-        cli.integer(0),
-        None,
-        "Number of this process, counted from 0, with --coordinator.",
-    )
+    text = "Number of processes, with --coordinator."
+    cli.define("num_processes", cli.integer(1), None, text)
+    text = "Number of this process, counted from 0, with --coordinator."
+    cli.define("process_id", cli.integer(0), None, text)
 
 
-def run(main: Callable[[list[str]], None], *definitions: Callable[[], None]) -> None:
-    """Runs a launcher from the command line.
-
-    Args:
-      main: the launcher, called with what is no flag.
-      *definitions: define its flags.
-    """
-    for define in definitions:
-        define()
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
+    """Runs a launcher from the command line: its main, called with what is no flag."""
+    define_flags()
     app.run(functools.partial(told, main), flags_parser=parse)
 
 
@@ -103,7 +89,7 @@ def parse(argv: list[str]) -> list[str]:
     if set(argv[1:]) & set(cli.HELP_WORDS):
         show_page(cli.help_page(sys.modules["__main__"].__doc__ or ""))
         sys.exit()
-    with clear_errors(ValueError):
+    with clear_errors():
         return cli.parse(argv)
 
 
@@ -117,40 +103,39 @@ def show_page(text: str) -> None:
 
 
 def told(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Runs ``main``; what the file system refuses ends it in one line, as Ctrl-C does.
-
-    A full disk, a folder that may not be written, a name that is too long: nothing that
-    a traceback would help with.
-    """
+    """Runs ``main``, and ends well at an error that the user can mend, or at Ctrl-C."""
     try:
-        with clear_errors(OSError):
+        with clear_errors():
             main(argv)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
 @contextlib.contextmanager
-def clear_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Ends the program with the message alone, for errors that the user can mend."""
+def clear_errors() -> Iterator[None]:
+    """Ends the program with the message of an error that the user can mend.
+
+    A value that is not allowed, a file that is damaged, a full disk, a training that
+    diverged: nothing that a traceback would help with. ``--verbosity=1`` shows it.
+    """
     try:
         yield
-    except kinds as error:
+    except (ValueError, OSError, FloatingPointError) as error:
+        absl_logging.debug("this ends the program:", exc_info=True)
         sys.exit(f"error: {error}")
 
 
 def start(argv: list[str]) -> None:
-    """Prepares a launch, or ends it: at words on the command line that are no flags.
+    """Prepares a launch; from here on Ctrl-C is Python's, and what is begun ends well.
 
-    From here on Ctrl-C is Python's: what a launcher has begun, it can end well.
+    Raises:
+      ValueError: at words on the command line that are no flags; as `join_processes`.
     """
     quiet_log()
+    if len(argv) > 1:
+        raise ValueError(f"unknown arguments: {' '.join(argv[1:])}")
     names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
-    asked = {name: flags.FLAGS[name].value for name in names}
-    # JAX has a RuntimeError for processes that do not come.
-    with clear_errors(ValueError, RuntimeError):
-        if len(argv) > 1:
-            raise ValueError(f"unknown arguments: {' '.join(argv[1:])}")
-        prepare_process(**asked)
+    prepare_process(**{name: flags.FLAGS[name].value for name in names})
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -169,14 +154,11 @@ def join_processes(
 ) -> None:
     """Joins the other processes, if they are asked for or something started several.
 
-    Args:
-      coordinator: HOST:PORT of process 0, or auto for what JAX finds.
-      num_processes: how many there are.
-      process_id: which this is.
+    Args are those of the flags of these names.
 
     Raises:
-      ValueError: if it is not clear how many there are, or where, or there is nothing
-        to compute on.
+      ValueError: if it is not clear how many there are, or where, or they do not come,
+        or there is nothing to compute on.
     """
     given = {
         "--coordinator": coordinator,
@@ -220,6 +202,9 @@ def _ending_in_time(coordinator: str | None = None) -> Iterator[None]:
 
     JAX would wait longer, for whatever is at that address, and then abort the process
     from C++; and process 0, which is to answer, begins to inside of its call.
+
+    Raises:
+      ValueError: at what JAX itself says of processes that do not come.
     """
     joined = threading.Event()
     started = time.monotonic()
@@ -237,6 +222,8 @@ def _ending_in_time(coordinator: str | None = None) -> Iterator[None]:
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
     finally:
         joined.set()
 

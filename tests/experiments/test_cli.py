@@ -13,20 +13,13 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import cli, config_flags, launch, parts, train_options
+from experiments import cli, launch, parts
 from experiments.config import resolve
 
-# What defines the flags of each launcher, beside its own module.
-BESIDE = {
-    "train": (config_flags.define_flags,),
-    "sweep.__main__": (train_options.define_flags, config_flags.define_flags),
-    "ablate": (train_options.define_flags, config_flags.define_flags),
-    "field": (train_options.define_flags,),
-    "drift": (),
-    "demo": (),
-    "report.__main__": (),
-    "benchmark.__main__": (),
-}
+LAUNCHERS = (
+    "train", "sweep.__main__", "ablate", "field", "drift", "demo", "report.__main__",
+    "benchmark.__main__",
+)  # fmt: skip
 REQUIRED = {
     "field": ["--trained=x", "--workdir=y"],
     "report.__main__": ["--out=y"],
@@ -41,9 +34,7 @@ def define():
 
     def define(name):
         module = importlib.import_module(f"experiments.{name}")
-        own = getattr(module, "define_launch_flags", None) or module.define_flags
-        for function in (own, *BESIDE[name]):
-            function()
+        module.define_flags()
         return module, sorted(set(flags.FLAGS) - before)
 
     yield define
@@ -66,7 +57,7 @@ def _page(module):
     return entries, lines
 
 
-@pytest.mark.parametrize("launcher", BESIDE)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_help_tells_all_flags_of_a_launcher_and_each_by_itself(define, launcher):
     module, names = define(launcher)
     entries, lines = _page(module)
@@ -178,7 +169,7 @@ def test_home_is_where_a_path_says(define, monkeypatch):
     assert flags.FLAGS.data_dir == "/somewhere/data"
 
 
-@pytest.mark.parametrize("launcher", BESIDE)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_platform_that_is_not_there_is_one_line(define, launcher, monkeypatch):
     module, _ = define(launcher)
 
@@ -240,7 +231,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("launcher", [name.split(".")[0] for name in BESIDE])
+@pytest.mark.parametrize("launcher", [name.split(".")[0] for name in LAUNCHERS])
 def test_interrupted_in_its_imports_a_launcher_ends(tmp_path, launcher):
     (tmp_path / "jax.py").write_text(_INTERRUPTED)
     process = subprocess.run(
