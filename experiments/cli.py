@@ -65,19 +65,6 @@ class Kind(flags.ArgumentParser):
             raise ValueError(f"must be {self.syntactic_help}") from None
 
 
-class _Switch(flags.BooleanParser):
-    """True or false."""
-
-    syntactic_help = "true or false"
-
-    def parse(self, argument: Any) -> bool:
-        """The value; `ValueError` says what is allowed."""
-        try:
-            return super().parse(argument)
-        except ValueError:
-            raise ValueError(f"must be {self.syntactic_help}") from None
-
-
 class _Listed(flags.ListParser):
     """Values of one kind, separated by commas."""
 
@@ -210,7 +197,7 @@ def define_switch(
     """Defines a flag of two values, ``--name`` and ``--noname``; see `define`."""
     text = _with_facts(text, [], default if usual is None else usual)
     flag = flags.BooleanFlag(name, default, text)
-    flag.parser = _Switch()
+    flag.parser = Kind(flags.BooleanParser().parse, "true or false", "")
     flags.DEFINE_flag(flag, module_name=group)
 
 

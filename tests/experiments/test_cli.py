@@ -15,6 +15,7 @@ from absl import flags
 import hic_jax
 from experiments import cli, launch, parts
 from experiments.config import resolve
+from experiments.runs.intervals import TrainingDiverged
 
 LAUNCHERS = (
     "train", "sweep.__main__", "ablate", "field", "drift", "demo", "report.__main__",
@@ -191,15 +192,20 @@ def test_a_platform_that_is_not_there_is_one_line(define, launcher, monkeypatch)
         PermissionError(13, "Permission denied", "/root/runs"),
         OSError(36, "File name too long", "x" * 300),
         OSError(28, "No space left on device"),
+        ValueError("epochs=0: must be at least 1"),
+        TrainingDiverged("step 3: the loss is nan"),
     ],
 )
-def test_what_the_file_system_refuses_is_one_line(error):
+def test_what_the_user_can_mend_is_one_line_and_a_traceback_if_asked(error, caplog):
     def main(argv):
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        launch.told(main, ["x"])
+        with caplog.at_level("DEBUG"):
+            launch.told(main, ["x"])
     assert str(stop.value) == f"error: {error}"
+    (record,) = caplog.records
+    assert record.levelname == "DEBUG" and record.exc_info[1] is error
 
 
 def test_interrupted_later_is_no_traceback_either():
