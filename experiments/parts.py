@@ -149,6 +149,10 @@ class Part:
         """The dataclass."""
         return self.usual if isinstance(self.usual, type) else type(self.usual)
 
+    def of(self, config: Any) -> Any:
+        """This part of a configuration."""
+        return functools.reduce(getattr, self.path.split("."), config)
+
     def fields(self) -> dict[str, str]:
         """Names of the fields by their flags."""
         return {self.prefix + name: name for name in _numbers_and_words(self.cls)}
@@ -226,22 +230,16 @@ def assembled(
 
 
 def flag_of(name: str, algorithm: str) -> str:
-    """The flag of a field by its dotted name, or the name itself if it has none.
-
-    Args:
-      name: of the field, as spec.multilevel.g_max.
-      algorithm: of the configuration.
-    """
+    """The flag of a field as spec.multilevel.g_max; the name itself if it has none."""
     path, _, field = name.rpartition(".")
     is_part = path in _PREFIXES or path.split(".")[0] == "spec"
     return _prefix(path, algorithm) + field if is_part else name
 
 
-def device_of(preset: str, **changes: Any) -> Any:
-    """A multi-level device as experiments take it, with some constants changed."""
-    device: Any = dataclasses.replace(pcm.preset(preset), **changes)
-    spread = hasattr(device, "drift_nu_std") and "drift_nu_std" not in changes
-    if spread and device.drift_nu:
+def device_of(preset: str) -> Any:
+    """A multi-level device as experiments take it."""
+    device: Any = pcm.preset(preset)
+    if hasattr(device, "drift_nu_std") and device.drift_nu:
         device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
     return device
 
@@ -251,10 +249,6 @@ def used_flags(algorithm: str, preset: str = Hardware.preset) -> set[str]:
 
     Training without devices has no use for their constants, nor for the recipe of the
     weights in them; no algorithm has for the fields of another one.
-
-    Args:
-      algorithm: of the training.
-      preset: multi-level device, if the algorithm has any.
     """
     return {flag for part in parts_of(algorithm, preset) for flag in part.fields()}
 

@@ -181,10 +181,7 @@ def crossbars_of(config: Config) -> LayerCrossbars:
 
 
 def check_length(config: Config, steps_per_epoch: int) -> None:
-    """Raises `ValueError` unless steps and hardware time of a training can be counted.
-
-    Steps are int32, and devices do not get older than `checks.SECONDS_MAX`.
-    """
+    """Raises `ValueError` unless all steps, and the age of devices, can be counted."""
     epochs = config.train.epochs
     steps = steps_per_epoch * epochs
     if steps > checks.INT32_MAX:

@@ -96,15 +96,13 @@ def verdicts(judged: page.Judged) -> rich.table.Table:
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
     launch.start(argv[:1])
-    with launch.clear_errors(ValueError):
-        paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
-        report(
-            paths,
-            flags.FLAGS.out,
-            flags.FLAGS.energy_table,
-            baseline=flags.FLAGS.baseline,
-            candidate=flags.FLAGS.candidate,
-        )
+    report(
+        [cli.read("runs", cli.path(), word) for word in argv[1:]],
+        flags.FLAGS.out,
+        flags.FLAGS.energy_table,
+        baseline=flags.FLAGS.baseline,
+        candidate=flags.FLAGS.candidate,
+    )
 
 
 def define_flags() -> None:

@@ -12,11 +12,9 @@ from absl import flags
 import hic_jax
 from experiments import (
     compare,
-    config_flags,
     drawing,
     drift,
     launch,
-    train_options,
 )
 from experiments.report import __main__ as report
 from experiments.report import runs as report_runs
@@ -44,8 +42,6 @@ def compared(tmp_path_factory):
         )
         before = set(flags.FLAGS)
         compare.define_flags()
-        train_options.define_flags()
-        config_flags.define_flags()
         words = [
             "compare", f"--workdir={folder}", *TINY, "--seeds=2",
             "--algorithms=fp32,hic,manhattan", "--devices=filament",

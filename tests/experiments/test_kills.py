@@ -23,11 +23,12 @@ from experiments import drift, field, plots
 from experiments.config import resolve
 from experiments.runs import checkpoints, files
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.sweep import jobs
-from experiments.sweep.folder import RunPaths
+from experiments.sweep.grid import Run
 from experiments.sweep.together import train_together
 from experiments.train import train
 from experiments.train_options import TrainOptions
@@ -41,10 +42,10 @@ KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
 EVENTS = [
     (files, "write_text"),
     (RunFolder, "resume"),
-    (RunFolder, "begin_metrics"),
+    (Metrics, "begin"),
     (Experiment, "epoch_order"),
     (Experiment, "test_accuracy"),
-    (RunFolder, "log"),
+    (Metrics, "log"),
     (RunFolder, "save"),
     (Checkpoints, "_write_sums"),
     (checkpoints, "_remove"),
@@ -75,9 +76,8 @@ def _train(path):
 
 
 def _train_as_a_job(path):
-    paths = RunPaths.of(path, "run")
-    config = _experiment().config
-    jobs.Training("run", paths, config, STEPS, OPTIONS).train(progress=False)
+    run = Run(name="run", swept={}, config=_experiment().config, steps=STEPS)
+    jobs.Job(path, (run,), OPTIONS).train()
 
 
 def _train_together(path):

@@ -22,6 +22,7 @@ from experiments import terminal
 from experiments.config import resolve
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.intervals import TrainingDiverged, check_losses
+from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stopping import Stopped
 from experiments.setup import Experiment
@@ -282,19 +283,19 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, uninterrupte
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     gone_on = threading.Event()
-    write, log = Checkpoints._write_sums, RunFolder.log
+    write, log = Checkpoints._write_sums, Metrics.log
 
     def write_slowly(checkpoints):
         assert gone_on.wait(timeout=300)
         write(checkpoints)
 
-    def log_and_tell(folder, row):
-        log(folder, row)
+    def log_and_tell(metrics, row):
+        log(metrics, row)
         if row["step"] > EPOCH:
             gone_on.set()
 
     monkeypatch.setattr(Checkpoints, "_write_sums", write_slowly)
-    monkeypatch.setattr(RunFolder, "log", log_and_tell)
+    monkeypatch.setattr(Metrics, "log", log_and_tell)
     experiment = _experiment("fp32")
     train(experiment, str(tmp_path), TrainOptions(max_steps=EPOCH + 1, log_every=1))
     assert run_files.restored(tmp_path, experiment).step == EPOCH + 1
