@@ -29,6 +29,11 @@ from experiments.runs.stopping import Requests, Stopped, stop_requests
 from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
+from hic_jax.accounting import model_size
+from hic_jax.training.state import TrainState
+
+# Widths, bits, to which kernels of a digital network are rounded after training.
+POST_TRAINING_BITS = (8, 4)
 
 
 def train(
@@ -142,6 +147,8 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
             energy_table=options.energy_table,
         ),
     }
+    if config.spec is None and config.recipe.kernel_bits == 32:
+        summary["post_training"] = post_training(experiment, run.state)
     if fault := folder.metrics.fault():
         summary["metrics_fault"] = fault
     if run.seconds:  # The first interval compiles.
@@ -159,6 +166,22 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
     stale = ("metrics_fault", "drift") if trained else ("metrics_fault",)
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(stale=stale, **summary)
+
+
+def post_training(
+    experiment: Experiment, state: TrainState
+) -> dict[str, dict[str, float]]:
+    """Accuracy and size of a digital network whose kernels are rounded afterwards."""
+    test_set = experiment.split("test")
+    return {
+        f"int{bits}": {
+            "test_accuracy": experiment.quantised_accuracy(state, test_set, bits),
+            "inference_bits": model_size({}, state.params, kernel_bits=bits)[
+                "inference_bits"
+            ],
+        }
+        for bits in POST_TRAINING_BITS
+    }
 
 
 def main(argv: list[str]) -> None:

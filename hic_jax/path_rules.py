@@ -26,7 +26,7 @@ def first_match(paths: Iterable[str], rules: Mapping[str, T]) -> dict[str, T]:
       {'stem': 8, 'stage1/conv1': 4, 'head': 8}
     """
     paths = list(paths)
-    left, found = list(paths), {}
+    left, found = list(paths), dict[str, T]()
     for rule, value in rules.items():
         try:
             matched = [path for path in left if re.match(rule, path)]

@@ -18,7 +18,7 @@ from hic_jax.kernel_axes import KernelAxes
 SCALE_BITS = 32
 
 # Largest weights that are not clipped, over the largest of the column.
-_RANGES = np.linspace(0.3, 1.0, 29)
+_RANGES = np.linspace(0.3, 1.0, 15)
 
 
 def quantise(weight: jax.Array, bits: int, axes: KernelAxes | None = None) -> jax.Array:
@@ -38,19 +38,18 @@ def quantise(weight: jax.Array, bits: int, axes: KernelAxes | None = None) -> ja
     most = 2 ** (bits - 1) - 1
     peak = jnp.max(jnp.abs(exact), axis=rows, keepdims=True)
 
+    peak = jnp.where(peak > 0, peak, 1.0)
+
     def rounded(share):
-        scale = jnp.where(peak > 0, peak, 1.0) * (share / most)
+        scale = peak * share / most
         return scale * jnp.clip(jnp.round(exact / scale), -most, most)
 
-    def better(i, best):
-        tried = rounded(jnp.asarray(_RANGES, jnp.float32)[i])
-        old, new = (
-            jnp.sum((x - exact) ** 2, axis=rows, keepdims=True) for x in (best, tried)
-        )
-        return jnp.where(new < old, tried, best)
-
-    best = jax.lax.fori_loop(0, len(_RANGES) - 1, better, rounded(_RANGES[-1]))
-    return best.astype(weight.dtype)
+    errors = [
+        jnp.sum((rounded(share) - exact) ** 2, axis=rows, keepdims=True)
+        for share in _RANGES
+    ]
+    best = jnp.argmin(jnp.stack(errors), axis=0)
+    return rounded(jnp.asarray(_RANGES, jnp.float32)[best]).astype(weight.dtype)
 
 
 def is_kernel(leaf: Any) -> bool:

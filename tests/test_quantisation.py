@@ -30,7 +30,7 @@ def _least_error(bits):
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6])
 def test_a_column_lies_on_few_values_and_errs_as_little_as_they_allow(bits):
-    """Ranges are tried 2.5 % of the largest weight apart, which costs a percent."""
+    """Ranges are tried 5 % of the largest weight apart, which costs a percent."""
     weight = _normal(2**16, 1)
     found = quantise(weight, bits)
     assert len(np.unique(np.asarray(found))) <= 2**bits - 1

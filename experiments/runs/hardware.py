@@ -64,7 +64,9 @@ def hardware_summary(
         )
     joules = functools.partial(accounting.energy, table=energy_table)
     return {
-        **accounting.model_size(weights, state.params),
+        **accounting.model_size(
+            weights, state.params, kernel_bits=config.recipe.kernel_bits
+        ),
         "optimizer_bits": accounting.optimizer_bits(state.opt_state),
         "write_erase_cycles": accounting.endurance(
             weights, endurance_cycles=endurance_cycles

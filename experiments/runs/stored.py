@@ -296,6 +296,14 @@ SUMMARY = _object(
     mixed_precision_bits=_SOME,
     fp32_bits=_SOME,
     optimizer_bits=_COUNT,
+    post_training=_object(
+        others=_object(
+            "test_accuracy",
+            "inference_bits",
+            test_accuracy=_SHARE,
+            inference_bits=_SOME,
+        )
+    ),
     analog_weights=_COUNT,
     digital_weights=_COUNT,
     multilevel_devices=_COUNT,

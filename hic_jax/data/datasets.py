@@ -93,6 +93,37 @@ class Dataset:
             test_labels=self.train_labels[held],
         )
 
+    def downscaled(self, factor: int) -> "Dataset":
+        """The set with images of fewer pixels, for a quick look: means of squares.
+
+        Args:
+          factor: height and width of the squares, pixels; 1 leaves the set as it is.
+
+        Raises:
+          ValueError: if images cannot be cut into such squares.
+        """
+        height, width, channels = self.image_shape
+        checks.integer("downscale", factor, 1)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"downscale={factor}: must divide the images' {height}x{width} pixels"
+            )
+        if factor == 1:
+            return self
+
+        def means(images):
+            cut = images.reshape(
+                -1, height // factor, factor, width // factor, factor, channels
+            )
+            total = cut.sum(axis=(2, 4), dtype=np.uint32)
+            return np.round(total / factor**2).astype(np.uint8)
+
+        return dataclasses.replace(
+            self,
+            train_images=means(self.train_images),
+            test_images=means(self.test_images),
+        )
+
     @property
     def mean(self) -> np.ndarray:
         """(C,) float32: mean of the training pixels, on the 0..1 scale."""

@@ -183,6 +183,18 @@ def test_none_are_held_out_unless_asked_for():
             digits.with_validation(images)
 
 
+def test_smaller_images_hold_the_means_of_squares():
+    digits = data.load("digits")
+    small = digits.downscaled(4)
+    assert small.image_shape == (2, 2, 1)
+    corner = digits.test_images[:, :4, 4:].astype(float).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(small.test_images[:, 0, 1, 0], corner, atol=0.5)
+    assert digits.downscaled(1) is digits
+    for factor in (3, 0, 16):
+        with pytest.raises(ValueError, match=f"downscale={factor}: must"):
+            digits.downscaled(factor)
+
+
 def test_moments_are_those_of_float64():
     digits = data.load("digits")
     images = np.random.default_rng(0).integers(0, 200, (5000, 3, 4, 2)).astype(np.uint8)
