@@ -110,9 +110,16 @@ def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
     table = EnergyTable(digital_mac_pj=2.0)
     train(experiment, str(tmp_path), TrainOptions(max_steps=1, energy_table=table))
     summary = run_files.timeless_summary(tmp_path)
-    assert set(summary) == set(uninterrupted.summary)
+    assert set(summary) == set(uninterrupted.summary) | {"post_training"}
     assert summary["write_erase_cycles"] is None
     assert summary["optimizer_bits"] == summary["fp32_bits"]
+    after = summary["post_training"]
+    weights, columns = summary["fp32_bits"] // 32, 3 * 4 + 10
+    digital = 3 * 8 + 10  # Scales and offsets of BatchNorm, and the bias of the head.
+    for name, bits in (("int8", 8), ("int4", 4)):
+        kernels = bits * (weights - digital) + 32 * columns
+        assert after[name]["inference_bits"] == kernels + 32 * digital
+        assert 0 <= after[name]["test_accuracy"] <= 1
     operations, energy = summary["operations"], summary["energy"]
     assert operations["arrays"] == {}
     # The same products, all digital: two or three passes of each.
