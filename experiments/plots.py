@@ -7,21 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
 
 from experiments.drawing import (
     COLOURS,
     NAMES,
+    Curve,
     accuracy_axis,
     accuracy_line,
-    chance_line,
+    ageing,
     devices_by_cycles,
     epoch_axis,
     figure,
     legend_below,
     literal,
-    measured,
-    time_axis,
 )
 from experiments.words import duration
 from hic_jax import inference, pcm
@@ -31,12 +29,7 @@ _MARKED = 60
 
 
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
-    """Training loss and test accuracy against epochs.
-
-    Args:
-      path: of the picture.
-      runs: rows of ``metrics.jsonl`` by the algorithm that made them.
-    """
+    """Training loss and test accuracy: rows of ``metrics.jsonl`` by algorithm."""
     with figure(path, columns=2) as both:
         loss, accuracy = both
         for name, rows in runs.items():
@@ -45,16 +38,13 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
                 (loss, rows, "loss", 1),
                 (accuracy, tested, "test_accuracy", 100),
             ):
+                line, marker = ("--", "s") if name == "fp32" else ("-", "o")
                 axes.plot(
-                    [row["epoch"] for row in mine],
-                    [scale * row[key] for row in mine],
-                    color=COLOURS.get(name),
-                    linestyle="--" if name == "fp32" else "-",
-                    linewidth=1.4,
-                    marker=("s" if name == "fp32" else "o") * (len(mine) <= _MARKED),
-                    markersize=3.5,
+                    [row["epoch"] for row in mine], [scale * row[key] for row in mine],
+                    color=COLOURS.get(name), linestyle=line, linewidth=1.4,
+                    marker=marker * (len(mine) <= _MARKED), markersize=3.5,
                     label=NAMES.get(name, literal(name)),
-                )
+                )  # fmt: skip
         loss.set(ylabel="training loss", yscale="log")
         accuracy_axis(accuracy)
         for axes in both:
@@ -83,21 +73,15 @@ def accuracy_over_time(
     """
     devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
     deployed = devices != inference.TRAINED
-    compensated = [row for row in rows if row["compensation"] != "none"]
-    panels = [rows]
-    if len(compensated) < len(rows) and _compensations(compensated)[1:]:
+    names = list(dict.fromkeys(row["compensation"] for row in rows))
+    panels = [{name: _curve(name, rows) for name in names}]
+    compensated = {n: curve for n, curve in panels[0].items() if n != "none"}
+    if 1 < len(compensated) < len(names):
         panels.append(compensated)
     with figure(path, columns=len(panels), height=4.2) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
-            if fp32 is not None:
-                accuracy_line(axes, 100 * fp32, "FP32, which does not drift")
-            for name in _compensations(panel):
-                _draw_ageing(axes, name, panel)
-            times = [row["time"] for row in panel]
-            time_axis(axes, times, "programming" if deployed else "training")
-            if classes is not None and len(compensated) < len(panel):
-                chance_line(axes, classes)
-            accuracy_axis(axes)
+            digital = None if fp32 is None else ("FP32", 100 * fp32)
+            ageing(axes, panel, deployed=deployed, classes=classes, digital=digital)
         title = f"HIC on chips of {devices}" if deployed else "HIC"
         without = [name.replace("_", " ") for name in rows[0].get("without", [])]
         if "drift" not in without:
@@ -108,21 +92,12 @@ def accuracy_over_time(
         legend_below(all_axes, f"{shown}; lines only join the points.")
 
 
-def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["compensation"] for row in rows))
-
-
-def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+def _curve(name: str, rows: Sequence[dict[str, Any]]) -> Curve:
     """One compensation's accuracy, with the interval of its mean."""
     mine = [row for row in rows if row["compensation"] == name]
+    means = [100 * row["mean"] for row in mine]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
-    measured(
-        axes,
-        name,
-        [row["time"] for row in mine],
-        [100 * row["mean"] for row in mine],
-        tuple(100 * ends.T),
-    )
+    return [row["time"] for row in mine], means, tuple(100 * ends.T)
 
 
 def field_learning(
@@ -144,20 +119,14 @@ def field_learning(
         for name, accuracy in field["accuracy_before"].items():
             if name != "none":
                 axes.axhline(
-                    100 * accuracy,
-                    color=COLOURS[name],
-                    linestyle=next(styles),
+                    100 * accuracy, color=COLOURS[name], linestyle=next(styles),
                     label=f"{NAMES[name]} instead",
-                )
+                )  # fmt: skip
         axes.plot(
-            epochs,
-            100 * np.array(learnt),
-            color=COLOURS["hic"],
-            linewidth=1.4,
-            marker="o" if len(epochs) <= _MARKED else "",
-            markersize=5,
+            epochs, 100 * np.array(learnt), color=COLOURS["hic"], linewidth=1.4,
+            marker="o" * (len(epochs) <= _MARKED), markersize=5,
             label="learning in the field",
-        )
+        )  # fmt: skip
         epoch_axis(axes, "epochs in the field (0: no compensation)")
         accuracy_axis(axes)
         shift = "" if field["shift"] == "none" else f", images: {field['shift']}"
@@ -192,15 +161,12 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
                 values = [accuracy[prefix + name] for name in names]
                 means = np.array([v.mean() for v in values])
                 stds = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+                # No further than accuracies go.
+                bars = [np.minimum(stds, means), np.minimum(stds, 100 - means)]
                 axes.errorbar(
-                    means,
-                    np.arange(len(names)) + shift,
-                    # No further than accuracies go.
-                    xerr=[np.minimum(stds, means), np.minimum(stds, 100 - means)],
-                    fmt=marker,
-                    color=COLOURS[name],
-                    label=label,
-                )
+                    means, np.arange(len(names)) + shift, xerr=bars, fmt=marker,
+                    color=COLOURS[name], label=label,
+                )  # fmt: skip
             axes.set(xlabel="test accuracy (%)", title=title)
             axes.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
             axes.invert_yaxis()
@@ -213,13 +179,7 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
 def wear_histogram(
     path: Path, histogram: dict[str, Sequence[int]], endurance_cycles: float
 ) -> None:
-    """How many devices have seen how many write-erase cycles.
-
-    Args:
-      path: of the picture.
-      histogram: of `hic_jax.endurance`: ``edges``, and devices by kind.
-      endurance_cycles: the limit to show beside them.
-    """
+    """Devices by write-erase cycles, as in `hic_jax.endurance`, beside their limit."""
     counts = {kind: n for kind, n in histogram.items() if kind != "edges"}
     with figure(path) as (axes,):
         devices_by_cycles(axes, histogram["edges"], counts, endurance_cycles)
@@ -243,11 +203,8 @@ def set_pulse_curve(
             count, mean, color=COLOURS["hic"], marker="o", markersize=3,
             label=f"mean of {devices:,} devices",
         )  # fmt: skip
-        axes.set(
-            xlabel="SET pulses after RESET",
-            ylabel="conductance (µS)",
-            title=literal(spec.name),
-        )
+        axes.set(xlabel="SET pulses after RESET", ylabel="conductance (µS)")
+        axes.set_title(literal(spec.name))
         axes.set_ylim(bottom=0)
         legend_below([axes])
 

@@ -24,11 +24,7 @@ def percent(shares: Sequence[float]) -> str:
 
 
 def most_cycles(kinds: Sequence[dict[str, Any]]) -> str:
-    """Write-erase cycles of the most worn device, against its limit.
-
-    Args:
-      kinds: one kind of devices, of several runs, as `hic_jax.endurance` describes it.
-    """
+    """Cycles and limit of the most worn device, of kinds as in `hic_jax.endurance`."""
     most = max(kinds, key=lambda kind: kind["fraction_of_endurance"])
     share, limit = most["fraction_of_endurance"], most["endurance_cycles"]
     return f"{most['max']:,}, or {_short(share, '.1g')} of {_short(limit, 'g')}"
@@ -45,19 +41,9 @@ def _short(number: float, form: str) -> str:
 
 def si(number: float, unit: str = "") -> str:
     """A number to three digits with the prefix of its size: 11.1 G, 136 nJ."""
-    if not number:
-        return f"0 {unit}".rstrip()
-    thousands = min(max(math.floor(math.log10(abs(number)) / 3), -5), 5)
-    if float(f"{abs(number) / 1000**thousands:.3g}") >= 1000 and thousands < 5:
-        thousands += 1  # 999.9 is 1,000 to three digits.
-    digits = f"{number / 1000**thousands:.3g}"
-    if "e" in digits:
-        return f"{scientific(number)} {unit}".rstrip()
-    prefix = _PREFIXES[thousands + 5]
-    return f"{minus(digits)}\u00a0{prefix}{unit}" if prefix + unit else digits
+    from matplotlib.ticker import EngFormatter  # Not before: it loads as long as JAX.
 
-
-_PREFIXES = ("f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P")
+    return EngFormatter(unit, sep="\u00a0")(float(f"{number:.3g}"))
 
 
 def scientific(number: float) -> str:
