@@ -17,6 +17,12 @@ def kilobytes(size_kb: float) -> str:
     return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
 
 
+def less(size: float, than: float) -> str:
+    """How much less a size is than another, or how much more."""
+    saved = 100 * (1 - size / than)
+    return f"{abs(saved):.0f} % {'less' if saved >= 0 else 'more'}"
+
+
 def percent(shares: Sequence[float]) -> str:
     """The mean of shares, and the standard deviation of several: 98.4 +- 0.2 %."""
     spread = f" +- {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
