@@ -145,14 +145,8 @@ def equal_size(group: Group, out: Path) -> tuple[list[Picture], list[tables.Tabl
     """All recipes beside each other, and the gain; the figure is drawn to ``out``."""
     curves = [curve(recipe) for recipe in group.recipes]
     gain = gain_at_equal_size(curve(group.baseline), curve(group.candidate))
-    points = " ".join(map(_in_words, curves))
-    picture = Picture(
-        out / f"{group.prefix}accuracy_size",
-        f"Test accuracy against inference model size. {points}",
-        "Means over seeds with their standard deviation; single seeds are faint, and "
-        "×1 is the width.",
-    )
-    draw_curves(picture.path, curves, gain, below=group.baseline)
+    path = out / f"{group.prefix}accuracy_size"
+    picture = draw_curves(path, curves, gain, below=group.baseline)
     rows = [tables.row_of(point) for points in curves for point in points]
     found = [tables.Table("accuracy_size", "Accuracy by size", _POINTS, rows)]
     if gain is not None:
@@ -181,7 +175,7 @@ _GAINS = (
 
 def draw_curves(
     path: Path, curves: Sequence[Curve], gain: Gain | None, below: Recipe
-) -> None:
+) -> Picture:
     """Accuracy against inference model size: seeds, their mean and spread.
 
     The sizes of a gain are shaded; the widths of one recipe stand below its curve.
@@ -195,6 +189,13 @@ def draw_curves(
         for points in curves:
             _draw_curve(axes, points, -1 if points[0].recipe is below else 1)
         _size_axes(axes)
+    return Picture(
+        path,
+        "Test accuracy against inference model size. "
+        + " ".join(map(_in_words, curves)),
+        "Means over seeds with their standard deviation; single seeds are faint, and "
+        "×1 is the width.",
+    )
 
 
 # ---- Half the size
@@ -308,23 +309,14 @@ def half_size(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table
     points, baseline = curve(group.candidate), baseline_of(curve(group.baseline))
     if baseline is None or not points:
         return [], []
-    mine, theirs = group.candidate, group.baseline
-    picture = Picture(
-        out / f"{group.prefix}smallest_{mine.file}",
-        f"{mine.name} beside the baseline. {_in_words([baseline])} {_in_words(points)}",
-        f"{mine.name} beside the {theirs.name} baseline, which it should reach left of "
-        "the dashed line: at less than half its size.",
-    )
-    reached = smallest_reaching(points, baseline.accuracy.mean - COMPARABLE_POINTS)
-    draw_smallest(picture.path, baseline, points, reached)
-    return [picture], []
+    path = out / f"{group.prefix}smallest_{group.candidate.file}"
+    return [draw_smallest(path, baseline, points)], []
 
 
-def draw_smallest(
-    path: Path, baseline: Point, points: Curve, reached: Reached | None
-) -> None:
+def draw_smallest(path: Path, baseline: Point, points: Curve) -> Picture:
     """A curve beside the baseline, and the smallest of it that is comparable."""
-    target = baseline.accuracy.mean
+    target, mine = baseline.accuracy.mean, points[0].recipe.name
+    reached = smallest_reaching(points, target - COMPARABLE_POINTS)
     with sections.saved(path) as axes:
         axes.axhspan(
             target - COMPARABLE_POINTS, target + COMPARABLE_POINTS, linewidth=0,
@@ -343,9 +335,15 @@ def draw_smallest(
                 reached.size_kb, reached.accuracy, marker="*", markersize=13,
                 markeredgecolor="white", color=drawing.LIMIT, linestyle="none",
                 zorder=5,
-                label=drawing.literal(f"smallest comparable {points[0].recipe.name}"),
+                label=drawing.literal(f"smallest comparable {mine}"),
             )  # fmt: skip
         _size_axes(axes)
+    return Picture(
+        path,
+        f"{mine} beside the baseline. {_in_words([baseline])} {_in_words(points)}",
+        f"{mine} beside the {baseline.recipe.name} baseline, which it should reach "
+        "left of the dashed line: at less than half its size.",
+    )
 
 
 # ---- What both figures share

@@ -184,10 +184,12 @@ def over_time(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table
             compensated = [case for case in mine if case.compensation != "none"]
             if 0 < len(compensated) < len(mine):
                 panels[f"{file}_compensated"] = compensated
-            for stem, panel in panels.items():
-                beside = digital.get(width)
-                draw_over_time(out / stem, panel, classes=known, digital=beside)
-                pictures.append(_picture(out / stem, whose, panel, beside))
+            pictures += [
+                draw_over_time(
+                    out / stem, panel, whose, classes=known, digital=digital.get(width)
+                )
+                for stem, panel in panels.items()
+            ]
     if not every:
         return [], []
     losses = list(map(_loss, every))
@@ -198,46 +200,30 @@ def over_time(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table
     ]
 
 
-def _picture(
-    path: Path,
-    whose: str,
-    cases: Sequence[Ageing],
-    digital: tuple[str, float] | None,
-) -> Picture:
-    """What `draw_over_time` shows of a recipe, in words."""
-    first = cases[0]
-    where = f"{whose}{on_devices(first.devices)}, width {first.width:g}"
-    curves = [
-        f"{drawing.NAMES.get(case.compensation, case.compensation)}: "
-        f"{case.chip_mean[0]:.1f} % at {duration(case.times[0])}, "
-        f"{case.chip_mean[-1]:.1f} % at {duration(case.times[-1])}."
-        for case in cases
-    ]
-    if digital is not None:
-        curves.append(f"{digital[0]}: {digital[1]:.1f} %.")
-    return Picture(
-        path,
-        f"Test accuracy over time, {where}. {' '.join(curves)}",
-        f"{where[0].upper()}{where[1:]}: mean of {counted(first.chips, 'chip')} of "
-        f"{counted(first.loss.seeds, 'seed')}; the bars are the standard deviation of "
-        "one chip.",
-    )
-
-
 def draw_over_time(
     path: Path,
     cases: Sequence[Ageing],
+    whose: str = "",
     *,
     classes: int | None = None,
     digital: tuple[str, float] | None = None,
-) -> None:
+) -> Picture:
     """Compensations of one width on one kind of devices; see `drawing.ageing`."""
+    first, chips = cases[0], cases[0].chips
     curves: dict[str, drawing.Curve] = {}
+    said = []
     for case in cases:
         mean, std = np.array(case.chip_mean), np.array(case.chip_std)
         ends = (mean - std, mean + std)
         curves[case.compensation] = (case.times, case.chip_mean, ends)
-    deployed, chips = cases[0].devices != TRAINED, cases[0].chips
+        said.append(
+            f"{drawing.NAMES.get(case.compensation, case.compensation)}: "
+            f"{mean[0]:.1f} % at {duration(case.times[0])}, "
+            f"{mean[-1]:.1f} % at {duration(case.times[-1])}."
+        )
+    if digital is not None:
+        said.append(f"{digital[0]}: {digital[1]:.1f} %.")
+    deployed = first.devices != TRAINED
     with sections.saved(path, height=4.0) as axes:
         drawing.ageing(
             axes, curves, deployed=deployed, classes=classes, digital=digital
@@ -245,6 +231,14 @@ def draw_over_time(
         many = f"Mean of {chips} chips ± standard deviation of one"
         shown = many if chips > 1 else "One chip"
         drawing.legend_above(axes, f"{shown}; lines only join the points.")
+    where = f"{whose}{on_devices(first.devices)}, width {first.width:g}"
+    return Picture(
+        path,
+        f"Test accuracy over time, {where}. {' '.join(said)}",
+        f"{where[0].upper()}{where[1:]}: mean of {counted(chips, 'chip')} of "
+        f"{counted(first.loss.seeds, 'seed')}; the bars are the standard deviation of "
+        "one chip.",
+    )
 
 
 def _case(case: Ageing) -> tables.Row:

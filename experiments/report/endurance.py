@@ -61,42 +61,25 @@ def against_endurance(group: Group, out: Path) -> tuple[list[Picture], list[Tabl
     cases = [case for mine in of_recipes.values() for case in mine]
     if not cases:
         return [], []
+    pictures = [draw_endurance(out / f"{group.prefix}write_erase_cycles", cases)]
     several = len({case.recipe for case in cases}) > 1
-    picture = Picture(
-        out / f"{group.prefix}write_erase_cycles",
-        "Write-erase cycles of the most worn device beside the endurance limit. "
-        + " ".join(
-            (f"{c.recipe.name}, " if several else "")
-            + f"{drawing.words_for(c.kind)}, width {c.width:g}: {c.worst_cycles:,} of "
-            f"{scientific(c.endurance_cycles)} cycles."
-            for c in cases
-        ),
-        "Bars reach to the most worn device of all seeds; the white marks are the mean "
-        "device and the 99th percentile.",
-    )
-    draw_endurance(picture.path, cases)
-    pictures = [picture]
     for recipe, mine in of_recipes.items():
         drawn = [case for case in mine if case.edges]
         whose = f"{recipe.name}, " if several else ""
         for width in dict.fromkeys(case.width for case in drawn):
-            shown = f"{whose}width {width:g}."
-            histogram = Picture(
-                out / group.file(f"write_erase_cycles_width{width:g}", recipe),
-                f"Histogram of the write-erase cycles of all devices, {shown}",
-                f"All devices of all seeds, {shown}",
-            )
-            draw_devices(histogram.path, [c for c in drawn if c.width == width])
-            pictures.append(histogram)
+            name = group.file(f"write_erase_cycles_width{width:g}", recipe)
+            same = [case for case in drawn if case.width == width]
+            pictures.append(draw_devices(out / name, same, whose))
     return pictures, [table_of("wear", "after training", cases, WEAR)]
 
 
-def draw_endurance(path: Path, cases: Sequence[Wear]) -> None:
+def draw_endurance(path: Path, cases: Sequence[Wear]) -> Picture:
     """Cycles of whole networks by width and kind of device, beside their endurance."""
     rows = list(dict.fromkeys((case.recipe, case.width) for case in cases))
     kinds = list(dict.fromkeys(case.kind for case in cases))
     several = len({recipe for recipe, _ in rows}) > 1
     limit = min(case.endurance_cycles for case in cases)
+    said = []
     with saved(path) as axes:
         for case in cases:
             shift = 0.4 * (kinds.index(case.kind) - (len(kinds) - 1) / 2)
@@ -111,6 +94,11 @@ def draw_endurance(path: Path, cases: Sequence[Wear]) -> None:
                 label=drawing.words_for(case.kind) if case is first else None,
             )  # fmt: skip
             axes.plot([mean, p99], [row] * 2, "|", color="white")
+            said.append(
+                (f"{case.recipe.name}, " if several else "")
+                + f"{drawing.words_for(case.kind)}, width {case.width:g}: "
+                f"{case.worst_cycles:,} of {scientific(case.endurance_cycles)} cycles."
+            )
             share = scientific(case.fraction_of_endurance)
             axes.annotate(
                 f"{case.worst_cycles:,}: {share} of the limit", (worst, row),
@@ -129,12 +117,22 @@ def draw_endurance(path: Path, cases: Sequence[Wear]) -> None:
         axes.grid(visible=False, axis="y")
         note = "White marks: the mean device, and 99 % of the devices."
         drawing.legend_above(axes, note)
+    return Picture(
+        path,
+        "Write-erase cycles of the most worn device beside the endurance limit. "
+        + " ".join(said),
+        "Bars reach to the most worn device of all seeds; the white marks are the mean "
+        "device and the 99th percentile.",
+    )
 
 
-def draw_devices(path: Path, cases: Sequence[Wear]) -> None:
+def draw_devices(path: Path, cases: Sequence[Wear], whose: str = "") -> Picture:
     """Devices of one recipe and width by cycles, all kinds; all have histograms."""
     limit = min(case.endurance_cycles for case in cases)
     edges = max((case.edges for case in cases), key=len)
     counts: dict[str, Sequence[int]] = {c.kind: c.counts for c in cases}
     with saved(path) as axes:
         drawing.devices_by_cycles(axes, edges, counts, limit)
+    shown = f"{whose}width {cases[0].width:g}."
+    alt = f"Histogram of the write-erase cycles of all devices, {shown}"
+    return Picture(path, alt, f"All devices of all seeds, {shown}")

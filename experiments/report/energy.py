@@ -19,6 +19,12 @@ from hic_jax.accounting import EnergyTable, Operations, energy
 
 TOTAL = "total"
 
+# What energy is taken for: in words, and the unit of its axis.
+_TASKS = {
+    "inference": ("An inference of one image", "J per image"),
+    "training": ("A training", "J, the whole training"),
+}
+
 # Kinds of `hic_jax.accounting.Operations`, as figures and tables call them.
 _OPERATIONS = {
     "analog_macs": "MACs in arrays",
@@ -103,24 +109,13 @@ def operations_and_energy(
     known = given or common_energy_table(group.runs)
     table = known or EnergyTable()
     words, pictures, joules, counts = [], [], [], []
-    for what, name, unit in (
-        ("inference", "An inference of one image", "J per image"),
-        ("training", "A training", "J, the whole training"),
-    ):
-        cases = costs(group, what, table)
-        if not cases:
-            continue
-        words.append(_takes(name, cases))
-        picture = Picture(
-            out / f"{group.prefix}energy_{what}",
-            f"Energy by kind of operation. {words[-1]}",
-            f"{name}: each kind of operation, and all. Of marks in one row, the "
-            "narrower network is on the left.",
-        )
-        draw_energy(picture.path, cases, f"estimated energy ({unit})")
-        pictures.append(picture)
-        joules.append(_energy_table(what, cases))
-        counts.append(_operations_table(what, cases))
+    for what in _TASKS:
+        if cases := costs(group, what, table):
+            words.append(_takes(what, cases))
+            path = out / f"{group.prefix}energy_{what}"
+            pictures.append(draw_energy(path, cases, what))
+            joules.append(_energy_table(what, cases))
+            counts.append(_operations_table(what, cases))
     if not words:
         return None
     mixed = (
@@ -148,11 +143,12 @@ def _takes(what: str, cases: Sequence[Cost]) -> str:
         for cost in cases
         if cost.width == width
     )
-    return f"{what} takes an estimated {energies} at width {width:g}."
+    return f"{_TASKS[what][0]} takes an estimated {energies} at width {width:g}."
 
 
-def draw_energy(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
+def draw_energy(path: Path, costs: Sequence[Cost], what: str) -> Picture:
     """Energy of each kind of operation, and of all: a mark per recipe and width."""
+    task, unit = _TASKS[what]
     names = kinds([cost.energy for cost in costs])
     rows = {name: row for row, name in enumerate([*names, TOTAL])}
     with saved(path, height=height(len(rows))) as axes:
@@ -171,9 +167,16 @@ def draw_energy(path: Path, costs: Sequence[Cost], xlabel: str) -> None:
             )  # fmt: skip
         axes.axhline(len(names) - 0.5, color="#888888", linewidth=0.8)
         axes.set_yticks(list(rows.values()), list(map(_kind, rows)))
-        axes.set(xscale="log", xlabel=xlabel, ylim=(len(names) + 0.5, -0.5))
+        axes.set(xscale="log", xlabel=f"estimated energy ({unit})")
+        axes.set_ylim(len(names) + 0.5, -0.5)
         axes.margins(x=0.08)
         legend_above(axes)
+    return Picture(
+        path,
+        f"Energy by kind of operation. {_takes(what, costs)}",
+        f"{task}: each kind of operation, and all. Of marks in one row, the narrower "
+        "network is on the left.",
+    )
 
 
 # ---- Tables

@@ -62,19 +62,7 @@ def model_size(group: Group, out: Path) -> Section | None:
             f"accumulator ({kilobytes(mixed / 8000)})."
         )
     if analog:
-        picture = Picture(
-            out / f"{group.prefix}training_memory",
-            "Memory of the weights in training. "
-            + " ".join(
-                f"Width {m.width:g}: FP32 {m.fp32_bits / 8000:,.0f} kB, mixed "
-                f"precision {m.mixed_precision_bits / 8000:,.0f} kB, "
-                f"{m.recipe.name} {m.training_bits / 8000:,.0f} kB."
-                for m in analog
-            ),
-            "The same network trained by each of the schemes.",
-        )
-        draw_memory(picture.path, analog)
-        pictures.append(picture)
+        pictures.append(draw_memory(out / f"{group.prefix}training_memory", analog))
     paragraphs.append(
         "FP32 holds all weights at 32 bits. The others hold digital weights at 32 "
         "bits, analog ones at the nominal bits of their multi-level devices, and what "
@@ -88,16 +76,22 @@ def model_size(group: Group, out: Path) -> Section | None:
     return Section("memory", title, pictures, [table], paragraphs)
 
 
-def draw_memory(path: Path, memories: Sequence[Memory]) -> None:
+def draw_memory(path: Path, memories: Sequence[Memory]) -> Picture:
     """Weights in training: floating point, mixed precision, each recipe on devices."""
     fp32 = ("FP32", COLOURS["fp32"])
     mixed = ("mixed precision, FP32 accumulator", COLOURS["gdc"])
     bars: dict[tuple[str, str], dict[float, float]] = {fp32: {}, mixed: {}}
+    said = ["Memory of the weights in training."]
     for m in memories:
         mine = (literal(m.recipe.name), m.recipe.look.colour)
         bars[fp32][m.width] = m.fp32_bits / 8000
         bars[mixed][m.width] = m.mixed_precision_bits / 8000
         bars.setdefault(mine, {})[m.width] = m.training_bits / 8000
+        said.append(
+            f"Width {m.width:g}: FP32 {m.fp32_bits / 8000:,.0f} kB, mixed precision "
+            f"{m.mixed_precision_bits / 8000:,.0f} kB, {m.recipe.name} "
+            f"{m.training_bits / 8000:,.0f} kB."
+        )
     widths = sorted({memory.width for memory in memories})
     with saved(path, height=height((len(bars) + 0.2) * len(widths))) as axes:
         for index, ((label, colour), sizes) in enumerate(bars.items()):
@@ -113,6 +107,8 @@ def draw_memory(path: Path, memories: Sequence[Memory]) -> None:
         axes.margins(x=0.12)
         axes.grid(visible=False, axis="y")
         legend_above(axes)
+    caption = "The same network trained by each of the schemes."
+    return Picture(path, " ".join(said), caption)
 
 
 def _kb(bits: int) -> str:

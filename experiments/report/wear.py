@@ -157,19 +157,14 @@ def by_part(group: Group, out: Path) -> Section | None:
             parts = [case for case in levels[level] if case.width == width]
             for kind in dict.fromkeys(case.kind for case in parts):
                 mine = [case for case in parts if case.kind == kind]
-                title, most = f"{device_of(kind).capitalize()}s by {by}", _most(mine)
-                found.append(f"{title}: {most}.")
+                title = f"{device_of(kind).capitalize()}s by {by}"
+                found.append(f"{title}: {_most(mine)}.")
                 if not mine[0].edges:
                     continue
-                shown = f"{whose}{title}, width {width:g}: "
                 name = f"wear_{file_word(kind)}_{_FILES[level]}"
-                picture = Picture(
-                    out / group.file(name, recipe),
-                    f"Histogram of write-erase cycles. {shown}{most}.",
-                    f"{shown}share of the devices of all seeds.",
-                )
-                draw_parts(picture.path, mine)
-                pictures.append(picture)
+                path = out / group.file(name, recipe)
+                title = f"{whose}{title}, width {width:g}"
+                pictures.append(draw_parts(path, mine, title))
         most_worn = f"{whose}At width {width:g}, which wears its devices most. "
         paragraphs.append(most_worn + " ".join(found))
     paragraphs.append("Bit 0 is the least significant. The tables have all widths.")
@@ -198,7 +193,7 @@ def _most(cases: Sequence[Wear]) -> str:
     )
 
 
-def draw_parts(path: Path, cases: Sequence[Wear]) -> None:
+def draw_parts(path: Path, cases: Sequence[Wear], title: str) -> Picture:
     """Histograms of one kind of device and one width, a row for each part."""
     shares = np.array([np.array(c.counts) / max(sum(c.counts), 1) for c in cases])
     rows = np.arange(len(cases))
@@ -229,6 +224,8 @@ def draw_parts(path: Path, cases: Sequence[Wear]) -> None:
         drawing.cycle_axis(axes, high, "write-erase cycles of a device")
         axes.grid(visible=False)
         drawing.legend_above(axes)
+    alt = f"Histogram of write-erase cycles. {title}: {_most(cases)}."
+    return Picture(path, alt, f"{title}: share of the devices of all seeds.")
 
 
 # ---- Tables

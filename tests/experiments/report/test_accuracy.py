@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from experiments.report import accuracy
-from experiments.report.accuracy import Gain, Point, Reached
+from experiments.report.accuracy import Gain, Point
 from experiments.report.estimates import estimate
 from experiments.report.sections import Verdict
 from tests.experiments import pictures
@@ -216,8 +216,7 @@ def test_sizes_that_cannot_tell():
 
 
 def test_the_smallest_comparable_model(draw):
-    reached = Reached(100.0, 91.5, "measured")
-    axes = draw(accuracy.draw_smallest, BASELINE, CURVE, reached)
+    axes = draw(accuracy.draw_smallest, BASELINE, CURVE)
     lines = pictures.lines(axes)
     assert lines["50 % less than the baseline"].get_xdata() == [100.0, 100.0]
     assert lines["smallest comparable HIC"].get_xydata().tolist() == [[100.0, 91.5]]
@@ -225,5 +224,5 @@ def test_the_smallest_comparable_model(draw):
     assert band.get_y() == 91.5
     assert band.get_height() == pytest.approx(1.0)
     assert "smallest comparable HIC" not in pictures.lines(
-        draw(accuracy.draw_smallest, BASELINE, CURVE, None)
+        draw(accuracy.draw_smallest, BASELINE, CURVE[:1])
     )

@@ -94,7 +94,7 @@ def test_energy_by_kind_leaves_out_what_takes_none(draw):
             (hic, {"analog_macs": 1e-7, "digital_macs": 0.0, "binary_sets": 0.0}),
         )
     ]
-    axes = draw(energy_lib.draw_energy, costs, "J")
+    axes = draw(energy_lib.draw_energy, costs, "training")
     assert axes.get_xscale() == "log"
     rows = [text.get_text() for text in axes.get_yticklabels()]
     assert rows == ["MACs in arrays", "digital MACs", "total"]

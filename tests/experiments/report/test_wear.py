@@ -126,7 +126,7 @@ def test_parts_are_rows_of_shares(draw):
         _wear("binary", 1, "bit 0", (3, 1)),
         _wear("binary", 0, "bit 1", (4, 0)),
     ]
-    axes = draw(wear.draw_parts, cases)
+    axes = draw(wear.draw_parts, cases, "Layers")
     (mesh,) = axes.collections
     np.testing.assert_array_equal(
         mesh.get_array().filled(0.0), [[0.75, 0.25], [1.0, 0.0]]
@@ -139,7 +139,7 @@ def test_parts_are_rows_of_shares(draw):
 
 def test_a_layer_may_have_any_name(draw):
     cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
-    axes = draw(wear.draw_parts, cases)
+    axes = draw(wear.draw_parts, cases, "Layers")
     axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
