@@ -175,10 +175,9 @@ def wear_histogram(
         drawing.devices_by_cycles(axes, histogram["edges"], counts, endurance_cycles)
 
 
-def set_pulse_curve(
-    path: Path, spec: pcm.DeviceSpec, *, pulses: int = 25, devices: int = 4000
-) -> None:
+def set_pulse_curve(path: Path, spec: pcm.DeviceSpec) -> None:
     """Conductance against SET pulses from RESET: mean, spread, a few devices."""
+    pulses, devices = 25, 4000
     with drawing.figure(path, height=4.0) as (axes,):
         g = np.asarray(simulate_pulses(spec, pulses, devices))
         count = np.arange(pulses + 1)
