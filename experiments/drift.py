@@ -20,7 +20,7 @@ from pathlib import Path
 import rich.table
 from absl import flags, logging
 
-from experiments import cli, launch, plots, terminal, words
+from experiments import cli, drawing, launch, plots, terminal, words
 from experiments.config import Config
 from experiments.report.runs import folders_in
 from experiments.runs.run_folder import RunFolder
@@ -186,7 +186,7 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     if reading.without:
         what += f" without {' and '.join(reading.without)}"
     since = "training" if trained else "programming"
-    heads = (*["run"] * several, f"after {since}", *(plots.NAMES[n] for n in names))
+    heads = (*["run"] * several, f"after {since}", *(drawing.NAMES[n] for n in names))
     title = f"test accuracy of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 

@@ -19,7 +19,7 @@ import rich.table
 from absl import flags
 
 import hic_jax
-from experiments import cli, launch, plots, terminal, train_options, words
+from experiments import cli, drawing, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
 from experiments.config import Config, changed
 from experiments.drift import read_config_of_devices
@@ -234,10 +234,10 @@ def table(field: dict[str, Any]) -> rich.table.Table:
     later = f"{words.duration(field['seconds'])} later"
     rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
     for name, share in field["accuracy_before"].items():
-        rows[f"  {later}, {plots.NAMES[name]}"] = words.percent([share])
+        rows[f"  {later}, {drawing.NAMES[name]}"] = words.percent([share])
     rows["  after learning in the field"] = words.percent([field["accuracy_after"]])
     for kind, cycles in (field["extra_cycles"] or {}).items():
-        name = f"most extra write-erase cycles, {plots.NAMES[kind]}"
+        name = f"most extra write-erase cycles, {drawing.NAMES[kind]}"
         rows[name] = f"{cycles['max']:,}"
     return terminal.table(("", ""), rows.items(), title="learning in the field")
 

@@ -62,14 +62,10 @@ def report(
         checks.one_of(name, algorithm, sorted({BASELINE, CANDIDATE, *counts}))
     if candidate == baseline:
         raise ValueError(f"candidate={candidate}: must be another than the baseline")
+    given = {"energy_table": energy_table, "baseline": baseline, "candidate": candidate}
+    usual = {"energy_table": None, "baseline": BASELINE, "candidate": CANDIDATE}
     command = ["python", "-m", "experiments.report", *paths, f"--out={out}"]
-    for flag, value, usual in (
-        ("energy_table", energy_table, None),
-        ("baseline", baseline, BASELINE),
-        ("candidate", candidate, CANDIDATE),
-    ):
-        if value != usual:
-            command.append(f"--{flag}={value}")
+    command += [f"--{name}={x}" for name, x in given.items() if x != usual[name]]
     groups = group(found, baseline, candidate)
     judged = page.write(Path(out), groups, left_out, shlex.join(command), table)
     kinds = ", ".join(f"{n} {name_of(name)}" for name, n in sorted(counts.items()))
@@ -96,23 +92,18 @@ def verdicts(judged: page.Judged) -> rich.table.Table:
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
     launch.start(argv[:1])
-    report(
-        [cli.read("runs", cli.path(), word) for word in argv[1:]],
-        flags.FLAGS.out,
-        flags.FLAGS.energy_table,
-        baseline=flags.FLAGS.baseline,
-        candidate=flags.FLAGS.candidate,
-    )
+    given = flags.FLAGS
+    paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
+    pair = {"baseline": given.baseline, "candidate": given.candidate}
+    report(paths, given.out, given.energy_table, **pair)
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
     cli.define("out", cli.path(), None, "Folder of the report.", required=True)
-    for name, usual, what in (
-        ("baseline", BASELINE, "that claims compare with"),
-        ("candidate", CANDIDATE, "that claims are about"),
-    ):
-        cli.define(name, cli.text("NAME"), usual, f"Training algorithm {what}.")
+    name, what = cli.text("NAME"), "Training algorithm that claims"
+    cli.define("baseline", name, BASELINE, f"{what} compare with.")
+    cli.define("candidate", name, CANDIDATE, f"{what} are about.")
     cli.define(
         "energy_table",
         cli.path(),

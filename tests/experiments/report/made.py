@@ -46,9 +46,12 @@ def three_seeds(algorithm, points):
     return curve(algorithm, spread)
 
 
-def worn(kind, worst, part=WHOLE, counts=(3, 4), algorithm="hic"):
+HIC = recipe([run()])
+
+
+def worn(kind, worst, part=WHOLE, counts=(3, 4), of=HIC):
     """Wear of a part, with a histogram."""
     return Wear(
-        algorithm, WHOLE, kind, 1.0, part, estimate([worst]), 1.0, 2.0, worst, 1e9,
-        worst / 1e9, 1.0, (0, 1, 2), counts,
+        of, kind, 1.0, part, 1.0, 2.0, worst, estimate([worst]), 1e9, worst / 1e9, 1.0,
+        (0, 1, 2), counts,
     )  # fmt: skip

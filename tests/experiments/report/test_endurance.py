@@ -98,9 +98,9 @@ def test_wear_of_another_algorithm_is_no_verdict_on_the_candidate(tmp_path):
 
 
 def test_algorithms_have_rows_of_their_own_in_the_figure(draw):
+    other = made.recipe([made.run("mixed_precision")])
     cases = [
-        _wear("multilevel", 50), _wear("binary", 5),
-        _wear("multilevel", 500, algorithm="mixed_precision"),
+        _wear("multilevel", 50), _wear("binary", 5), _wear("multilevel", 500, of=other)
     ]  # fmt: skip
     axes = draw(endurance.draw_endurance, cases)
     assert [bar.get_width() for bar in axes.patches] == [50, 5, 500]
