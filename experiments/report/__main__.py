@@ -57,9 +57,9 @@ def report(
     if not found:
         reasons = "; ".join(f"{folder} {why}" for folder, why in left_out.items())
         raise ValueError(f"runs={','.join(paths)}: none can be reported: {reasons}")
-    counts = collections.Counter(run["algorithm"] for run in found)
+    algorithms = {BASELINE, CANDIDATE, *(run["algorithm"] for run in found)}
     for name, algorithm in (("baseline", baseline), ("candidate", candidate)):
-        checks.one_of(name, algorithm, sorted({BASELINE, CANDIDATE, *counts}))
+        checks.one_of(name, algorithm, sorted(algorithms))
     if candidate == baseline:
         raise ValueError(f"candidate={candidate}: must be another than the baseline")
     given = {"energy_table": energy_table, "baseline": baseline, "candidate": candidate}
@@ -68,8 +68,10 @@ def report(
     command += [f"--{name}={x}" for name, x in given.items() if x != usual[name]]
     groups = group(found, baseline, candidate)
     judged = page.write(Path(out), groups, left_out, shlex.join(command), table)
-    kinds = ", ".join(f"{n} {name_of(name)}" for name, n in sorted(counts.items()))
-    terminal.note(f"{words.counted(len(found), 'run')} found: {kinds}")
+    trained = [run["algorithm"] for run in found if not run["rounded"]]
+    counts = sorted(collections.Counter(trained).items())
+    kinds = ", ".join(f"{number} {name_of(name)}" for name, number in counts)
+    terminal.note(f"{words.counted(len(trained), 'run')} found: {kinds}")
     for folder, why in left_out.items():
         terminal.note(f"left out: {folder} {why}")
     page_path = Path(out) / output.PAGE
@@ -80,7 +82,7 @@ def report(
 def verdicts(judged: page.Judged) -> rich.table.Table:
     """What the runs of a group say about each claim."""
     rows = [
-        (claim.title, str(claim.finding.verdict), claim.finding.sentences[0])
+        (claim.title, str(claim.finding.verdict), claim.finding.short)
         for claim in judged.claims
     ]
     title = "; ".join(filter(None, [judged.group.title, judged.group.distinction]))

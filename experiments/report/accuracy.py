@@ -70,6 +70,32 @@ def _in_words(points: Curve) -> str:
     return f"{points[0].recipe.name}: {values}."
 
 
+# ---- Digital rivals, which a claim is judged against beside its own rule
+
+
+def digital_rivals(group: Group) -> list[Recipe]:
+    """Digital recipes beside the pair, as int8 and int4, and the baseline with them."""
+    others = [recipe for recipe in group.others if not recipe.on_devices]
+    return [group.baseline, *others] if others else []
+
+
+def _strongest(
+    leads: Sequence[tuple[Estimate, Recipe]],
+    threshold: float,
+    quantity: str,
+) -> Finding | None:
+    """The finding on the least of the candidate's leads over rivals, if it has any."""
+    if not leads:
+        return None
+    lead, rival = min(leads, key=lambda pair: pair[0].mean)
+    verdict = sections.above(lead, threshold)
+    sentence = (
+        f"Against the strongest digital rival of that size, {rival.name}, it is "
+        f"{verdict}: {signed(lead.mean)} points."
+    )
+    return Finding(verdict, (sentence,), f"{quantity} {rival.name}", lead)
+
+
 # ---- The gain at equal size
 
 
@@ -138,7 +164,23 @@ def beats_baseline(group: Group) -> Finding:
     verdict = sections.above(gain.mean, 0.0)
     if verdict is Verdict.TOO_LITTLE:
         sentences.append(_why_open(gain.mean, "0", [*pair[0], *pair[1]]))
-    return Finding(verdict, tuple(sentences), "gain at equal size", gain.mean)
+    return Finding(
+        verdict,
+        tuple(sentences),
+        "gain at equal size",
+        gain.mean,
+        beside=_at_equal_size(group),
+    )
+
+
+def _at_equal_size(group: Group) -> Finding | None:
+    """The gain over the digital rival over which it is least; None without rivals."""
+    gains = [
+        (gain.mean, rival)
+        for rival in digital_rivals(group)
+        if (gain := gain_at_equal_size(curve(rival), curve(group.candidate)))
+    ]
+    return _strongest(gains, 0.0, "gain at equal size over")
 
 
 def equal_size(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table]]:
@@ -279,7 +321,22 @@ def halves_the_model(group: Group) -> Finding:
         sentences.append(_why_open(difference, threshold, [baseline, *points]))
     what = "half the baseline's size" if size == half else "the widest width"
     quantity = f"{mine} at {what}, {kilobytes(size)}, less the baseline"
-    return Finding(verdict, tuple(sentences), quantity, difference)
+    beside = _at_one_size(group, size)
+    return Finding(verdict, tuple(sentences), quantity, difference, beside=beside)
+
+
+def _at_one_size(group: Group, size: float) -> Finding | None:
+    """The candidate less the best digital rival of one size; None without rivals."""
+    points = curve(group.candidate)
+    differences = []
+    for rival in digital_rivals(group):
+        others = curve(rival)
+        if others[0].inference_kb <= size <= others[-1].inference_kb:
+            weights = [*at_size(points, size), *(-w for w in at_size(others, size))]
+            both = [p.accuracy for p in (*points, *others)]
+            differences.append((combine(weights, both), rival))
+    what = f"{group.candidate.name} at {kilobytes(size)} less"
+    return _strongest(differences, -COMPARABLE_POINTS, what)
 
 
 def _reductions(baseline: Point, points: Curve) -> list[str]:

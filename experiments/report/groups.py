@@ -17,7 +17,13 @@ from experiments.words import counted
 TASK = ("dataset", "shift", "depth", "channel_plan", "epochs")
 
 # Names of algorithms where these are not just their words.
-_NAMES = {"fp32": "FP32", "hic": "HIC"}
+_NAMES = {
+    "fp32": "FP32",
+    "hic": "HIC",
+    "int8": "FP32 rounded to int8",
+    "int4": "FP32 rounded to int4",
+    "int4_aware": "int4 in training",
+}
 
 
 class Look(NamedTuple):

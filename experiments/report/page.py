@@ -70,10 +70,9 @@ def _make(
     folder: Path, judged: Sequence[Judged], left_out: dict[str, str], command: str
 ) -> None:
     """Writes tables and page to a folder where the figures are; see `write`."""
-    # A run may stand in several groups.
-    runs = list(
-        {run["folder"]: run for one in judged for run in one.group.runs}.values()
-    )
+    # A run may stand in several groups, and beside itself with its kernels rounded.
+    every = [run for one in judged for run in one.group.runs]
+    runs = list({run["folder"]: run for run in every if not run["rounded"]}.values())
     of_runs = tables.Table("runs", "Each run once", _RUNS, list(map(run_row, runs)))
     of_makers = making.table(runs)
     files: dict[str, list[tables.Row]] = collections.defaultdict(list)
@@ -123,6 +122,8 @@ def _verdict(claim: Claim) -> tables.Row:
         "unit": finding.unit if finding.estimate else "",
         **tables.fields_of(finding.estimate),
         "found": " ".join(finding.sentences),
+        "rival_verdict": finding.beside and str(finding.beside.verdict),
+        "rival_found": finding.beside and finding.beside.judged,
     }
 
 

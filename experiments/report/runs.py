@@ -11,13 +11,15 @@ A run is a dict of
     of_devices               flags of the fields that mean nothing without devices
     drift                    rows of `hic_jax.inference.accuracy_over_time`
     wear                     as of `hic_jax.endurance`; None where it was not tracked
+    rounded                  whether its kernels were rounded after the training of
+                             another run, which then is one, too
     summary                  of the run folder
     provenance               entries of `experiments.runs.provenance`
 """
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,8 @@ def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
         if same is not run:
             reason = f"has the configuration and the seed of {same['folder']}"
             left_out[str(folder)] = reason
-    return list(runs.values()), left_out
+    found = list(runs.values())
+    return found + [rounded for run in found for rounded in _rounded(run)], left_out
 
 
 def _read(folder: Path) -> Run:
@@ -115,7 +118,7 @@ def _read(folder: Path) -> Run:
         "config": config,
         "summary": summary,
         "provenance": _provenance(folder),
-        "algorithm": config["algorithm"],
+        "algorithm": _algorithm(config),
         "width": float(config["width"]),
         "seed": config["seed"],
         "accuracy": 100 * summary["test_accuracy"],
@@ -129,7 +132,28 @@ def _read(folder: Path) -> Run:
             if not row.get("without")
         ],
         "wear": summary.get("write_erase_cycles"),
+        "rounded": False,
     }
+
+
+def _algorithm(config: dict[str, Any]) -> str:
+    """The algorithm; of a digital network of few bits, how many it was trained with."""
+    bits = config.get("kernel_bits", 32)
+    digital = config["algorithm"] == "fp32" and bits < 32
+    return f"int{bits}_aware" if digital else config["algorithm"]
+
+
+def _rounded(run: Run) -> Iterator[Run]:
+    """A run as it is with its kernels rounded afterwards, by widths of these."""
+    for name, after in run["summary"].get("post_training", {}).items():
+        yield run | {
+            "config": run["config"] | {"algorithm": name},
+            "summary": {"num_classes": run["summary"].get("num_classes")},
+            "algorithm": name,
+            "accuracy": 100 * after["test_accuracy"],
+            "size_kb": after["inference_bits"] / 8000,
+            "rounded": True,
+        }
 
 
 # ---- The configuration
@@ -155,7 +179,7 @@ def usual(run: Run) -> dict[str, Any]:
     """
     dataset, preset = run["config"].get("dataset", ""), run["config"].get("preset")
     try:
-        return usual_flags(run["algorithm"], dataset, preset)
+        return usual_flags(run["config"]["algorithm"], dataset, preset)
     except ValueError:
         return {}
 

@@ -74,6 +74,14 @@ class Finding:
     quantity: str = ""  # what the rule judges, in words; empty without one
     estimate: Estimate | None = None  # estimate of the quantity
     unit: str = "points"  # unit of the quantity
+    beside: "Finding | None" = None  # the same against the strongest digital rival
+
+    @property
+    def short(self) -> str:
+        """What was found, in a sentence or two."""
+        if self.beside is None:
+            return self.sentences[0]
+        return f"{self.sentences[0]} {self.beside.sentences[0]}"
 
     @property
     def look(self) -> tuple[str, str]:

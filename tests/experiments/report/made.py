@@ -12,7 +12,7 @@ def run(algorithm="hic", width=1.0, seed=0, *, config=None, **fields):
     known = {
         "folder": f"{algorithm}-{width}-{seed}", "accuracy": 90.0, "size_kb": 100.0,
         "drift": [], "wear": None, "summary": {}, "provenance": [],
-        "on_devices": algorithm != "fp32",
+        "on_devices": algorithm not in ("fp32", "int8", "int4"), "rounded": False,
         "of_devices": frozenset(),
     }  # fmt: skip
     named = {"algorithm": algorithm, "width": width, "seed": seed, "config": flags}

@@ -121,6 +121,54 @@ def test_seeds_that_agree_to_the_last_digit_tell_nothing():
     assert "last digit" in finding.sentences[1]
 
 
+INT8 = made.three_seeds("int8", [(0.5, 12.5, 87.8), (1, 50.0, 91.8), (2, 200.0, 95)])
+
+
+@pytest.mark.parametrize(
+    ("others", "rival", "lead", "verdict"),
+    [
+        (INT8, "FP32 rounded to int8", -0.9, NO),
+        (
+            made.three_seeds("int4", [(1, 50.0, 80.0), (2, 200.0, 84.0)]),
+            "FP32",
+            2.5,
+            YES,
+        ),
+        (made.three_seeds("int4", [(1, 1.0, 99.0)]), "FP32", 2.5, YES),
+    ],
+    ids=["stronger", "weaker", "of no such size"],
+)
+def test_the_strongest_digital_rival_of_equal_size(others, rival, lead, verdict):
+    """HIC has 91 % at 50 kB and 94 % at 200 kB, FP32 88 and 92, int8 91.8 and 95."""
+    hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
+    finding = accuracy.beats_baseline(made.group(FP32 + hic + others))
+    assert finding.verdict is YES
+    assert finding.estimate.mean == pytest.approx(2.5)
+    assert finding.beside.verdict is verdict
+    assert finding.beside.estimate.mean == pytest.approx(lead)
+    assert finding.beside.quantity == f"gain at equal size over {rival}"
+    assert f"rival of that size, {rival}, it is {verdict}" in finding.short
+
+
+def test_the_strongest_digital_rival_at_half_the_size():
+    """At 100 kB HIC has 92.5 %, halfway in log size, and int8 93.4 %."""
+    hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
+    finding = accuracy.halves_the_model(made.group(FP32 + hic + INT8))
+    assert finding.verdict is YES
+    assert finding.beside.verdict is NO
+    assert finding.beside.estimate.mean == pytest.approx(92.5 - 93.4)
+    assert "HIC at 100 kB less FP32 rounded to int8" in finding.beside.judged
+
+
+def test_without_rivals_nothing_stands_beside_a_verdict():
+    hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
+    other = made.three_seeds("volatile", [(1, 50.0, 99.0), (2, 200.0, 99.0)])
+    for claim in (accuracy.beats_baseline, accuracy.halves_the_model):
+        finding = claim(made.group(FP32 + hic + other))
+        assert finding.beside is None
+        assert finding.short == finding.sentences[0]
+
+
 def test_accuracy_against_size(draw):
     gain = Gain(estimate([1.0]), (50.0, 100.0), (estimate([1.0]),) * 2)
     axes = draw(accuracy.draw_curves, [[BASELINE], CURVE], gain, _PAIR.baseline)
