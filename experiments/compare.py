@@ -139,35 +139,25 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
 
 def table(found: Sequence[Contender]) -> rich.table.Table:
     """A row for each contender: means over seeds, and their standard deviations."""
-    heads = (
-        "",
-        "accuracy",
-        "a year later",
-        "inference",
-        "training",
-        "most cycles",
-        "mean",
-        "energy",
-        "step",
-    )
 
     def cell(values: Sequence[float], shown: Callable[[Sequence[float]], str]) -> str:
         return shown(values) if values else words.ABSENT
 
-    rows = [
-        (
-            c.name,
-            cell(c.accuracy, words.percent),
-            cell(c.year, words.percent),
-            words.kilobytes(c.inference_kb),
-            words.kilobytes(c.training_kb),
-            cell(c.worst_cycles, lambda v: f"{max(v):,}"),
-            cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
-            cell(c.energy_j, lambda v: words.si(statistics.mean(v), "J")),
-            cell(c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"),
-        )
-        for c in found
-    ]
+    columns: dict[str, Callable[[Contender], str]] = {
+        "": lambda c: c.name,
+        "accuracy": lambda c: cell(c.accuracy, words.percent),
+        "a year later": lambda c: cell(c.year, words.percent),
+        "inference": lambda c: words.kilobytes(c.inference_kb),
+        "training": lambda c: words.kilobytes(c.training_kb),
+        "most cycles": lambda c: cell(c.worst_cycles, lambda v: f"{max(v):,}"),
+        "mean": lambda c: cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
+        "energy": lambda c: cell(
+            c.energy_j, lambda v: words.si(statistics.mean(v), "J")
+        ),
+        "step": lambda c: cell(
+            c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"
+        ),
+    }
     seeds = {len(c.accuracy) for c in found}
     counts = " or ".join(words.counted(n, "seed") for n in sorted(seeds))
     title = (
@@ -175,7 +165,8 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
         "write-erase cycles of multi-level devices, energy of the training, estimated; "
         f"{counts} each"
     )
-    return terminal.table(heads, rows, title=title)
+    rows = [tuple(column(c) for column in columns.values()) for c in found]
+    return terminal.table(tuple(columns), rows, title=title)
 
 
 # What is drawn of a contender, by axes: markers, what they stand for, and their values

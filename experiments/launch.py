@@ -90,7 +90,7 @@ def clear_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError) as error:
         absl_logging.debug("this ends the program:", exc_info=True)
         sys.exit(f"error: {error}")
 

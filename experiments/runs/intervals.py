@@ -20,7 +20,7 @@ from hic_jax.algorithms import analog_states
 from hic_jax.training.state import TrainState
 
 
-class TrainingDiverged(FloatingPointError):
+class TrainingDiverged(ValueError):
     """The loss is no longer a finite number."""
 
 

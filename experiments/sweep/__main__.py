@@ -218,6 +218,7 @@ def main(argv: list[str]) -> None:
 
 def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
     """Trains what the flags say; returns all runs, and those that failed."""
+    # ---- what is asked for
     given = flags.FLAGS
     cluster, slurm = cluster_from_flags(), slurm_parameters(given.slurm)
     at_once = given.jobs or (ANY_NUMBER if cluster == "slurm" else 1)
@@ -239,6 +240,8 @@ def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
     )
     chips.check_at_once("--together", together)
     check_mesh(given.mesh, cluster, runs, together)
+
+    # ---- train
     workdir = Path(given.workdir).resolve()
     sweep_folder.prepare(workdir, grid.in_common(axes), runs)
     terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes)}")

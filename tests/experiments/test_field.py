@@ -206,7 +206,7 @@ def test_drift_alone_takes_a_quarter_of_the_rates():
     }
     quarter = {name: rate / 4 for name, rate in full.items()}
     assert field.usual_rates(config) == quarter
-    assert field.usual_rates(config, shift="dim", epochs=3) == quarter
+    assert field.usual_rates(config, shift="dim") == quarter
     assert field.usual_rates(config, shift="rotate") == full
 
 
