@@ -62,8 +62,7 @@ def test_every_layer_has_its_rise_and_its_devices(launch):
     assert all(
         len(layer["rise"]) == len(result["all"]) == 2 for layer in layers.values()
     )
-    # Weights of a year old are half of what they were, at random: that is seen.
-    assert np.mean(result["all"]) > 0.01
+    assert min(np.abs(result["all"])) > 1e-6  # Whatever AdaBS makes of a year.
     used = sum(x["weights"] * x["proposed"] for x in layers.values())
     assert used <= 3 * sum(x["weights"] for x in layers.values())
     assert result["add_up_to"]["proposed"] <= result["add_up_to"]["now"]
@@ -93,7 +92,6 @@ def test_the_flag_that_it_says_makes_what_it_proposes(launch):
         ("--time=0", "time=0.0: must be greater than 0"),
     ],
 )
-def test_bad_input_is_refused(launch, capsys, word, message):
-    with pytest.raises(SystemExit):
+def test_bad_input_is_refused(launch, word, message):
+    with pytest.raises(SystemExit, match=message):
         launch(word)
-    assert message in capsys.readouterr().err
