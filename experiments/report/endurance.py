@@ -9,11 +9,26 @@ from experiments import drawing
 from experiments.report.groups import Group
 from experiments.report.sections import Finding, Picture, Verdict, saved, too_little
 from experiments.report.tables import Table
-from experiments.report.wear import WEAR, WHOLE, Wear, device_of, table_of, wear
+from experiments.report.wear import (
+    WEAR,
+    WHOLE,
+    Wear,
+    cycles_by_kind,
+    device_of,
+    table_of,
+    wear,
+)
 from experiments.words import scientific, trainings
 
 # Share of its endurance limit that a device may use up.
 SMALL_FRACTION = 0.01
+
+# A training of the length that the field reports: 200 epochs of 50,000 images in
+# batches of 100. The paper does not say how long it trained.
+LONG_STEPS = 100_000
+# Cycles that PCM endures: as tutorials put it at the least and the most, and as a
+# product (`hic_jax.accounting.ENDURANCE_CYCLES`).
+LIMITS = (1e6, 1e8, 1e9)
 
 
 def spares_the_devices(group: Group) -> Finding:
@@ -47,12 +62,40 @@ def spares_the_devices(group: Group) -> Finding:
     elif max(case.most.seeds for case in cases) < 2:
         verdict = Verdict.TOO_LITTLE
         sentences.append("It takes two seeds of a width.")
+    if long := _in_a_long_training(group):
+        sentences.append(long)
     if untracked := sum(not run["wear"] for run in runs):
         sentences.append(
             f"{untracked} of {len(runs)} {name} runs did not track their wear."
         )
     quantity = f"cycles of the most worn {device} at width {worst.width:g}"
     return Finding(verdict, tuple(sentences), quantity, worst.most, "cycles")
+
+
+def _in_a_long_training(group: Group) -> str:
+    """What the most worn device would see in `LONG_STEPS`, at its cycles for each step.
+
+    Empty if all runs are as long, or do not say how long they were.
+    """
+    rates = [
+        case["max"] / steps
+        for run in group.candidate.runs
+        if (steps := run["summary"].get("steps"))
+        for case in cycles_by_kind(run).values()
+    ]
+    steps = [run["summary"].get("steps", 0) for run in group.candidate.runs]
+    if not rates or min(steps) >= LONG_STEPS:
+        return ""
+    cycles = max(rates) * LONG_STEPS
+    held = [limit for limit in LIMITS if cycles < SMALL_FRACTION * limit]
+    shares = ", ".join(f"{100 * cycles / x:.2g} % of {scientific(x)}" for x in LIMITS)
+    verdict = "of none of these a small fraction"
+    if held:
+        verdict = f"a small fraction of {' and '.join(map(scientific, held))}"
+    return (
+        f"Extrapolated step by step, {LONG_STEPS:,} steps (200 epochs of CIFAR-10) "
+        f"would be {cycles:,.0f} cycles: {shares}, {verdict}."
+    )
 
 
 def against_endurance(group: Group, out: Path) -> tuple[list[Picture], list[Table]]:

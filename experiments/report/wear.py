@@ -54,11 +54,16 @@ class Wear:
     counts: tuple[int, ...] = ()  # devices of all seeds between each two edges
 
 
+def cycles_by_kind(run: Run) -> dict[str, Row]:
+    """Cycles of all devices of each kind, as the run was summarised with."""
+    return {k: x for k, x in (run["wear"] or {}).items() if k not in _NO_KINDS}
+
+
 def wear(recipe: Recipe) -> dict[str, list[Wear]]:
     """Wear of whole networks, of layers and of bit planes, of runs that tracked it."""
     levels: dict[str, list[Wear]] = collections.defaultdict(list)
     tracked = [run for _, seeds in recipe.by_width() for run in seeds if run["wear"]]
-    kinds = [k for run in tracked for k in run["wear"] if k not in _NO_KINDS]
+    kinds = [kind for run in tracked for kind in cycles_by_kind(run)]
     rows = [
         {"kind": kind, "width": run["width"]} | row
         for kind in dict.fromkeys(kinds)
