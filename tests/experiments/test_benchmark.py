@@ -15,7 +15,7 @@ from experiments.benchmark.programs import Size
 from hic_jax import hic
 from tests.experiments import shown
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 TINY = ["--depths=8", "--channel_plan=one_block", "--batch_sizes=4"]
 STEPS = {"fp32 step", "hic step, no converters", "hic step"}

@@ -25,7 +25,7 @@ from hic_jax.inference import over_time
 from hic_jax.inference.compensations import COMPENSATIONS
 from hic_jax.training.recipes import Recipe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 @pytest.fixture(scope="module")

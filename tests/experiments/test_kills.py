@@ -15,7 +15,6 @@ import signal
 import threading
 
 import chex
-import jax
 import orbax.checkpoint
 import pytest
 
@@ -58,7 +57,7 @@ EVENTS = [
     (plots, "field_learning"),
 ]
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 STEPS = 6
@@ -131,10 +130,8 @@ def _die(delay=0.0):
     threading.Timer(delay, kill).start() if delay else kill()
 
 
-def _act_and_die(action, path, flags, event, number, delay):
+def _act_and_die(action, path, event, number, delay):
     """In a process of its own: dies some time after the n-th event of a name."""
-    for name, value in flags.items():
-        jax.config.update(name, value)
     models.CHANNEL_PLANS["one_block"] = (4,)
     left = number
 
@@ -157,14 +154,9 @@ def start():
     context.set_forkserver_preload(
         ["experiments.train", "experiments.field", "experiments.sweep.jobs"]
     )
-    flags = {
-        "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-        "jax_disable_most_optimizations": True,
-    }
 
     def start(action, path, event=None, number=1, delay=0.0):
-        arguments = (action, path, flags, event, number, delay)
+        arguments = (action, path, event, number, delay)
         process = context.Process(target=_act_and_die, args=arguments)
         process.start()
         return process

@@ -22,7 +22,7 @@ from hic_jax.algorithms import analog_states
 from hic_jax.inference.network import Network
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 # Steps, of the 59 of an epoch.
 FIRST, LAST = 10, 50
@@ -66,9 +66,6 @@ def _launch(path):
         port = free.getsockname()[1]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        # What is compiled for the first part the second need not compile again.
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
     }
     flags = (

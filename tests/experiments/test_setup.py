@@ -83,7 +83,7 @@ def test_validation_and_fewer_pixels_are_those_of_the_data():
         setup.Experiment.of(resolve(channel_plan="one_block", downscale=3))
 
 
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.usefixtures("one_block")
 def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(caplog):
     experiment = setup.Experiment.of(resolve(channel_plan="one_block"))
     run, train = experiment.runner(), experiment.split("train")
@@ -97,7 +97,7 @@ def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(cap
 
 
 @pytest.mark.parametrize("converters", [True, False])
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.usefixtures("one_block")
 def test_bfloat16_is_for_products_and_not_for_devices(converters):
     losses, dtypes = {}, {}
     for name in ("float32", "bfloat16"):

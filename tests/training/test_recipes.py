@@ -15,8 +15,6 @@ from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx, sgd
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _params():
     kernels = jax.random.normal(jax.random.key(0), (2, 6, 4))

@@ -449,7 +449,7 @@ def test_runs_that_show_little_are_a_page_too(tmp_path):
     assert "There are no HIC runs." in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.usefixtures("one_block")
 def test_a_run_that_was_trained_is_reported(tmp_path):
     """What the launchers write is what the report reads."""
     fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}

@@ -25,7 +25,7 @@ from experiments.sweep.folder import RunPaths
 from hic_jax.training import recipes
 from tests.experiments import shown
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 TINY = ("--channel_plan=one_block", "--batch_size=479", "--epochs=2")
 STEPS = 6
