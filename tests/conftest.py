@@ -41,6 +41,20 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+# Files of few tests that take long come first: last, they would keep one worker busy
+# while the others have nothing to do.
+LONG = {
+    "test_notebooks", "test_kills", "test_examples", "test_benchmark", "test_compare",
+    "test_processes", "test_field", "test_ablate", "test_chips", "test_mesh",
+    "test_training", "test_together", "test_demo", "test_independence",
+}  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 # A worker is to stay below 2 GB: four of them share the 16 GB of a hosted runner with
 # the processes that they start. Nor does it run out of mappings of memory, of which
 # Linux gives a process 65,530 and a compiled program takes several: one per 0.1 MB.
