@@ -46,13 +46,14 @@ def accumulate(
         many times fewer LSBs.
 
     Returns:
-      The new word (int8) and the carry (int32): 0 while the sum stays in range, else
-      as few steps as bring it back.
+      The new word (int8) and the carry (int32): as few steps as bring the sum into
+      range, none while it stays there.
     """
     half = 2 ** (bits - 1)
     step = half // steps
     total = word.astype(jnp.int32) + lsbs
-    in_range = (total >= -half) & (total < half)
-    beyond = jnp.sign(total) * (1 + (jnp.abs(total) - half) // step)
-    carry = jnp.where(in_range, 0, beyond)
+    # The range has one word more below zero than above.
+    above = jnp.maximum(total - (half - 1), 0)
+    below = jnp.maximum(-half - total, 0)
+    carry = (above + step - 1) // step - (below + step - 1) // step
     return (total - carry * step).astype(jnp.int8), carry

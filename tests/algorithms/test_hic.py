@@ -72,9 +72,8 @@ def test_ideal_devices_follow_quantised_sgd_exactly(lsb_bits, word_steps):
         for update in np.asarray(updates[name]):
             lsbs = np.clip(np.rint(update * (scale / lsb)), -512, 511).astype(int)
             total = word + lsbs
-            out = (total < -half) | (total >= half)
-            least = np.ceil((np.abs(total) - half + 1) / one)
-            carry = np.where(out, np.sign(total) * least, 0).astype(int)
+            above, below = np.maximum(total - half + 1, 0), np.maximum(-half - total, 0)
+            carry = (np.ceil(above / one) - np.ceil(below / one)).astype(int)
             word = total - carry * one
             g[0] += STEP * np.maximum(carry, 0)
             g[1] += STEP * np.maximum(-carry, 0)

@@ -9,25 +9,39 @@ from hypothesis import strategies as st
 
 from hic_jax.pcm import accumulator
 
+accumulate = jax.jit(accumulator.accumulate, static_argnums=(2, 3))
 
-@settings(max_examples=100, deadline=None)
-@given(st.data(), st.integers(2, 8))
-def test_word_and_carry_account_for_every_lsb(data, bits):
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_of_every_word_and_update_the_carry_is_the_smallest_that_brings_it_back(bits):
     half = 2 ** (bits - 1)
-    steps = 2 ** data.draw(st.integers(0, bits - 1))
+    word = np.arange(-half, half, dtype=np.int8)[:, None]
+    # Sums beyond both ends, by more than a word.
+    lsbs = np.arange(-4 * half - 1, 4 * half + 2, dtype=np.int32)
+    for steps in 2 ** np.arange(bits):
+        step = half // int(steps)
+        new, carry = map(np.asarray, accumulate(word, lsbs, bits, int(steps)))
+        new, total = new.astype(int), word.astype(int) + lsbs
+        np.testing.assert_array_equal(new + carry * step, total)
+        assert new.min() == -half and new.max() == half - 1
+        inside = (total >= -half) & (total < half)
+        assert not carry[inside].any()
+        np.testing.assert_array_equal(
+            np.sign(carry), np.where(inside, 0, np.sign(total))
+        )
+        # With a step less it would still be outside.
+        less = (new + np.sign(carry) * step)[~inside]
+        assert ((less < -half) | (less >= half)).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 8), st.integers(-(2**15), 2**15), st.data())
+def test_no_update_of_any_bus_is_lost(bits, lsbs, data):
+    half, steps = 2 ** (bits - 1), 2 ** data.draw(st.integers(0, bits - 1))
     word = data.draw(st.integers(-half, half - 1))
-    lsbs = data.draw(st.integers(-(2**15), 2**15))
-    new, carry = map(
-        int, accumulator.accumulate(jnp.int8(word), jnp.int32(lsbs), bits, steps)
-    )
-    step = half // steps
-    total = word + lsbs
-    assert new + carry * step == total
-    if -half <= total < half:
-        assert carry == 0
-    else:  # The carry has the sign of the sum, and no step too many.
-        assert carry * total > 0
-        assert abs(new) < half <= abs(new + np.sign(carry) * step)
+    new, carry = map(int, accumulate(np.int8(word), np.int32(lsbs), bits, steps))
+    assert new + carry * (half // steps) == word + lsbs
+    assert -half <= new < half
 
 
 @pytest.mark.parametrize(("steps", "pulses"), [(1, 1.0), (2, 1 / 3), (4, 1 / 7)])
