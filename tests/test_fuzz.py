@@ -125,6 +125,7 @@ def a_spec(draw):
         stochastic_rounding=draw(st.booleans()),
         refresh_every=draw(st.sampled_from([0, 1, 10])),
         refresh_verify=draw(st.booleans()),
+        rewrite_residue=draw(st.sampled_from(["dropped", "kept"])),
         track_wear=draw(st.booleans()),
     )
 

@@ -14,7 +14,7 @@ import pytest
 
 import hic_jax
 from hic_jax import pcm
-from hic_jax.pcm import pair
+from hic_jax.pcm import writing
 from tests.key_recorder import keys_used_once, recorded_keys
 
 # Everything that draws: all devices are due for a refresh at every second step.
@@ -29,7 +29,7 @@ SPEC = hic_jax.HICSpec(
     refresh_common=0.1,
     refresh_pulses=3,
 )
-SIZE = 2 * pair.MIN_REFRESH_CHUNK  # Two chunks.
+SIZE = 2 * writing.MIN_REFRESH_CHUNK  # Two chunks.
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def record():
             change, state = tx.update(updates, state, params)
             params = optax.apply_updates(params, change)
             refreshed = state[1].events.refreshed_pairs
-            assert (refreshed > pair.MIN_REFRESH_CHUNK) == (i % 2 == 1)
+            assert (refreshed > writing.MIN_REFRESH_CHUNK) == (i % 2 == 1)
     return record
 
 

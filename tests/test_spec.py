@@ -55,6 +55,7 @@ def test_a_word_counts_from_its_steps_down():
         ("binary", None, "a BinarySpec"),
         ("track_wear", "no", "True or False"),
         ("refresh_verify", 1, "True or False"),
+        ("rewrite_residue", "keep", "one of dropped, kept, chance"),
     ],
 )
 def test_bad_fields_are_named_with_what_is_allowed(field, value, allowed):

@@ -33,7 +33,7 @@ import numpy as np
 from ipywidgets import FloatLogSlider, FloatSlider, IntSlider, interact
 
 from hic_jax import DAY, HOUR, YEAR, HICSpec, pcm
-from hic_jax.pcm import accumulator, binary, pair
+from hic_jax.pcm import accumulator, binary, pair, writing
 
 # %% tags=["parameters"]
 FAST = os.environ.get("HIC_JAX_FAST") == "1"  # A short version, for tests.
@@ -153,8 +153,8 @@ def draw_refresh(steps=12, verify=True):
         key, sign_key = jax.random.split(jax.random.fold_in(step_key, i))
         sign = jax.random.rademacher(sign_key, (DEVICES,), jnp.int32)
         state, _ = pair.set_pulses(key, state, sign, time, SPEC)
-    due = RULE.refresh_due(state)
-    fresh = pair.refresh(
+    due = RULE.refresh_due(None, state, time)
+    fresh, _ = writing.refresh(
         refresh_key, state, due, time, SPEC, max_pulses=20, verify=verify
     )
     figure, (before, after) = plt.subplots(

@@ -155,8 +155,9 @@ def writes(
 
     The writing of the initial weights is included. Reads: of every multi-level device
     at every look for pairs to refresh; before each pulse of a verified write, and one
-    that finds it done; of every accumulator word at every step, also where its update
-    is rounded to nothing.
+    that finds it done; of every device of a pair that was written, where the residue is
+    kept; of every accumulator word at every step, also where its update is rounded to
+    nothing.
 
     Args:
       weights: pytree of weights on devices with wear tracked.
@@ -178,19 +179,20 @@ def writes(
     reads: collections.Counter[str] = collections.Counter()
     for weight in tensors:
         reads.update(weight.reads(steps))
+    sets, resets = sums["multilevel"]
     verified = 0
-    if carried_pulses is not None and all(w.spec.refresh_verify for w in tensors):
-        sets, resets = sums["multilevel"]
-        blind = round(carried_pulses) if all(w.spec.blind for w in tensors) else 0
-        written = (
-            resets // 2
-        )  # All devices of a pair are RESET, those of a side written.
-        verified = max(0, sets - blind) + written
+    if carried_pulses is not None:
+        if all(w.spec.refresh_verify for w in tensors):
+            blind = round(carried_pulses) if all(w.spec.blind for w in tensors) else 0
+            # All devices of a pair are RESET, those of a side written.
+            verified = max(0, sets - blind) + resets // 2
+        if all(w.spec.rewrite_residue == "kept" for w in tensors):
+            verified += resets  # Of all devices of a pair, to find what it then holds.
     none = (0, 0)
     return Operations(
         multilevel_reads=reads["multilevel"] + verified,
-        multilevel_sets=sums["multilevel"][0],
-        multilevel_resets=sums["multilevel"][1],
+        multilevel_sets=sets,
+        multilevel_resets=resets,
         binary_reads=reads["binary"],
         binary_sets=sums.get("binary", none)[0],
         binary_resets=sums.get("binary", none)[1],

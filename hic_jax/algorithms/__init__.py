@@ -18,7 +18,8 @@ from hic_jax.algorithms.mixed_precision import (
     ResidualWeight,
     mixed_precision,
 )
-from hic_jax.algorithms.pairs import PairSpec, PairWeight
+from hic_jax.algorithms.pair_weight import PairWeight
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.algorithms.pulsed_sgd import PulsedSGDSpec, pulsed_sgd
 from hic_jax.algorithms.volatile import VolatileSpec, VolatileWeight, volatile
 

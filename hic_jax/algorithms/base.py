@@ -113,7 +113,7 @@ def analog(
         target = jnp.where(undefined, 0.0, target)
         saturated = jnp.abs(target) > spec.reach + spec.multilevel.mean_step
         program_key, step_key = jax.random.split(key)
-        weights = spec.init(
+        weights, events = spec.init(
             program_key,
             target,
             scale=scales,
@@ -128,7 +128,7 @@ def analog(
             count=jnp.zeros((), jnp.int32),
             clock_error=jnp.zeros((), jnp.float32),
             key=jax.random.key_data(step_key),
-            events=spec.no_events().replace(
+            events=events.replace(
                 undefined_weights=total(undefined), saturated_weights=total(saturated)
             ),
             answered=fingerprint.unknown(len(tensors)),

@@ -27,6 +27,9 @@ class Events(struct.PyTreeNode):
       refreshed_pairs: pairs that were RESET and rewritten.
       refresh_error: summed absolute change of their differences, uS: what noisy
         rewriting made of them.
+      residue: summed absolute difference between what pairs were to be written to and
+        what was read of them then, with read noise, uS. The ``rewrite_residue`` of the
+        specification says what becomes of it.
     """
 
     undefined_weights: jax.Array
@@ -37,6 +40,7 @@ class Events(struct.PyTreeNode):
     futile_pulses: jax.Array
     refreshed_pairs: jax.Array
     refresh_error: jax.Array
+    residue: jax.Array
 
     @classmethod
     def of(cls, **counts: jax.Array) -> Self:
@@ -46,6 +50,10 @@ class Events(struct.PyTreeNode):
         return cls(
             **{k: jnp.asarray(v, jnp.float32) for k, v in (zeros | counts).items()}
         )
+
+    def plus(self, **counts: jax.Array) -> Self:
+        """These counts more."""
+        return self.replace(**{k: getattr(self, k) + v for k, v in counts.items()})
 
 
 def total(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ range is carried to the multi-level pair as blind SET pulses.
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from flax import struct
 from hic_jax import checks
 from hic_jax.algorithms import base
 from hic_jax.algorithms.events import Events, total
-from hic_jax.algorithms.pairs import PairSpec, PairWeight, flat_pulses
+from hic_jax.algorithms.pair_weight import PairWeight, flat_pulses
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, binary, pair
 from hic_jax.pcm.binary import BinarySpec
@@ -114,6 +115,9 @@ class HICSpec(PairSpec):
     update_bits: int = 8
     stochastic_rounding: bool = True
 
+    collects: ClassVar[bool] = True
+    events: ClassVar[type[Events]] = HICEvents
+
     def __post_init__(self):
         super().__post_init__()
         if not isinstance(self.binary, BinarySpec):
@@ -138,9 +142,11 @@ class HICSpec(PairSpec):
         """Updates come in LSBs."""
         return self.lsb
 
-    def init(self, key: jax.Array, target: jax.Array, **common: Any) -> HybridWeight:
+    def init(
+        self, key: jax.Array, target: jax.Array, **common: Any
+    ) -> tuple[HybridWeight, HICEvents]:
         """The word below each pair is written, too, where it is not to be zero."""
-        make_key, write_key, cell_key, word_key = jax.random.split(key, 4)
+        make_key, write_key, cell_key, word_key, keep_key = jax.random.split(key, 5)
         cells, word = binary.init(
             cell_key,
             target.shape,
@@ -154,13 +160,11 @@ class HICSpec(PairSpec):
             cells, word = binary.write(
                 cells, word, drawn.astype(jnp.int8), self.lsb_bits
             )
-        return HybridWeight(
-            multilevel=self.program(make_key, write_key, target),
-            binary=cells,
-            accumulator=word,
-            spec=self,
-            **common,
+        pairs, residue = self.program(make_key, write_key, target)
+        weight = HybridWeight(
+            multilevel=pairs, binary=cells, accumulator=word, spec=self, **common
         )
+        return self.programmed(keep_key, weight, residue)
 
     def update(
         self,
@@ -170,12 +174,35 @@ class HICSpec(PairSpec):
         count: jax.Array,
     ) -> tuple[HybridWeight, HICEvents]:
         """Quantises, accumulates, transfers, refreshes; updates are in LSBs."""
-        time = weight.time
         round_key, set_key, refresh_key = jax.random.split(key, 3)
+        weight, counts = self._add(round_key, set_key, weight, update, count)
+        weight, refreshed = self.refreshed(refresh_key, weight, count)
+        return weight, HICEvents.of(**counts).plus(**refreshed)
+
+    def keep(
+        self,
+        key: jax.Array,
+        weight: HybridWeight,
+        residue: jax.Array,
+        count: jax.Array | int,
+    ) -> tuple[HybridWeight, dict[str, jax.Array]]:
+        """Adds it to the words, as an update, and carries."""
+        round_key, set_key = jax.random.split(key)
+        return self._add(round_key, set_key, weight, residue / self.lsb, count)
+
+    def _add(
+        self,
+        round_key: jax.Array,
+        set_key: jax.Array,
+        weight: HybridWeight,
+        lsbs: jax.Array,
+        count: jax.Array | int,
+    ) -> tuple[HybridWeight, dict[str, jax.Array]]:
+        """Quantises, accumulates, transfers; also what happened."""
         uniform = None
         if self.stochastic_rounding:
-            uniform = jax.random.uniform(round_key, update.shape, jnp.float32)
-        passed, clipped = accumulator.quantise(update, uniform, self.update_bits)
+            uniform = jax.random.uniform(round_key, lsbs.shape, jnp.float32)
+        passed, clipped = accumulator.quantise(lsbs, uniform, self.update_bits)
         word, carry = accumulator.accumulate(
             weight.accumulator, passed, self.lsb_bits, self.word_steps
         )
@@ -183,22 +210,16 @@ class HICSpec(PairSpec):
             weight.binary, weight.accumulator, word, self.lsb_bits
         )
         pairs, futile = pair.set_pulses(
-            set_key, weight.multilevel, carry, time, self.multilevel, count
+            set_key, weight.multilevel, carry, weight.time, self.multilevel, count
         )
-        pairs, refreshed = self.refreshed(refresh_key, pairs, time, count)
-        events = HICEvents.of(
-            accepted_lsbs=total(passed),
-            clipped_lsbs=total(clipped),
-            faulty_lsbs=total(held.astype(jnp.int32) - word),
-            set_pulses=total(carry),
-            futile_pulses=jnp.sum(futile, axis=-1, dtype=jnp.float32),
-            **refreshed,
-        )
-        return weight.replace(multilevel=pairs, binary=cells, accumulator=held), events
-
-    def no_events(self) -> HICEvents:
-        """Those of words, too."""
-        return HICEvents.of()
+        counts = {
+            "accepted_lsbs": total(passed),
+            "clipped_lsbs": total(clipped),
+            "faulty_lsbs": total(held.astype(jnp.int32) - word),
+            "set_pulses": total(carry),
+            "futile_pulses": jnp.sum(futile, axis=-1, dtype=jnp.float32),
+        }
+        return weight.replace(multilevel=pairs, binary=cells, accumulator=held), counts
 
 
 def hic(

@@ -8,7 +8,7 @@ logical space of Wu et al., arXiv:2609.36584.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ import optax
 from hic_jax import checks
 from hic_jax.algorithms import base
 from hic_jax.algorithms.events import Events, total
-from hic_jax.algorithms.pairs import PairSpec, PairWeight
+from hic_jax.algorithms.pair_weight import PairWeight
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import pair
 
@@ -59,16 +60,23 @@ class MixedPrecisionSpec(PairSpec):
 
     pulses_per_step: int = 32
 
+    collects: ClassVar[bool] = True
+
     def __post_init__(self):
         super().__post_init__()
         checks.integer("pulses_per_step", self.pulses_per_step, 1, 255)
 
-    def init(self, key: jax.Array, target: jax.Array, **common: Any) -> ResidualWeight:
-        """Residuals begin at zero."""
-        make_key, write_key = jax.random.split(key)
-        pairs = self.program(make_key, write_key, target)
+    def init(
+        self, key: jax.Array, target: jax.Array, **common: Any
+    ) -> tuple[ResidualWeight, Events]:
+        """Residuals begin at zero, or with what programming left."""
+        make_key, write_key, keep_key = jax.random.split(key, 3)
+        pairs, residue = self.program(make_key, write_key, target)
         residual = jnp.zeros(target.shape, jnp.float32)
-        return ResidualWeight(multilevel=pairs, residual=residual, spec=self, **common)
+        weight = ResidualWeight(
+            multilevel=pairs, residual=residual, spec=self, **common
+        )
+        return self.programmed(keep_key, weight, residue)
 
     def update(
         self,
@@ -91,14 +99,26 @@ class MixedPrecisionSpec(PairSpec):
             self.multilevel,
             count,
         )
-        pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
+        weight = weight.replace(multilevel=pairs, residual=residual - steps)
+        weight, refreshed = self.refreshed(refresh_key, weight, count)
         events = Events.of(
             undefined_updates=total(undefined),
             set_pulses=total(steps),
             futile_pulses=jnp.sum(futile, axis=-1, dtype=jnp.float32),
             **refreshed,
         )
-        return weight.replace(multilevel=pairs, residual=residual - steps), events
+        return weight, events
+
+    def keep(
+        self,
+        key: jax.Array,
+        weight: ResidualWeight,
+        residue: jax.Array,
+        count: jax.Array | int,
+    ) -> tuple[ResidualWeight, dict[str, jax.Array]]:
+        """Adds it to the residuals, from which the next update transfers."""
+        del key, count
+        return weight.replace(residual=weight.residual + residue / self.step), {}
 
 
 def mixed_precision(

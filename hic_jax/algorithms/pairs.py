@@ -1,4 +1,4 @@
-"""Weights on pairs of devices: how they are written, refreshed and read, in common.
+"""Algorithms on pairs of devices: how they write and refresh them, in common.
 
 Every algorithm of this package that trains PCM is a subclass of `PairSpec` with an
 `update`. What it keeps beside the pairs is a subclass of `PairWeight`.
@@ -8,23 +8,28 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar, Self
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import struct
 
 from hic_jax import checks
 from hic_jax.algorithms.events import Events, total
+from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.scaling import weight_scale
 from hic_jax.kernel_axes import KernelAxes
-from hic_jax.pcm import pair
+from hic_jax.pcm import pair, writing
 from hic_jax.pcm.device import SMALLEST_STEP_US, DeviceSpec
 from hic_jax.pcm.presets import nandakumar_2018
-from hic_jax.weights import AnalogWeight, Pulses
 
 DEVICES_PER_SIGN = (1, 2, 4, 8)
+
+Residue = typing.Literal["dropped", "kept", "chance"]
+
+# Streams beside the three that `writing.refresh` makes of its key.
+_LOOK, _KEEP = 3, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,11 +64,18 @@ class PairSpec(abc.ABC):
         noise.
       refresh_common: conductance above which both sides of a pair must be for a
         refresh, uS: what they hold in common is the room that a rewrite gains. Not
-        below the mean of a RESET, if there are refreshes.
+        below the mean of a RESET, if there are refreshes. Devices that are stuck
+        gain no room, and do not count.
       refresh_pulses: most SET pulses that a device gets when a pair is written, 1 to
         255.
       refresh_verify: whether the writing of a pair reads before every pulse and stops
         at its target, or fires a planned number of pulses blind.
+      rewrite_residue: what becomes of the difference that the writing of a pair leaves,
+        at first and in a refresh: a pulse is coarse, and below 1.7 uS none is fired at
+        `nandakumar_2018`. It is "dropped"; or read once more and "kept" where the
+        algorithm collects what pairs are too coarse for, if it does; or "chance" fires
+        the pulses so that the difference is right in the mean, which leaves a larger
+        one of a single pair below 2 uS and a smaller one above.
       seconds_per_step: time that one training step takes on the hardware, s.
       track_wear: whether the pulses of every device are counted.
     """
@@ -77,11 +89,16 @@ class PairSpec(abc.ABC):
     refresh_common: float = 0.5
     refresh_pulses: int = 20
     refresh_verify: bool = True
+    rewrite_residue: Residue = "dropped"
     seconds_per_step: float = 0.1
     track_wear: bool = True
 
     # Whether training fires its pulses blind, without a read before each.
     blind: ClassVar[bool] = True
+    # Whether it collects what pairs are too coarse for, and has a `keep`.
+    collects: ClassVar[bool] = False
+    # What it tells of an update.
+    events: ClassVar[type[Events]] = Events
 
     def __post_init__(self):
         if not isinstance(self.multilevel, DeviceSpec):
@@ -111,6 +128,12 @@ class PairSpec(abc.ABC):
                 f"{SMALLEST_STEP_US} uS to the mean conductance of the device after a "
                 "RESET, or it holds no weights"
             )
+        checks.one_of("rewrite_residue", self.rewrite_residue, typing.get_args(Residue))
+        if self.rewrite_residue == "kept" and not self.collects:
+            raise ValueError(
+                "rewrite_residue='kept': must be 'dropped' or 'chance', because "
+                f"{type(self).__name__} has nothing to keep it in"
+            )
         checks.above("seconds_per_step", self.seconds_per_step, 0.0)
         checks.at_most("seconds_per_step", self.seconds_per_step, checks.SECONDS_MAX)
         for name in ("refresh_verify", "track_wear"):
@@ -123,17 +146,24 @@ class PairSpec(abc.ABC):
         """Conductance that 1 in the updates which `update` takes stands for, uS."""
         return self.step
 
-    def init(self, key: jax.Array, target: jax.Array, **common: Any) -> "PairWeight":
+    def init(
+        self, key: jax.Array, target: jax.Array, **common: Any
+    ) -> tuple[Any, Events]:
         """Makes devices and writes weights onto them, at time 0.
 
         Args:
           key: device variation, programming noise.
           target: (n,) float32, wanted signed conductances, uS.
           **common: ``scale``, ``time`` and ``axes`` of the weight.
+
+        Returns:
+          The devices, and what happened.
         """
         make_key, write_key = jax.random.split(key)
-        pairs = self.program(make_key, write_key, target)
-        return PairWeight(multilevel=pairs, spec=self, **common)
+        pairs, residue = self.program(make_key, write_key, target)
+        return self.programmed(
+            key, PairWeight(multilevel=pairs, spec=self, **common), residue
+        )
 
     @abc.abstractmethod
     def update(
@@ -155,9 +185,21 @@ class PairSpec(abc.ABC):
           The devices after the writes, at the same time, and what happened.
         """
 
-    def no_events(self) -> Events:
-        """What `update` returns beside the devices, of nothing."""
-        return Events.of()
+    def keep(
+        self, key: jax.Array, weight: Any, residue: jax.Array, count: jax.Array | int
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Collects what the writing of pairs left, like an update; if it `collects`.
+
+        Args:
+          key: all that it draws.
+          weight: as `init` made it.
+          residue: (n,) float32, missing in the differences of the pairs, uS.
+          count: () int32, number of the update, 0 at first.
+
+        Returns:
+          The weight, and counts for its events.
+        """
+        raise NotImplementedError
 
     # ---- how large weights are on its devices
 
@@ -206,161 +248,130 @@ class PairSpec(abc.ABC):
 
     def program(
         self, make_key: jax.Array, write_key: jax.Array, target: jax.Array
-    ) -> pair.PairState:
+    ) -> tuple[pair.PairState, jax.Array]:
         """Makes pairs and writes signed conductances onto them, at time 0.
 
         Args:
           make_key: what differs from device to device.
           write_key: programming noise, and read noise.
           target: (n,) float32, uS.
+
+        Returns:
+          The pairs, and (n,) float32, uS: what is missing of the target by a read.
         """
         return _program(make_key, write_key, target, self)
 
+    def programmed(
+        self, key: jax.Array, weight: Any, residue: jax.Array
+    ) -> tuple[Any, Any]:
+        """The weight, as `program` wrote its pairs, with what is kept of the residue.
+
+        Args:
+          key: all that keeping it draws.
+          weight: the weight.
+          residue: (n,) float32, uS.
+
+        Returns:
+          The weight, and what happened.
+        """
+        events = self.events.of(residue=total(residue))
+        if self.rewrite_residue != "kept":
+            return weight, events
+        weight, counts = self.keep(key, weight, residue, 0)
+        return weight, events.plus(**counts)
+
     def refreshed(
-        self,
-        key: jax.Array,
-        pairs: pair.PairState,
-        time: jax.Array,
-        count: jax.Array,
-    ) -> tuple[pair.PairState, dict[str, jax.Array]]:
+        self, key: jax.Array, weight: Any, count: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
         """Rewrites the pairs that are due, every ``refresh_every`` steps.
 
         Args:
           key: read noise and programming noise.
-          pairs: of packed tensors.
-          time: s, hardware time.
+          weight: of packed tensors.
           count: () int32, number of this update, from 1.
 
         Returns:
-          The pairs, and the events ``refreshed_pairs`` and ``refresh_error``.
+          The weight, and counts for its events.
         """
+        if not self.refresh_every:
+            return weight, {}
+        time, device = weight.time, self.multilevel
 
         def refresh(pairs):
-            due = self.refresh_due(pairs)
-            new = pair.refresh(
-                key, pairs, due, time, self.multilevel,
-                max_pulses=self.refresh_pulses, verify=self.refresh_verify,
-            )  # fmt: skip
-            error = pair.read(None, new, time, self.multilevel)
-            error -= pair.read(None, pairs, time, self.multilevel)
-            return new, total(due), total(jnp.where(due, error, 0.0))
-
-        def leave(pairs):
-            zero = jnp.zeros((), jnp.float32)
-            return pairs, zero, zero
-
-        number = error = jnp.zeros((), jnp.float32)
-        if self.refresh_every:
-            pairs, number, error = jax.lax.cond(
-                count % self.refresh_every == 0, refresh, leave, pairs
+            look_key = jax.random.fold_in(key, _LOOK)
+            normal = jax.random.normal(look_key, pairs.g.shape, jnp.float32)
+            due = self.refresh_due(normal, pairs, time)
+            new, residue = writing.refresh(
+                key, pairs, due, time, device, **self.write_rule
             )
-        return pairs, {"refreshed_pairs": number, "refresh_error": error}
+            error = pair.read(None, new, time, device)
+            error -= pair.read(None, pairs, time, device)
+            return (
+                new,
+                residue,
+                {
+                    "refreshed_pairs": total(due),
+                    "refresh_error": total(jnp.where(due, error, 0.0)),
+                    "residue": total(residue),
+                },
+            )
 
-    def refresh_due(self, pairs: pair.PairState) -> jax.Array:
+        look = count % self.refresh_every == 0
+        pairs, residue, counts = _if(look, refresh, weight.multilevel)
+        weight = weight.replace(multilevel=pairs)
+        if self.rewrite_residue != "kept":
+            return weight, counts
+        weight, more = _if(
+            look,
+            lambda w: self.keep(jax.random.fold_in(key, _KEEP), w, residue, count),
+            weight,
+        )
+        return weight, counts | more
+
+    @property
+    def write_rule(self) -> dict[str, Any]:
+        """How pairs are written: arguments of `hic_jax.pcm.writing`."""
+        return {
+            "max_pulses": self.refresh_pulses,
+            "verify": self.refresh_verify,
+            "by_chance": self.rewrite_residue == "chance",
+        }
+
+    def refresh_due(
+        self, normal: jax.Array | None, pairs: pair.PairState, time: jax.Array
+    ) -> jax.Array:
         """Pairs whose sides are high, and hold much in common: (n,) bool.
 
-        The look is ideal: at what was written, without read noise and drift since.
+        The look is a read of every device, drifted to ``time``. Of devices that are
+        stuck a RESET gains nothing: only the others count.
+
+        Args:
+          normal: (d, n) standard normal draws for the read noise; None looks without.
+          pairs: of packed tensors.
+          time: s, hardware time of the look.
         """
-        sides = pairs.sides
-        high = jnp.max(sides, axis=0) > self.refresh_above
-        return high & (jnp.min(sides, axis=0) > self.refresh_common)
+        g = pair.conductances(pairs, time, self.multilevel)
+        if normal is not None:
+            g = g + self.multilevel.read_std(g) * normal
+        held, height = pair.answering(g, pairs)
+        high = jnp.max(height, axis=0) > self.refresh_above
+        return high & (jnp.min(held, axis=0) > self.refresh_common)
 
 
-class PairWeight(AnalogWeight):
-    """Weights on pairs of multi-level devices, which alone are the weight.
+def _if(condition: jax.Array, do: Callable[[Any], tuple], state: Any) -> tuple:
+    """What ``do`` makes of a state and tells, or the state and zeros."""
 
-    The following holds, for a weight tensor of shape S:
-      * weight = (G+ - G-) / scale, with G drifted to ``time``
-      * the device arrays are authoritative: float weights are a view of them
-      * devices were made at time 0
+    def leave(state):
+        _, *told = jax.eval_shape(do, state)
+        return state, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
 
-    Packed weights (`AnalogState.weights`) hold tuples as ``scale`` and ``axes``, with
-    an entry for each tensor.
-
-    Attributes:
-      multilevel: pairs of multi-level devices, shape S.
-      spec: the algorithm and its hardware, static.
-    """
-
-    multilevel: pair.PairState
-    spec: PairSpec = struct.field(pytree_node=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the weight tensor."""
-        return self.multilevel.g.shape[1:]
-
-    @property
-    def read_shape(self) -> tuple[int, ...]:
-        """A draw for each pair: Gaussian read errors of its devices are one."""
-        return self.shape
-
-    @property
-    def chip_shape(self) -> tuple[int, ...]:
-        """As many draws for each device as differ between chips."""
-        return (self.spec.multilevel.chip_draws, *self.multilevel.g.shape)
-
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
-        """G+ - G- at ``time``, uS."""
-        return pair.read(normal, self.multilevel, self.time, self.spec.multilevel)
-
-    def on_another_chip(self, normal: jax.Array) -> Self:
-        """The same conductances on devices that age otherwise."""
-        device = self.spec.multilevel
-        devices = device.on_another_chip(self.multilevel.devices, normal)
-        return self.replace(multilevel=self.multilevel.replace(devices=devices))
-
-    def without(self, *names: str) -> Self:
-        """The same devices, as if they had never had some of their non-idealities.
-
-        What these have done to the conductances in training stays.
-        """
-        device = self.spec.multilevel.without(*names)
-        return self.replace(spec=dataclasses.replace(self.spec, multilevel=device))
-
-    def set_back(self, seconds: jax.Array | float) -> Self:
-        """The devices ``seconds`` older at the same time: writes lie further back."""
-        # A map, because an nnx.Optimizer holds variables instead of arrays.
-        before = jax.tree.map(lambda x: x - seconds, self.multilevel.written_at)
-        return self.replace(multilevel=self.multilevel.replace(written_at=before))
-
-    def bits(self) -> dict[str, int]:
-        """Nominal bits, ``multilevel_bits`` for each device on a side."""
-        spec = self.spec
-        bits = self.size * spec.multilevel_bits * spec.devices_per_sign
-        return {"inference": bits, "training": bits}
-
-    def devices(self) -> dict[str, int]:
-        """Number of multi-level devices."""
-        return {"multilevel": self.multilevel.g.size}
-
-    def pulses(self) -> dict[str, Pulses]:
-        """SETs and RESETs of every multi-level device, (d, n) each."""
-        sets, resets = self.multilevel.set_pulses, self.multilevel.resets
-        if sets is None or resets is None:
-            raise ValueError("track_wear=False: pulses of the devices are not known")
-        return {"multilevel": flat_pulses(sets, jnp.broadcast_to(resets, sets.shape))}
-
-    def reads(self, steps: int) -> dict[str, int]:
-        """Every device is read at every look for pairs to refresh."""
-        every = self.spec.refresh_every
-        looks = steps // every if every else 0
-        return {"multilevel": looks * self.multilevel.g.size}
-
-
-def flat_pulses(sets: jax.Array, resets: jax.Array) -> Pulses:
-    """Pulses of shape (d, *shape) as NumPy arrays (d, n)."""
-    return _flat_rows(sets), _flat_rows(resets)
-
-
-def _flat_rows(x: jax.Array) -> np.ndarray:
-    return np.asarray(x).reshape(len(x), -1)
+    return jax.lax.cond(condition, do, leave, state)
 
 
 @functools.partial(jax.jit, static_argnames="spec")
 def _program(
     make_key: jax.Array, write_key: jax.Array, target: jax.Array, spec: PairSpec
-) -> pair.PairState:
+) -> tuple[pair.PairState, jax.Array]:
     pairs = pair.init(
         make_key,
         target.shape,
@@ -368,12 +379,7 @@ def _program(
         per_sign=spec.devices_per_sign,
         track_wear=spec.track_wear,
     )
-    return pair.write_difference(
-        write_key,
-        pairs,
-        target,
-        jnp.float32(0.0),
-        spec.multilevel,
-        max_pulses=spec.refresh_pulses,
-        verify=spec.refresh_verify,
+    time = jnp.float32(0.0)
+    return writing.write_difference(
+        write_key, pairs, target, time, spec.multilevel, **spec.write_rule
     )

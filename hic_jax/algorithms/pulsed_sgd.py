@@ -6,6 +6,7 @@ with the probability of its share. As in the PCM preset of IBM's aihwkit.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ import optax
 from hic_jax import checks
 from hic_jax.algorithms import base
 from hic_jax.algorithms.events import Events, total
-from hic_jax.algorithms.pairs import PairSpec, PairWeight
+from hic_jax.algorithms.pair_weight import PairWeight
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, pair
 
@@ -45,6 +47,8 @@ class PulsedSGDSpec(PairSpec):
 
     update_bits: int = 6
 
+    events: ClassVar[type[Events]] = PulsedEvents
+
     def __post_init__(self):
         super().__post_init__()
         checks.integer("update_bits", self.update_bits, 2, 9)
@@ -62,7 +66,9 @@ class PulsedSGDSpec(PairSpec):
         pairs, futile = pair.set_pulses(
             set_key, weight.multilevel, steps, weight.time, self.multilevel, count
         )
-        pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
+        weight, refreshed = self.refreshed(
+            refresh_key, weight.replace(multilevel=pairs), count
+        )
         events = PulsedEvents.of(
             undefined_updates=total(undefined),
             clipped_pulses=total(clipped),
@@ -70,11 +76,7 @@ class PulsedSGDSpec(PairSpec):
             futile_pulses=jnp.sum(futile, axis=-1, dtype=jnp.float32),
             **refreshed,
         )
-        return weight.replace(multilevel=pairs), events
-
-    def no_events(self) -> PulsedEvents:
-        """Clipped pulses, too."""
-        return PulsedEvents.of()
+        return weight, events
 
 
 def pulsed_sgd(

@@ -17,7 +17,8 @@ from flax import struct
 from hic_jax import checks
 from hic_jax.algorithms import base
 from hic_jax.algorithms.events import Events, total
-from hic_jax.algorithms.pairs import PairSpec, PairWeight
+from hic_jax.algorithms.pair_weight import PairWeight
+from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, pair
 
@@ -124,6 +125,8 @@ class VolatileSpec(PairSpec):
     update_bits: int = 8
 
     blind: ClassVar[bool] = False
+    collects: ClassVar[bool] = True
+    events: ClassVar[type[Events]] = VolatileEvents
 
     def __post_init__(self):
         super().__post_init__()
@@ -146,18 +149,22 @@ class VolatileSpec(PairSpec):
         """Updates come in mean steps of the cells."""
         return 2 * self.range_us * self.cell_step
 
-    def init(self, key: jax.Array, target: jax.Array, **common: Any) -> VolatileWeight:
-        """Cells begin empty."""
-        make_key, write_key, cell_key = jax.random.split(key, 3)
+    def init(
+        self, key: jax.Array, target: jax.Array, **common: Any
+    ) -> tuple[VolatileWeight, VolatileEvents]:
+        """Cells begin empty, or with what programming left."""
+        make_key, write_key, cell_key, keep_key = jax.random.split(key, 4)
         spread = jax.random.normal(cell_key, (2, *target.shape), jnp.float32)
-        return VolatileWeight(
-            multilevel=self.program(make_key, write_key, target),
+        pairs, residue = self.program(make_key, write_key, target)
+        weight = VolatileWeight(
+            multilevel=pairs,
             cell=jnp.zeros(target.shape, jnp.float32),
             cell_steps=jnp.maximum(1 + self.cell_spread * spread, 0.0),
             charged_at=jnp.zeros((), jnp.float32),
             spec=self,
             **common,
         )
+        return self.programmed(keep_key, weight, residue)
 
     def update(
         self,
@@ -169,16 +176,9 @@ class VolatileSpec(PairSpec):
         """Charges the cells, transfers, refreshes; updates are in steps of cells."""
         round_key, transfer_key, refresh_key = jax.random.split(key, 3)
         undefined = jnp.isnan(update)
-        uniform = jax.random.uniform(round_key, update.shape, jnp.float32)
-        steps, clipped = accumulator.quantise(
-            jnp.where(undefined, 0.0, update), uniform, self.update_bits
+        weight, counts = self._charge(
+            round_key, weight, jnp.where(undefined, 0.0, update), count
         )
-        # In the other polarity a cell is discharged where the weight is to grow.
-        inverted = (count // self.transfer_every) % 2 == 1
-        up = (steps > 0) != inverted
-        size = jnp.where(up, weight.cell_steps[0], weight.cell_steps[1])
-        wanted = weight.held + self.unit * size * steps
-        charged = jnp.clip(wanted, -self.range_us, self.range_us)
 
         def transfer(pairs, cell):
             new, fired, futile = pair.add_difference(
@@ -196,27 +196,52 @@ class VolatileSpec(PairSpec):
 
         due = count % self.transfer_every == 0
         pairs, cell, fired, futile, error = jax.lax.cond(
-            due, transfer, leave, weight.multilevel, charged
+            due, transfer, leave, weight.multilevel, weight.cell
         )
-        pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
+        weight, refreshed = self.refreshed(
+            refresh_key, weight.replace(multilevel=pairs, cell=cell), count
+        )
         events = VolatileEvents.of(
             undefined_updates=total(undefined),
-            clipped_steps=total(clipped),
-            lost_range=total(wanted - charged),
             transfers=jnp.where(due, float(cell.size), 0.0),
             transfer_error=error,
             set_pulses=fired,
             futile_pulses=futile,
-            **refreshed,
+            **counts,
         )
-        weight = weight.replace(
-            multilevel=pairs, cell=cell, charged_at=jnp.asarray(weight.time)
-        )
-        return weight, events
+        return weight, events.plus(**refreshed)
 
-    def no_events(self) -> VolatileEvents:
-        """Those of cells, too."""
-        return VolatileEvents.of()
+    def keep(
+        self,
+        key: jax.Array,
+        weight: VolatileWeight,
+        residue: jax.Array,
+        count: jax.Array | int,
+    ) -> tuple[VolatileWeight, dict[str, jax.Array]]:
+        """Charges the cells with it, as with an update: it counts in every read."""
+        return self._charge(key, weight, residue / self.unit, count)
+
+    def _charge(
+        self,
+        key: jax.Array,
+        weight: VolatileWeight,
+        steps: jax.Array,
+        count: jax.Array | int,
+    ) -> tuple[VolatileWeight, dict[str, jax.Array]]:
+        """Rounds to whole steps and adds them to the cells; also what happened."""
+        uniform = jax.random.uniform(key, steps.shape, jnp.float32)
+        steps, clipped = accumulator.quantise(steps, uniform, self.update_bits)
+        # In the other polarity a cell is discharged where the weight is to grow.
+        inverted = (count // self.transfer_every) % 2 == 1
+        up = (steps > 0) != inverted
+        size = jnp.where(up, weight.cell_steps[0], weight.cell_steps[1])
+        wanted = weight.held + self.unit * size * steps
+        charged = jnp.clip(wanted, -self.range_us, self.range_us)
+        counts = {
+            "clipped_steps": total(clipped),
+            "lost_range": total(wanted - charged),
+        }
+        return weight.replace(cell=charged, charged_at=jnp.asarray(weight.time)), counts
 
 
 def volatile(

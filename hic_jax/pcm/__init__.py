@@ -1,6 +1,14 @@
 """Phase-change memory: pure functions on arrays, in uS and seconds."""
 
-from hic_jax.pcm import accumulator, binary, fits, multilevel, pair, programmed
+from hic_jax.pcm import (
+    accumulator,
+    binary,
+    fits,
+    multilevel,
+    pair,
+    programmed,
+    writing,
+)
 from hic_jax.pcm.binary import BinarySpec, BinaryState
 from hic_jax.pcm.device import DeviceSpec
 from hic_jax.pcm.multilevel import MultilevelSpec
@@ -42,4 +50,5 @@ __all__ = [
     "preset",
     "programmed",
     "programmed_preset",
+    "writing",
 ]

@@ -1,9 +1,9 @@
-"""Differential pairs of multi-level devices: state, transfer, refresh, read-out.
+"""Differential pairs of multi-level devices: state, transfer, read-out.
 
 A pair holds a signed conductance G+ - G-. A PCM device can only be SET gradually, so
 a positive step is a SET pulse on G+, a negative one a SET pulse on G-, and nothing is
-ever decremented: both sides creep up until a refresh RESETs them and writes back
-their difference. Training pulses are blind; a refresh may verify what it writes.
+ever decremented: both sides creep up until they are RESET and their difference is
+written back (`hic_jax.pcm.writing`). Training pulses are blind.
 
 A side may have several devices, the multi-memristive synapse of Boybat et al. (Nat.
 Commun. 9:2514, 2018): its conductance is their mean, and a pulse goes to one of them.
@@ -19,11 +19,6 @@ from flax import struct
 
 from hic_jax.pcm import bits, sides
 from hic_jax.pcm.device import DeviceSpec
-
-# A refresh rewrites this share of the pairs at a time: pulses are sequential, so the
-# work is gathered from the pairs that need it instead of done for all.
-REFRESH_CHUNK = 1 / 32
-MIN_REFRESH_CHUNK = 256
 
 
 class PairState(struct.PyTreeNode):
@@ -54,11 +49,6 @@ class PairState(struct.PyTreeNode):
     def per_sign(self) -> int:
         """Devices on each side."""
         return self.g.shape[0] // 2
-
-    @property
-    def sides(self) -> jax.Array:
-        """(2, *shape) float32, uS, as written: the means of (G+, G-)."""
-        return sides.means(self.g)
 
 
 def init(
@@ -107,7 +97,29 @@ def conductances(state: PairState, time: jax.Array, spec: DeviceSpec) -> jax.Arr
       (d, *shape) float32, uS.
     """
     g = spec.conductance(state.devices, time - state.written_at)
-    return g if state.stuck is None else jnp.where(_are_stuck(state), state.g, g)
+    return g if state.stuck is None else jnp.where(are_stuck(state), state.g, g)
+
+
+def answering(g: jax.Array, state: PairState) -> tuple[jax.Array, jax.Array]:
+    """Of both sides the devices that are not stuck: all that a RESET can change.
+
+    Which those are a controller knows since it programmed them.
+
+    Args:
+      g: (d, *shape), uS, of all devices.
+      state: the pairs.
+
+    Returns:
+      (2, *shape) uS, what these devices add to each side, and (2, *shape) uS, their
+      mean, zero where there are none. On a healthy side both are the conductance.
+    """
+    if state.stuck is None:
+        held = sides.means(g)
+        return held, held
+    answer = ~jnp.asarray(are_stuck(state))
+    held = sides.means(jnp.where(answer, g, 0.0))
+    share = sides.means(answer.astype(jnp.float32))
+    return held, held / jnp.maximum(share, 1 / state.per_sign)
 
 
 def read(
@@ -169,10 +181,10 @@ def set_pulses(
         # In a round a weight gets one pulse: one draw serves all its devices.
         normal = jax.random.normal(jax.random.fold_in(key, i), steps.shape, jnp.float32)
         hit = sides.turns(i < signed, state.per_sign, turn + i)
-        futile = futile + (hit & ((devices.g >= spec.g_max) | _are_stuck(state)))
+        futile = futile + (hit & ((devices.g >= spec.g_max) | are_stuck(state)))
         return (
             i + 1,
-            _where(hit, _pulsed(normal, devices, state, spec), devices),
+            where_chosen(hit, pulsed(normal, devices, state, spec), devices),
             futile,
         )
 
@@ -182,7 +194,7 @@ def set_pulses(
     return state.replace(
         devices=devices,
         written_at=jnp.where(count > 0, time, state.written_at),
-        set_pulses=None if worn is None else _add_wear(worn, count),
+        set_pulses=None if worn is None else add_wear(worn, count),
     ), jnp.sum(futile.reshape(2, state.per_sign, *steps.shape), axis=1)
 
 
@@ -249,143 +261,31 @@ def add_difference(
     return state, fired, futile
 
 
-def write_difference(
-    key: jax.Array,
-    state: PairState,
-    difference: jax.Array,
-    time: jax.Array,
-    spec: DeviceSpec,
-    *,
-    max_pulses: int,
-    verify: bool,
-) -> PairState:
-    """RESETs all devices of every pair and writes a difference onto one of the sides.
-
-    Each device of that side gets the same target, by itself.
-
-    Args:
-      key: programming noise (and, when verifying, read noise).
-      state: the pairs.
-      difference: (*shape) float32, wanted G+ - G-, uS.
-      time: s, hardware time of the write.
-      spec: the device.
-      max_pulses: SET pulses per device at the most.
-      verify: False fires the number of pulses whose mean conductance comes nearest,
-        blind. True reads before every pulse (with read noise) and stops where one
-        more would add to the expected squared error.
-    """
-    reset_key, key = jax.random.split(key)
-    normal = jax.random.normal(reset_key, state.g.shape, jnp.float32)
-    fresh = spec.reset(state.devices, normal)
-    fresh = _unless_stuck(state, fresh, state.devices)
-    # RESET leaves reset_mean on both sides: the target stands above that.
-    side = sides.on_all(jnp.stack([difference > 0, difference < 0]), state.per_sign)
-    target = jnp.where(side, jnp.abs(difference) + spec.reset_mean, 0.0)
-    planned = spec.pulses_for(target, max_pulses)
-
-    def wanting(i, devices, normal):
-        if not verify:
-            return i < planned
-        measured = devices.g + spec.read_std(devices.g) * normal
-        # One more pulse as long as it lessens the expected squared error.
-        step, std = spec.expected_step(measured, devices)
-        better = step**2 + std**2 < 2 * step * (target - measured)
-        return better & (i < max_pulses)
-
-    def fire(carry):
-        i, devices, written, hit = carry
-        # Only one side is written: its draws serve the other one, too.
-        shape = (2, 1, state.per_sign, *difference.shape)
-        normals = jax.random.normal(jax.random.fold_in(key, i), shape, jnp.float32)
-        pulse_normal, read_normal = jnp.broadcast_to(
-            normals, (2, 2, *shape[2:])
-        ).reshape(2, *state.g.shape)
-        hit = hit & wanting(i, devices, read_normal)
-        devices = _where(hit, _pulsed(pulse_normal, devices, state, spec), devices)
-        return i + 1, devices, written + hit, hit
-
-    start = (jnp.int32(0), fresh, jnp.zeros(side.shape, jnp.int32), side)
-    _, devices, written, _ = jax.lax.while_loop(lambda c: jnp.any(c[3]), fire, start)
-    worn = state.set_pulses
-    return state.replace(
-        devices=devices,
-        written_at=jnp.broadcast_to(time, state.g.shape),
-        set_pulses=None if worn is None else _add_wear(worn, written),
-        resets=None if state.resets is None else _add_wear(state.resets, 1),
-    )
-
-
-def refresh(
-    key: jax.Array,
-    state: PairState,
-    due: jax.Array,
-    time: jax.Array,
-    spec: DeviceSpec,
-    *,
-    max_pulses: int,
-    verify: bool,
-) -> PairState:
-    """Reads the pairs that are due, RESETs them and writes their difference back.
-
-    Args:
-      key: read noise and programming noise.
-      state: pairs of flat shape (d, n).
-      due: (n,) bool.
-      time: s, hardware time of the refresh.
-      spec: the device.
-      max_pulses: SET pulses per device at the most.
-      verify: see `write_difference`.
-    """
-    (n,) = due.shape
-    size = min(n, max(MIN_REFRESH_CHUNK, round(n * REFRESH_CHUNK)))
-
-    def rewrite(carry):
-        key, state, due = carry
-        key, read_key, write_key = jax.random.split(key, 3)
-        (chosen,) = jnp.nonzero(due, size=size, fill_value=n)
-        pairs = jax.tree.map(lambda x: jnp.take(x, chosen, axis=-1, mode="clip"), state)
-        normal = jax.random.normal(read_key, chosen.shape, jnp.float32)
-        difference = read(normal, pairs, time, spec)
-        pairs = write_difference(
-            write_key, pairs, difference, time, spec,
-            max_pulses=max_pulses, verify=verify,
-        )  # fmt: skip
-        state = jax.tree.map(
-            lambda x, new: x.at[..., chosen].set(new, mode="drop"), state, pairs
-        )
-        return key, state, due.at[chosen].set(False, mode="drop")
-
-    _, state, _ = jax.lax.while_loop(
-        lambda carry: jnp.any(carry[2]), rewrite, (key, state, due)
-    )
-    return state
-
-
-def _pulsed(normal: jax.Array, devices: Any, state: PairState, spec: DeviceSpec) -> Any:
+def pulsed(normal: jax.Array, devices: Any, state: PairState, spec: DeviceSpec) -> Any:
     """All devices after one pulse more, but for the stuck ones."""
-    return _unless_stuck(state, spec.pulse(devices, normal), devices)
+    return unless_stuck(state, spec.pulse(devices, normal), devices)
 
 
-def _unless_stuck(state: PairState, new: Any, devices: Any) -> Any:
+def unless_stuck(state: PairState, new: Any, devices: Any) -> Any:
     """New devices, but at the old conductance where they ignore every pulse."""
     if state.stuck is None:
         return new
-    return new.replace(g=jnp.where(_are_stuck(state), devices.g, new.g))
+    return new.replace(g=jnp.where(are_stuck(state), devices.g, new.g))
 
 
-def _where(chosen: jax.Array, new: Any, old: Any) -> Any:
+def where_chosen(chosen: jax.Array, new: Any, old: Any) -> Any:
     """The devices of two states, chosen one by one."""
     return jax.tree.map(lambda x, y: jnp.where(chosen, x, y), new, old)
 
 
-def _are_stuck(state: PairState) -> jax.Array | bool:
+def are_stuck(state: PairState) -> jax.Array | bool:
     """Which devices ignore every pulse, (d, *shape) bool; False if none does."""
     if state.stuck is None:
         return False
     return bits.unpack(state.stuck, state.g.shape[0]).astype(bool)
 
 
-def _add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:
+def add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:
     """Adds to a uint16 counter, which stops at its largest value."""
     total = count.astype(jnp.int32) + jnp.asarray(pulses, jnp.int32)
     return jnp.minimum(total, jnp.iinfo(count.dtype).max).astype(count.dtype)

@@ -353,6 +353,11 @@ def test_pulses_and_reads_of_writes():
     verified = accounting.writes([weight], steps=5, carried_pulses=6.0)
     reads = 2 * 6 + pulses + 4 + 4
     assert verified == dataclasses.replace(blind, multilevel_reads=reads)
+    # A read of both devices after each of four writes.
+    spec = dataclasses.replace(weight.spec, rewrite_residue="kept")
+    kept = [weight.replace(spec=spec)]
+    kept = accounting.writes(kept, steps=5, carried_pulses=6.0)
+    assert kept == dataclasses.replace(blind, multilevel_reads=reads + 4 * 2)
     with pytest.raises(ValueError, match="steps=-1: must be at least 0"):
         accounting.writes([weight], steps=-1)
 

@@ -141,8 +141,24 @@ def test_pairs_are_due_that_are_high_and_hold_much_in_common():
     state = hic_jax.hic(SMALL, 0).init(jnp.ones(4)).weights.multilevel
     g = jnp.array([[4.0, 4.0, 2.0, 0.4], [0.2, 0.4, 1.9, 4.0]])
     devices = state.devices.replace(g=g)
-    due = SMALL.refresh_due(state.replace(devices=devices))  # Above 3 and 0.3 uS.
+    # Above 3 and 0.3 uS.
+    now = jnp.float32(0.0)
+    due = SMALL.refresh_due(None, state.replace(devices=devices), now)
     np.testing.assert_array_equal(due, [False, True, False, True])
+
+
+def test_a_look_for_pairs_to_refresh_reads_devices_as_they_are_now():
+    device = dataclasses.replace(pcm.ideal(), drift_nu=0.1, read_offset=0.1)
+    spec = dataclasses.replace(SMALL, multilevel=device)
+    state = hic_jax.hic(spec, 0).init(jnp.ones(4000)).weights.multilevel
+    g = jnp.stack([jnp.full(4000, 4.0), jnp.full(4000, 0.4)])
+    state = state.replace(devices=state.devices.replace(g=g))
+    young, old = jnp.float32(0.0), jnp.float32(1024.0)  # At which they have halved.
+    assert spec.refresh_due(None, state, young).all()
+    assert not spec.refresh_due(None, state, old).any()
+    # At a standard deviation above 0.3 uS 84 % are found to be; five standard errors.
+    found = spec.refresh_due(normal(9, (2, 4000)), state, young)
+    assert found.mean() == pytest.approx(0.841, abs=5 * np.sqrt(0.134 / 4000))
 
 
 def test_refreshing_with_real_devices_tells_its_error():

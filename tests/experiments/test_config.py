@@ -31,6 +31,7 @@ WORDS = {
     "hic_word_steps": "4",
     "depth": "14",
     "hic_initial_words": "zero",
+    "hic_rewrite_residue": "kept",
 }
 # What these change besides.
 CONSEQUENCES = {

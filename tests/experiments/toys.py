@@ -81,6 +81,7 @@ class ManhattanSpec(algorithms.PairSpec):
             self.multilevel,
             count,
         )
-        pairs, refreshed = self.refreshed(refresh_key, pairs, weight.time, count)
+        weight = weight.replace(multilevel=pairs)
+        weight, refreshed = self.refreshed(refresh_key, weight, count)
         events = algorithms.Events.of(set_pulses=total(steps), **refreshed)
-        return weight.replace(multilevel=pairs), events
+        return weight, events
