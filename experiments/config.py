@@ -15,6 +15,8 @@ from experiments.parts import (
     device_of,
     flag_of,
     parts_of,
+    with_curves,
+    with_names,
 )
 from hic_jax import checks, data, pcm
 from hic_jax.algorithms import PairSpec
@@ -61,7 +63,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in a run folder: the parts that the algorithm uses."""
-        parts = dataclasses.asdict(self)
+        parts = with_names(self)
         return {name: part for name, part in parts.items() if part is not None}
 
     def to_json(self) -> str:
@@ -97,7 +99,7 @@ class Config:
             fields = {field.name for field in dataclasses.fields(part.cls)}
             if unknown := set(values) - fields:
                 raise ValueError(f"{part.path}.{min(unknown)}: must not be there")
-            return part.cls(**values | inner)
+            return part.cls(**with_curves(part.cls, values | inner))
 
         return cls(**assembled(parts, made))
 
@@ -165,7 +167,7 @@ def changed(config: Config, **given: Any) -> Config:
         for name in part.path.split("."):
             old = getattr(old, name)
         with named(part.prefix):
-            return dataclasses.replace(old, **inner, **changes)
+            return dataclasses.replace(old, **inner, **with_curves(part.cls, changes))
 
     return Config(**assembled(parts_of(algorithm, preset), made))
 

@@ -16,6 +16,7 @@ from hic_jax.pcm.presets import (
     nandakumar_2019,
     preset,
     programmed_preset,
+    projected,
 )
 from hic_jax.pcm.programmed import ProgrammedSpec
 
@@ -42,4 +43,5 @@ __all__ = [
     "preset",
     "programmed",
     "programmed_preset",
+    "projected",
 ]

@@ -50,6 +50,8 @@ class DeviceSpec(abc.ABC):
         to 1.
       NON_IDEALITIES: what can be switched off by name, and the constants that then
         become zero.
+      NOT_NUMBERS: fields that may hold something else than a number, and are checked by
+        the device that has them.
     """
 
     name: str
@@ -63,10 +65,11 @@ class DeviceSpec(abc.ABC):
     NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
         "stuck": ("stuck_set", "stuck_reset")
     }
+    NOT_NUMBERS: ClassVar[tuple[str, ...]] = ("name", "source")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name not in ("name", "source"):
+            if field.name not in self.NOT_NUMBERS:
                 checks.finite(field.name, getattr(self, field.name))
         checks.above("g_max", self.g_max, 0.0)
         for name in ("g_min", "g_max", "reset_mean"):

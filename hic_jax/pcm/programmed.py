@@ -23,10 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax import checks
-from hic_jax.pcm.fits import Fit, Logarithm, Piecewise, Polynomial, Power
-
-# Relative conductance at which the fits of a device at zero are evaluated.
-MIN_RELATIVE = 1e-7
+from hic_jax.pcm import fits
+from hic_jax.pcm.fits import Fit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +66,7 @@ class ProgrammedSpec:
             checks.above(name, getattr(self, name), 0.0)
         for name in ("write_std", "drift_nu", "drift_nu_std", "read_noise"):
             curve = getattr(self, name)
-            if not isinstance(curve, Polynomial | Logarithm | Power | Piecewise | None):
+            if not isinstance(curve, Fit | None):
                 raise ValueError(f"{name}={curve!r}: must be a curve of pcm.fits")
         for name in ("stuck_set", "stuck_reset"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
@@ -227,4 +225,4 @@ def _at(curve: Fit | None, g: jax.Array, spec: ProgrammedSpec) -> jax.Array:
     """A curve at a conductance in uS; zero if it is off."""
     if curve is None:
         return jnp.zeros_like(g)
-    return curve(jnp.maximum(g / spec.g_max, MIN_RELATIVE))
+    return fits.at(curve, g, spec.g_max)

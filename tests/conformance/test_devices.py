@@ -15,6 +15,9 @@ from hic_jax.weights import YEAR
 DEVICES = {name: make() for name, make in pcm.PRESETS.items()}
 # No preset differs from chip to chip unless it is told to.
 DEVICES["spread"] = pcm.nandakumar_2018(drift_nu_std=0.008)
+DEVICES["spread by conductance"] = pcm.nandakumar_2018(
+    drift_nu_std=pcm.nandakumar_2019().drift_nu_std
+)
 
 # Without a formula of its own a device is judged by so many simulated ones.
 SIMULATED = 4096
