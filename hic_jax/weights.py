@@ -65,13 +65,22 @@ class AnalogWeight(struct.PyTreeNode):
         """Number of weights."""
         return int(np.prod(self.shape))
 
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
-        """Signed conductances at ``time``, uS; exact without draws."""
+    def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
+        """Signed conductances at ``time``, uS; exact without draws.
+
+        Args:
+          normal: standard normal draws of ``read_shape``.
+          fresh: whether to add what is new in every product, too.
+        """
         raise NotImplementedError
 
-    def read(self, normal: jax.Array | None) -> jax.Array:
-        """Float32 weights at ``time``; exact without draws."""
-        return self.conductance(normal) / self.scale
+    def read(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
+        """Float32 weights at ``time``; see `conductance`."""
+        return self.conductance(normal, fresh=fresh) / self.scale
+
+    def fresh_variance(self) -> jax.Array | None:
+        """Variance of the weights that is new in every product; None without any."""
+        raise NotImplementedError
 
     def on_another_chip(self, normal: jax.Array) -> Self:
         """The same conductances on devices that age otherwise."""
@@ -125,12 +134,15 @@ def is_analog(x: Any) -> bool:
     return isinstance(x, AnalogWeight)
 
 
-def read(weights: Any, *, key: jax.Array | None = None) -> Any:
+def read(weights: Any, *, key: jax.Array | None = None, fresh: bool = True) -> Any:
     """Reads the weights from their devices, drifted to their time.
 
     Args:
       weights: an `AnalogWeight` of any kind, or any pytree of them.
       key: draws the read noise; without one the read is exact.
+      fresh: whether it draws the noise that is new in every product, too: once for all
+        products of what was read. False where these add it themselves
+        (`hic_jax.crossbar.fresh_noise`).
 
     Returns:
       The same tree with float32 weights in place of the devices.
@@ -143,7 +155,26 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
         return treedef.unflatten([w.read(None) for w in leaves])
     read_key = jax.random.fold_in(key, _READ)
     normal = packing.normals(read_key, [w.read_shape for w in leaves])
-    return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
+    return treedef.unflatten(
+        [w.read(z, fresh=fresh) for z, w in zip(normal, leaves, strict=True)]
+    )
+
+
+def fresh_variances(weights: Any) -> Any:
+    """Variances of the weights that are new in every product.
+
+    Args:
+      weights: an `AnalogWeight` of any kind, or any pytree of them.
+
+    Returns:
+      The same tree with float32 arrays in the shape of the weights, in their squared
+      unit, or None where all noise lasts longer.
+
+    Raises:
+      ValueError: at what holds no devices.
+    """
+    leaves, treedef = _flatten(weights)
+    return treedef.unflatten([w.fresh_variance() for w in leaves])
 
 
 def _flatten(weights: Any) -> tuple[list[AnalogWeight], Any]:
@@ -170,9 +201,10 @@ def drift(
       weights: an `AnalogWeight` of any kind, or any pytree of them.
       seconds: s, not negative.
       key: makes another chip of the same conductances: each device's own drift
-        exponent is drawn from it. The same key is the same chip, at whatever time.
-        Without a key the devices keep the exponents that they have. A deployed chip
-        is made by `hic_jax.deploy`, and takes no key here.
+        exponent is drawn from it, and its slow noise, where there is any. The same key
+        is the same chip, at whatever time. Without a key the devices keep what they
+        have; of slow noise that is none in training, and then every read draws it. A
+        deployed chip is made by `hic_jax.deploy`, and takes no key here.
 
     Returns:
       The same tree of devices, ``seconds`` older.
@@ -200,7 +232,9 @@ def drift(
     return treedef.unflatten([w.aged(seconds) for w in leaves])
 
 
-def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> Any:
+def read_params(
+    params: Any, weights: Any, *, key: jax.Array | None = None, fresh: bool = True
+) -> Any:
     """Parameters of a model whose analog leaves are what the devices hold now.
 
     Args:
@@ -208,6 +242,7 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
       weights: `analog_weights(opt_state)`, or what `hic_jax.deploy` made of it: of the
         same structure, with `MaskedNode` where a leaf is digital.
       key: draws the read noise; without one the read is exact.
+      fresh: see `read`.
 
     Returns:
       ``params`` with its analog leaves replaced, dtypes kept.
@@ -228,7 +263,7 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
 
     return jax.tree_util.tree_map_with_path(
         replaced,
-        read(weights, key=key),
+        read(weights, key=key, fresh=fresh),
         params,
         is_leaf=lambda x: isinstance(x, optax.MaskedNode),
     )

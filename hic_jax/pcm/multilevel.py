@@ -19,6 +19,7 @@ z         standard normal draw of a device, for all its life           1
 import dataclasses
 import functools
 import math
+import typing
 from typing import ClassVar, Self
 
 import jax
@@ -27,7 +28,7 @@ import numpy as np
 from flax import struct
 
 from hic_jax import checks
-from hic_jax.pcm import fits
+from hic_jax.pcm import fits, flicker
 from hic_jax.pcm.device import LARGEST_US, SMALLEST_STEP_US, DeviceSpec
 
 # Pulses counted before the programming memory is treated as spent: a uint8 counter
@@ -45,12 +46,15 @@ class MultilevelState(struct.PyTreeNode):
         they do, or if all devices share the mean.
       z: float32 standard normal draws, one for the life of a device, that its drift
         exponent follows from wherever it stands; None if ``nu`` tells, or the mean.
+      slow: float32 standard normal draws, one for the life of a device, of its slow
+        noise; None before `MultilevelSpec.on_another_chip` has drawn them.
     """
 
     g: jax.Array
     pulses: jax.Array
     nu: jax.Array | None
-    z: jax.Array | None
+    z: jax.Array | None = None
+    slow: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,12 @@ class MultilevelSpec(DeviceSpec):
         device, by its name.
       read_slope: growth of the read noise per uS of conductance, uS per uS, 0 to 1.
       read_offset: standard deviation of the read noise at zero conductance, uS.
+      read_spectrum: how long read noise stays what it is: per_read, new at every read
+        of an array, for as many images as are computed at once; white, new in every
+        product; flicker, of all durations (see `hic_jax.pcm.flicker`). Training
+        draws all of it once a step.
+      read_time: shortest duration of flicker noise, s, 1e-12 to 1e-4: the length of a
+        read.
     """
 
     reset_std: float = 0.0
@@ -97,6 +107,8 @@ class MultilevelSpec(DeviceSpec):
     drift_nu_std: float | fits.Fit = 0.0
     read_slope: float = 0.0
     read_offset: float = 0.0
+    read_spectrum: flicker.Spectrum = "per_read"
+    read_time: float = 250e-9
 
     NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
         "nonlinearity": ("step_slope", "step_memory"),
@@ -106,7 +118,7 @@ class MultilevelSpec(DeviceSpec):
         "drift_spread": ("drift_nu_std",),
         **DeviceSpec.NON_IDEALITIES,
     }
-    NOT_NUMBERS = (*DeviceSpec.NOT_NUMBERS, "drift_nu_std")
+    NOT_NUMBERS = (*DeviceSpec.NOT_NUMBERS, "drift_nu_std", "read_spectrum")
 
     def __post_init__(self):
         super().__post_init__()
@@ -135,6 +147,10 @@ class MultilevelSpec(DeviceSpec):
                 )
         else:
             checks.within("drift_nu_std", spread, 0.0, 0.25)
+        checks.one_of(
+            "read_spectrum", self.read_spectrum, typing.get_args(flicker.Spectrum)
+        )
+        checks.within("read_time", self.read_time, 1e-12, 1e-4)
         if self.mean_step < SMALLEST_STEP_US:
             raise ValueError(
                 f"g_max={self.g_max}, reset_mean={self.reset_mean}, "
@@ -149,7 +165,6 @@ class MultilevelSpec(DeviceSpec):
             g=jnp.full(shape, self.reset_mean, jnp.float32),
             pulses=jnp.zeros(shape, jnp.uint8),
             nu=None,
-            z=None,
         )
         if not self.drift_nu_std:
             return state
@@ -187,18 +202,36 @@ class MultilevelSpec(DeviceSpec):
         """Standard deviation of one read of a device at (drifted) ``g``, uS."""
         return self.read_slope * g + self.read_offset
 
+    def read_shares(self, age: jax.Array) -> flicker.Parts | None:
+        """Shares of the variance of a read, as ``read_spectrum`` has them."""
+        if self.read_spectrum == "per_read" or not self._is_read_with_noise:
+            return None
+        return flicker.shares(self.read_spectrum, age, self.read_time)
+
+    def slow_draws(self, state: MultilevelState) -> jax.Array | None:
+        """Those of `on_another_chip`."""
+        return state.slow
+
     @property
     def chip_draws(self) -> int:
-        """One, for the drift exponent, where devices differ in it."""
-        return 1 if self.drift_nu_std else 0
+        """One for the drift exponent where devices differ in it, one for slow noise."""
+        return bool(self.drift_nu_std) + self._has_slow_noise
+
+    @property
+    def _is_read_with_noise(self) -> bool:
+        return self.read_slope > 0 or self.read_offset > 0
+
+    @property
+    def _has_slow_noise(self) -> bool:
+        return self._is_read_with_noise and self.read_spectrum == "flicker"
 
     def on_another_chip(
         self, state: MultilevelState, normal: jax.Array
     ) -> MultilevelState:
-        """Other drift exponents, where devices differ in them."""
-        if not self.chip_draws:
-            return state
-        return self._of_other_draws(state, normal[0])
+        """Other drift exponents, and other slow noise, where devices differ in them."""
+        if self._has_slow_noise:
+            state = state.replace(slow=normal[-1])
+        return self._of_other_draws(state, normal[0]) if self.drift_nu_std else state
 
     def _of_other_draws(self, state: MultilevelState, z: jax.Array) -> MultilevelState:
         """The devices with drift exponents that follow from other draws."""

@@ -18,6 +18,9 @@ DEVICES["spread"] = pcm.nandakumar_2018(drift_nu_std=0.008)
 DEVICES["spread by conductance"] = pcm.nandakumar_2018(
     drift_nu_std=pcm.nandakumar_2019().drift_nu_std
 )
+DEVICES["flicker"] = dataclasses.replace(
+    DEVICES["spread by conductance"], read_spectrum="flicker"
+)
 
 # Without a formula of its own a device is judged by so many simulated ones.
 SIMULATED = 4096

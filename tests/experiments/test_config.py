@@ -23,6 +23,7 @@ WORDS = {
     "channel_plan": "textbook",
     "compute_dtype": "bfloat16",
     "schedule": "staircase",
+    "pcm_read_spectrum": "flicker",
     "augmentation": "none",
     "preset": "ideal",
     "shift": "noise",
