@@ -5,6 +5,7 @@ written, is the business of `hic_jax.algorithms` and of `hic_jax.inference.deplo
 what is asked of them is the same.
 """
 
+import numbers
 from typing import Any, Self
 
 import jax
@@ -35,6 +36,8 @@ class AnalogWeight(struct.PyTreeNode):
       scale: float32, uS per unit of weight, broadcastable to the tensor: (), or one
         for each part of a tensor that is a stack.
       time: () float32, s, the clock of the devices now.
+      time_rest: () float32, s, what ages have added to ``time`` and rounding has left
+        out: half a step of a year's float32 is a second.
       spec: what made it, static, with the device as ``multilevel`` where it has one.
       axes: `hic_jax.KernelAxes` of the tensor: which axes are rows of an array, and
         which columns, static.
@@ -42,6 +45,7 @@ class AnalogWeight(struct.PyTreeNode):
 
     scale: Any
     time: jax.Array
+    time_rest: jax.Array
     spec: Any = struct.field(pytree_node=False)
     axes: Any = struct.field(pytree_node=False)
 
@@ -95,7 +99,13 @@ class AnalogWeight(struct.PyTreeNode):
 
     def aged(self, seconds: jax.Array | float) -> Self:
         """The devices ``seconds`` later, if nothing is written."""
-        return self.replace(time=self.time + jnp.asarray(seconds, jnp.float32))
+        # A number of Python has digits that float32 has not.
+        whole = jnp.asarray(seconds, jnp.float32)
+        exact = isinstance(seconds, numbers.Real)
+        left = float(seconds) - float(np.float32(seconds)) if exact else 0.0
+        time, rest = _two_sum(self.time, whole)
+        time, rest = _two_sum(time, rest + (self.time_rest + jnp.float32(left)))
+        return self.replace(time=time, time_rest=rest)
 
     def set_back(self, seconds: jax.Array | float) -> Self:
         """The devices ``seconds`` older at the same time: writes lie further back.
@@ -127,6 +137,13 @@ class AnalogWeight(struct.PyTreeNode):
         Those of products, and those that verify a write, come on top.
         """
         raise NotImplementedError
+
+
+def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A sum, and what rounding has left out of it (Knuth)."""
+    total = a + b
+    second = total - a
+    return total, (a - (total - second)) + (b - second)
 
 
 def is_analog(x: Any) -> bool:
@@ -195,7 +212,8 @@ def drift(
     """Ages the devices: what the hardware is ``seconds`` later, if nothing is written.
 
     A pure function: it jits, vmaps over times and chips, never changes its argument,
-    and ``drift(drift(w, a), b) == drift(w, a + b)``.
+    and ``drift(drift(w, a), b) == drift(w, a + b)``, to the rounding of ``b`` to
+    float32, whatever the age: time is kept as two numbers.
 
     Args:
       weights: an `AnalogWeight` of any kind, or any pytree of them.

@@ -15,6 +15,7 @@ from flax import struct
 from hic_jax import packing
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
+from hic_jax.streams import stream
 from hic_jax.weights import AnalogWeight, Pulses, is_analog, read
 
 _NOT_TRAINED = (
@@ -183,7 +184,8 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
 
 @functools.partial(jax.jit, static_argnames="spec")
 def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
-    read_key, write_key, nu_key, stuck_key, slow_key = jax.random.split(key, 5)
+    keys = jax.random.split(stream(key, "deploy"), 5)
+    read_key, write_key, nu_key, stuck_key, slow_key = keys
     held = read(weights, key=read_key)
     layout = packing.Layout.of(held)
     tensors = jax.tree.leaves(held)
@@ -213,6 +215,7 @@ def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
                 slow=slow,
                 scale=s,
                 time=jnp.float32(0.0),
+                time_rest=jnp.float32(0.0),
                 spec=spec,
                 axes=t.axes,
             )
