@@ -22,9 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax.packing import path_name
-
-# No count of steps, tensors or tiles, to which others fold in their numbers.
-_NOISE = 0xF8E5_0018
+from hic_jax.streams import stream
 
 
 class Fresh(NamedTuple):
@@ -97,7 +95,7 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     of_kernel = {path_name(path): variance for path, variance in leaves}
     numbers = {path: number for number, path in enumerate(of_kernel)}
     calls: collections.Counter[str] = collections.Counter()
-    key = jax.random.fold_in(key, _NOISE)
+    key = stream(key, "fresh noise")
     squaring = False
 
     def intercept(next_fun, args, kwargs, context):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import checks
+from hic_jax.streams import stream
 from hic_jax.weights import is_analog, read, read_params
 
 # AdaBS as published keeps 0.015 of the old running statistics.
@@ -43,6 +44,8 @@ def column_currents(weights: Any, *, key: jax.Array | None = None) -> Any:
         rows = weight.axes.rows(held.ndim)
         return jnp.sum(jnp.abs(held), axis=rows, keepdims=True)
 
+    if key is not None:
+        key = stream(key, "column currents")
     return jax.tree.map(currents, weights, read(weights, key=key), is_leaf=is_analog)
 
 
@@ -218,7 +221,7 @@ def adabs(
     kept = ADABS_KEPT ** (1 / len(batches))
     running = stats
     for i, batch in enumerate(batches):
-        read_key = None if key is None else jax.random.fold_in(key, i)
+        read_key = None if key is None else jax.random.fold_in(stream(key, "adabs"), i)
         held = _held(params, weights, gains, read_key, fresh)
         estimate, shares = _batch_statistics(update, held, running, batch, axis_name)
         if i == 0:

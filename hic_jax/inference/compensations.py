@@ -16,6 +16,7 @@ from flax import struct
 from hic_jax import checks, crossbar, data
 from hic_jax.inference import compensation
 from hic_jax.inference.network import Network
+from hic_jax.streams import stream
 from hic_jax.training.split import Split
 
 # AdaBS as published: 2,600 training images in 13 batches.
@@ -117,7 +118,7 @@ def adabs(
     size = train.labels.shape[0]
     checks.integer("batches", batches, 1, size)
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
-    order_key, read_key = jax.random.split(key)
+    order_key, read_key = jax.random.split(stream(key, "images of adabs"))
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
     variances = network.fresh_variances()
     batch_stats = compensation.adabs(
