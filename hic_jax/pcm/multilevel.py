@@ -236,8 +236,8 @@ class MultilevelSpec(DeviceSpec):
     def _of_other_draws(self, state: MultilevelState, z: jax.Array) -> MultilevelState:
         """The devices with drift exponents that follow from other draws."""
         if isinstance(self.drift_nu_std, fits.Fit):
-            return state.replace(z=z)
-        return state.replace(nu=self.drift_exponents(state.g, z))
+            return state.replace(nu=None, z=z)
+        return state.replace(nu=self.drift_exponents(state.g, z), z=None)
 
     def drift_exponents(self, g: jax.Array, z: jax.Array) -> jax.Array:
         r"""Drift exponents, :math:`|\nu + s(G) z|`; none drifts upwards.

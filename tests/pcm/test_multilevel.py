@@ -168,6 +168,16 @@ def test_a_device_keeps_its_draw_whatever_is_written():
     np.testing.assert_allclose(-np.log10(ratio), expected, atol=1e-6)
     chip = SPREAD.on_another_chip(pulsed, normal[None])
     np.testing.assert_array_equal(chip.z, normal)
+    # On chips that spread otherwise it does not count any more.
+    constant = pcm.nandakumar_2018(drift_nu_std=0.008)
+    for one, other in ((SPREAD, constant), (constant, SPREAD)):
+        changed = other.on_another_chip(
+            one.init(jax.random.key(2), (9,)), normal[None, :9]
+        )
+        same = other.on_another_chip(
+            other.init(jax.random.key(4), (9,)), normal[None, :9]
+        )
+        jax.tree.map(np.testing.assert_array_equal, changed, same)
     # It takes no more memory than exponents do.
     constant = pcm.nandakumar_2018(drift_nu_std=0.008).init(jax.random.key(2), (1000,))
     assert len(jax.tree.leaves(devices)) == len(jax.tree.leaves(constant))
