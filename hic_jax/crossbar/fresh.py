@@ -88,8 +88,8 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
       >>> variances = {"kernel": jnp.full((9, 1), 4.0), "bias": None}
       >>> with crossbar.fresh_noise(variances, jax.random.key(0)):
       ...     y = model.apply({"params": params}, images)
-      >>> print(f"{y.std():.1f}")  # The root of 9 times 4.
-      6.0
+      >>> print(f"{y.std():.0f}")  # The root of 9 times 4.
+      6
     """
     leaves = jax.tree_util.tree_leaves_with_path(variances)
     of_kernel = {path_name(path): variance for path, variance in leaves}

@@ -127,7 +127,7 @@ def adabs(
         network.batch_stats,
         network.weights,
         [
-            (jax.random.fold_in(read_key, i), network.ranges, train, indices, variances)
+            (jax.random.fold_in(read_key, i), network.ranges, variances, train, indices)
             for i, indices in enumerate(order.reshape(batches, batch_size))
         ],
         key=read_key,
@@ -140,7 +140,7 @@ def adabs(
 @functools.cache  # One function for each model, so that it is compiled once.
 def _update_of(model: nn.Module) -> compensation.Update:
     def update(params, stats, batch):
-        key, ranges, train, indices, variances = batch
+        key, ranges, variances, train, indices = batch
         images, _ = train.batch(indices)
         variables = {
             "params": params,

@@ -153,7 +153,7 @@ def _batches_of(monkeypatch, network, images, key=KEY, **options):
     given = []
 
     def adabs(update, params, stats, weights, batches, **_):
-        assert all(train is images for _, _, train, _ in batches)
+        assert all(train is images for *_, train, _ in batches)
         given.append([np.asarray(indices) for *_, indices in batches])
         return stats
 
