@@ -37,7 +37,8 @@ demo: $(STAMP) ## Run the demo; its results go to DEMO_DIR (runs/demo).
 	$(BIN)/python -m experiments.demo --workdir='$(DEMO_DIR)' $(DEMO_FLAGS)
 
 test: $(STAMP) ## Run the tests in WORKERS processes.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder $(TEST_FLAGS)
 
 lint: $(STAMP) ## Check style, formatting and types.
 	$(BIN)/python -m ruff check .

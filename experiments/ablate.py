@@ -15,13 +15,22 @@ import rich.table
 from absl import flags
 
 import hic_jax
-from experiments import cli, drift, launch, plots, terminal, train_options, words
+from experiments import (
+    cli,
+    config_flags,
+    drift,
+    launch,
+    plots,
+    terminal,
+    train_options,
+    words,
+)
 from experiments import train as train_lib
 from experiments.config import Config, changed
-from experiments.config_flags import define_flags, from_flags
 from experiments.parts import Hardware
+from experiments.runs.files import write_text
 from experiments.runs.run_folder import check_unused_or_same
-from experiments.runs.writing import held, write_whole
+from experiments.runs.writing import held
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
 from hic_jax import checks, inference, pcm
@@ -30,8 +39,6 @@ from hic_jax.training.recipes import ALGORITHMS
 
 # Beside those of the multi-level device, its `NON_IDEALITIES`.
 STUCK_CELLS, CONVERTERS = "stuck_cells", "converters"
-
-AS_TRAINED = drift.what({"devices": inference.TRAINED, "without": []})
 
 
 def present(config: Config) -> tuple[str, ...]:
@@ -113,42 +120,29 @@ def run(
     mesh: int | None = None,
     options: TrainOptions = train_options.USUAL,
 ) -> dict[str, dict]:
-    """Trains and reads every variant that is not there yet.
-
-    Args:
-      config: one with the non-idealities to be told apart.
-      workdir: folder of the run folders.
-      seeds: trainings of each variant, from the seed of ``config`` on.
-      chips: how many are read after a year.
-      mesh: devices that share each batch, as in `Experiment.of`.
-      options: how much is trained, kept and told.
+    """Trains and reads every variant that is not there yet, with the seeds from its on.
 
     Returns:
       By variant: ``test_accuracy`` and ``after_a_year`` (AdaBS, mean over chips), a
       list over seeds each.
     """
-    runs = {
-        (name, seed): changed(variant, seed=seed)
+    runs = [
+        (name, seed, changed(variant, seed=seed), str(workdir / f"{name}-seed{seed}"))
         for name, variant in variants(config).items()
         for seed in range(config.train.seed, config.train.seed + seeds)
-    }
-    folders = {key: str(workdir / f"{key[0]}-seed{key[1]}") for key in runs}
-    for key, variant in runs.items():
-        check_unused_or_same(folders[key], variant)
+    ]
+    for *_, variant, folder in runs:
+        check_unused_or_same(folder, variant)
     reading = inference.Reading(
         times=[hic_jax.YEAR], chips=chips, compensations=["adabs"]
     )
     results: dict[str, dict] = {}
     with terminal.bar(len(runs), desc="ablation", unit="runs") as bar:
-        for (name, seed), variant in runs.items():
-            folder = folders[name, seed]
+        for name, seed, variant, folder in runs:
             bar.set_description_str(f"ablation: {name}, seed {seed}")
             experiment = Experiment.of(variant, mesh)
             summary = train_lib.train(experiment, folder, options)
-            if not drift.has_been_read(folder, reading):
-                drift.read_over_time(experiment, folder, reading)
-            rows = drift.rows_of(folder)
-            (after,) = (row for row in rows if drift.what(row) == AS_TRAINED)
+            (after,) = drift.read_once(experiment, folder, reading)
             result = results.setdefault(name, {"test_accuracy": [], "after_a_year": []})
             result["test_accuracy"].append(summary["test_accuracy"])
             result["after_a_year"].append(after["mean"])
@@ -175,48 +169,37 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     given = flags.FLAGS
     workdir = Path(given.workdir)
-    with launch.clear_errors(ValueError):
-        config = from_flags()
-        options = train_options.from_flags()
-        with_devices = [name for name, spec in ALGORITHMS.items() if spec is not None]
-        checks.one_of("algorithm", config.train.algorithm, with_devices)
-        if not present(config):
-            raise ValueError("the hardware has no non-ideality to be told apart")
+    config = config_flags.from_flags()
+    options = train_options.from_flags()
+    with_devices = [name for name, spec in ALGORITHMS.items() if spec is not None]
+    checks.one_of("algorithm", config.train.algorithm, with_devices)
+    if not present(config):
+        raise ValueError("the hardware has no non-ideality to be told apart")
     count = words.counted(given.seeds * len(variants(config)), "training")
     terminal.note(f"{count} of {train_lib.described(config)}")
-    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        with held(workdir):
-            results = run(
-                config,
-                workdir,
-                seeds=given.seeds,
-                chips=given.chips,
-                mesh=given.mesh,
-                options=options,
-            )
-            text = json.dumps(results, indent=2) + "\n"
-            write_whole(workdir / "ablation.json", text)
-            plots.ablation(workdir / "ablation.png", results)
+    with held(workdir):
+        results = run(
+            config,
+            workdir,
+            seeds=given.seeds,
+            chips=given.chips,
+            mesh=given.mesh,
+            options=options,
+        )
+        write_text(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
+        plots.ablation(workdir / "ablation.png", results)
     terminal.show(table(results), f"Run folders and picture: {workdir}")
 
 
-def define_launch_flags() -> None:
-    """Flags of this launcher, beside those of the configuration."""
-    cli.define("workdir", cli.path(), None, "Folder of the run folders.", required=True)
-    launch.define_flags()
-    cli.define(
-        "seeds",
-        cli.integer(1, cli.SEEDS_MAX),
-        1,
-        "Trainings of each variant, from --seed on.",
-    )
-    cli.define(
-        "chips",
-        cli.integer(1, inference.CHIPS_MAX),
-        5,
-        "Chips of each training that are read after a year of drift.",
-    )
+def define_flags() -> None:
+    """Flags of this launcher."""
+    launch.define_flags("Folder of the run folders.")
+    cli.define_count("seeds", 1, "Trainings of each variant, from --seed on.")
+    text = "Chips of each training that are read after a year of drift."
+    cli.define_count("chips", 5, text)
+    train_options.define_flags()
+    config_flags.define_flags()
 
 
 if __name__ == "__main__":
-    launch.run(main, define_launch_flags, train_options.define_flags, define_flags)
+    launch.run(main, define_flags)

@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags
 
 from hic_jax import checks
+from hic_jax.inference import CHIPS_MAX
 
 # Groups of flags, as their headings.
 NETWORK = "network and data"
@@ -31,8 +32,8 @@ HELP_WORDS = ("--help", "-help", "-h", "-?", "--helpshort")
 _COLUMNS = 100
 _MARGIN = 37  # Of the texts.
 
-# Seeds of one launch, each of which is a training: more are a slip of the hand.
-SEEDS_MAX = 10_000
+# The most that a launch takes. Each seed is a training: more are a slip of the hand.
+COUNTS = {"seeds": 10_000, "chips": CHIPS_MAX}
 
 
 class Kind(flags.ArgumentParser):
@@ -64,17 +65,27 @@ class Kind(flags.ArgumentParser):
             raise ValueError(f"must be {self.syntactic_help}") from None
 
 
-class _Switch(flags.BooleanParser):
-    """True or false."""
+class _Listed(flags.ListParser):
+    """Values of one kind, separated by commas."""
 
-    syntactic_help = "true or false"
+    def __init__(self, kind: Kind):
+        super().__init__()
+        self._kind = kind
+        self.placeholder = kind.placeholder
 
-    def parse(self, argument: Any) -> bool:
-        """The value; `ValueError` says what is allowed."""
-        try:
-            return super().parse(argument)
-        except ValueError:
-            raise ValueError(f"must be {self.syntactic_help}") from None
+    def parse(self, argument: Any) -> list[Any]:
+        """The values; `ValueError` says which one is not allowed, and what is."""
+        words = super().parse(argument)
+        if not words:
+            raise ValueError("must list at least one value")
+        values = []
+        for word in words:
+            try:
+                values.append(self._kind.parse(word))
+            except ValueError as error:
+                which = f"{word} in it " if len(words) > 1 else ""
+                raise ValueError(f"{which}{error}") from None
+        return values
 
 
 class Choice(Kind):
@@ -187,19 +198,29 @@ def define(
     flags.DEFINE(kind, name, default, text, module_name=group, required=required)
 
 
+def define_count(name: str, default: int, text: str, *, group: str = RUN) -> None:
+    """Defines a flag of `COUNTS`, which several launchers have."""
+    define(name, integer(1, COUNTS[name]), default, text, group=group)
+
+
 def define_switch(
     name: str, default: bool | None, text: str, *, group: str = RUN, usual: Any = None
 ) -> None:
     """Defines a flag of two values, ``--name`` and ``--noname``; see `define`."""
     text = _with_facts(text, [], default if usual is None else usual)
     flag = flags.BooleanFlag(name, default, text)
-    flag.parser = _Switch()
+    flag.parser = Kind(flags.BooleanParser().parse, "true or false", "")
     flags.DEFINE_flag(flag, module_name=group)
 
 
-def define_list(name: str, default: Any, text: str, *, group: str = RUN) -> None:
-    """Defines a flag of several texts, separated by commas."""
-    flags.DEFINE_list(name, default, _with_facts(text, [], default), module_name=group)
+def define_list(
+    name: str, default: Any, text: str, *, kind: Kind | None = None, group: str = RUN
+) -> None:
+    """Defines a flag of values of a kind, or else texts, separated by commas."""
+    parser = flags.ListParser() if kind is None else _Listed(kind)
+    text = _with_facts(text, [], default)
+    serializer = flags.CsvListSerializer(",")
+    flags.DEFINE(parser, name, default, text, serializer=serializer, module_name=group)
 
 
 def define_repeated(name: str, text: str, *, group: str = RUN) -> None:
@@ -240,11 +261,7 @@ def documented(cls: type) -> dict[str, str]:
 
 
 def read(name: str, kind: Kind, word: str) -> Any:
-    """The value of a word that is no flag's.
-
-    Raises:
-      ValueError: if it is not of that kind.
-    """
+    """The value of a word that is no flag's; `ValueError` if it is not of that kind."""
     try:
         return kind.parse(word)
     except ValueError as error:
@@ -252,10 +269,7 @@ def read(name: str, kind: Kind, word: str) -> Any:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Reads the flags of a command line.
-
-    Returns:
-      What is no flag, the name of the program first.
+    """Reads the flags of a command line; returns what is none, the program first.
 
     Raises:
       ValueError: at a flag that does not exist, is missing, or has a value that it does

@@ -22,25 +22,15 @@ from typing import Any
 
 import rich.table
 from absl import flags
-from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import hic_jax
-from experiments import (
-    cli,
-    config_flags,
-    drawing,
-    drift,
-    launch,
-    terminal,
-    train_options,
-    words,
-)
-from experiments.runs.stored import RunFolderError
-from experiments.runs.writing import write_whole, writing
+from experiments import cli, drawing, drift, launch, terminal, words
+from experiments.runs.files import write_text
+from experiments.runs.stored import read_summary
+from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.sweep import __main__ as sweep
-from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid
 from hic_jax import inference
 from hic_jax.inference import Reading
@@ -91,20 +81,14 @@ class Contender:
 
 
 def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> None:
-    """Reads every run that has devices, and has not been read so.
-
-    Raises:
-      RunFolderError: if a run cannot be read.
-      CheckpointError: if it has no checkpoint that is intact.
-    """
+    """Reads every run that has devices."""
     reading = Reading(
         times=[hic_jax.YEAR], chips=chips, compensations=["none", COMPENSATION]
     )
     for run in runs:
-        folder = str(sweep_folder.RunPaths.of(workdir, run.name).run)
-        if run.config.spec is None or drift.has_been_read(folder, reading):
-            continue
-        drift.read_over_time(Experiment.of(run.config), folder, reading)
+        folder = str(workdir / run.name)
+        if run.config.spec is not None:
+            drift.read_once(Experiment.of(run.config), folder, reading)
 
 
 def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
@@ -119,7 +103,7 @@ def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
         together[grid.name_of(run.swept | {"seed": ""})].append(run)
     return [
         _contender(
-            [sweep_folder.RunPaths.of(workdir, run.name).result() for run in seeds],
+            [read_summary(workdir / run.name) for run in seeds],
             {name: v for name, v in seeds[0].swept.items() if name in several},
         )
         for seeds in together.values()
@@ -155,35 +139,25 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
 
 def table(found: Sequence[Contender]) -> rich.table.Table:
     """A row for each contender: means over seeds, and their standard deviations."""
-    heads = (
-        "",
-        "accuracy",
-        "a year later",
-        "inference",
-        "training",
-        "most cycles",
-        "mean",
-        "energy",
-        "step",
-    )
 
     def cell(values: Sequence[float], shown: Callable[[Sequence[float]], str]) -> str:
         return shown(values) if values else words.ABSENT
 
-    rows = [
-        (
-            c.name,
-            cell(c.accuracy, words.percent),
-            cell(c.year, words.percent),
-            words.kilobytes(c.inference_kb),
-            words.kilobytes(c.training_kb),
-            cell(c.worst_cycles, lambda v: f"{max(v):,}"),
-            cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
-            cell(c.energy_j, lambda v: words.si(statistics.mean(v), "J")),
-            cell(c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"),
-        )
-        for c in found
-    ]
+    columns: dict[str, Callable[[Contender], str]] = {
+        "": lambda c: c.name,
+        "accuracy": lambda c: cell(c.accuracy, words.percent),
+        "a year later": lambda c: cell(c.year, words.percent),
+        "inference": lambda c: words.kilobytes(c.inference_kb),
+        "training": lambda c: words.kilobytes(c.training_kb),
+        "most cycles": lambda c: cell(c.worst_cycles, lambda v: f"{max(v):,}"),
+        "mean": lambda c: cell(c.mean_cycles, lambda v: f"{statistics.mean(v):.3g}"),
+        "energy": lambda c: cell(
+            c.energy_j, lambda v: words.si(statistics.mean(v), "J")
+        ),
+        "step": lambda c: cell(
+            c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"
+        ),
+    }
     seeds = {len(c.accuracy) for c in found}
     counts = " or ".join(words.counted(n, "seed") for n in sorted(seeds))
     title = (
@@ -191,42 +165,51 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
         "write-erase cycles of multi-level devices, energy of the training, estimated; "
         f"{counts} each"
     )
-    return terminal.table(heads, rows, title=title)
+    rows = [tuple(column(c) for column in columns.values()) for c in found]
+    return terminal.table(tuple(columns), rows, title=title)
 
 
-# What is drawn of a contender: on which axes, how, and what the markers stand for.
-_AXES = (
-    ("test accuracy (%)", {"o": "after training", "D": "a year later, AdaBS"}),
-    ("memory in training (kB)", {"s": "weights and buffers of the optimizer"}),
-    ("write-erase cycles", {"^": "most worn device", "v": "mean of all devices"}),
-    ("energy of the training (J)", {"s": "an estimate"}),
-)
+# What is drawn of a contender, by axes: markers, what they stand for, and their values
+# over seeds. Hollow ones are the second of their axes.
+_DRAWN: dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]] = {
+    "test accuracy (%)": [
+        ("o", "after training", lambda c: [100 * x for x in c.accuracy]),
+        ("D", "a year later, AdaBS", lambda c: [100 * x for x in c.year]),
+    ],
+    "memory in training (kB)": [
+        ("s", "weights and buffers of the optimizer", lambda c: [c.training_kb]),
+    ],
+    "write-erase cycles": [
+        ("^", "most worn device", lambda c: c.worst_cycles),
+        ("v", "mean of all devices", lambda c: c.mean_cycles),
+    ],
+    "energy of the training (J)": [("s", "an estimate", lambda c: c.energy_j)],
+}
 
 
 def draw(path: Path, found: Sequence[Contender]) -> None:
     """Accuracy, memory, wear and energy of each contender, one under the other."""
     places = list(range(len(found), 0, -1))
     height = 1.9 + 0.42 * len(found)
-    with drawing.figure(path, columns=len(_AXES), height=height) as panels:
-        for place, c in zip(places, found, strict=True):
-            values: tuple[list[Sequence[float]], ...] = (
-                [[100 * x for x in c.accuracy], [100 * x for x in c.year]],
-                [[c.training_kb]],
-                [c.worst_cycles, c.mean_cycles],
-                [c.energy_j],
-            )
-            for axes, (_, markers), of_markers in zip(
-                panels, _AXES, values, strict=True
-            ):
-                for marker, seeds in zip(markers, of_markers, strict=True):
-                    if seeds:
-                        _mark(axes, marker, place, seeds, c.algorithm)
-        for axes, (label, markers) in zip(panels, _AXES, strict=True):
-            for marker, text in markers.items():
-                axes.plot(
-                    [], [], marker, color="0.3", markerfacecolor=_FACES.get(marker),
-                    label=text,
-                )  # fmt: skip
+    with drawing.figure(path, columns=len(_DRAWN), height=height) as panels:
+        for axes, (label, drawn) in zip(panels, _DRAWN.items(), strict=True):
+            for i, (marker, text, values) in enumerate(drawn):
+                style: dict[str, Any] = {
+                    "marker": marker,
+                    "markerfacecolor": "white" if i else None,
+                }
+                for place, c in zip(places, found, strict=True):
+                    if seeds := values(c):
+                        axes.errorbar(
+                            statistics.mean(seeds),
+                            place,
+                            xerr=statistics.stdev(seeds) if len(seeds) > 1 else 0.0,
+                            markersize=6,
+                            color=drawing.colour_of(c.algorithm),
+                            linestyle="none",
+                            **style,
+                        )
+                axes.plot([], [], color="0.3", linestyle="none", label=text, **style)
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
             axes.set(xlabel=label, ylim=(0.4, len(found) + 0.6))
             axes.set_yticks(places, [""] * len(found))
@@ -238,25 +221,6 @@ def draw(path: Path, found: Sequence[Contender]) -> None:
             axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-_FACES = {"D": "white", "v": "white"}
-
-
-def _mark(
-    axes: Axes, marker: str, place: float, seeds: Sequence[float], algorithm: str
-) -> None:
-    """The mean over seeds, and their standard deviation."""
-    axes.errorbar(
-        statistics.mean(seeds),
-        place,
-        xerr=statistics.stdev(seeds) if len(seeds) > 1 else 0.0,
-        marker=marker,
-        markersize=6,
-        markerfacecolor=_FACES.get(marker),
-        color=drawing.colour_of(algorithm),
-        linestyle="none",
-    )
-
-
 def main(argv: list[str]) -> None:
     """Compares as the flags say."""
     given = flags.FLAGS
@@ -264,28 +228,21 @@ def main(argv: list[str]) -> None:
     if failed:
         sys.exit(sweep.failures(Path(given.workdir), failed, len(runs)))
     workdir = Path(given.workdir).resolve()
-    with launch.clear_errors(RunFolderError, OSError, ValueError):
-        read_a_year_later(workdir, runs, given.chips)
-        found = contenders(workdir, runs)
-        rows = [dataclasses.asdict(contender) for contender in found]
-        with writing(workdir):
-            write_whole(workdir / "comparison.json", json.dumps(rows, indent=2) + "\n")
-            draw(workdir / "comparison.png", found)
+    read_a_year_later(workdir, runs, given.chips)
+    found = contenders(workdir, runs)
+    rows = [dataclasses.asdict(contender) for contender in found]
+    with writing(workdir):
+        write_text(workdir / "comparison.json", json.dumps(rows, indent=2) + "\n")
+        draw(workdir / "comparison.png", found)
     terminal.show(table(found), f"Runs and picture: {given.workdir}")
 
 
 def define_flags() -> None:
-    """Flags of this launcher, beside those of a sweep."""
+    """Flags of this launcher: those of a sweep, and its own."""
     sweep.define_flags()
-    cli.define(
-        "chips",
-        cli.integer(1, inference.CHIPS_MAX),
-        5,
-        "Chips of each training that are read a year later.",
-    )
+    text = "Chips of each training that are read a year later."
+    cli.define_count("chips", 5, text)
 
 
 if __name__ == "__main__":
-    launch.run(
-        main, define_flags, train_options.define_flags, config_flags.define_flags
-    )
+    launch.run(main, define_flags)

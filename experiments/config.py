@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments.parts import (
+    DRIFT_NU_STD,
     Hardware,
     Part,
     TrainConfig,
@@ -18,7 +20,7 @@ from experiments.parts import (
     with_curves,
     with_names,
 )
-from hic_jax import checks, data, pcm
+from hic_jax import checks, data
 from hic_jax.algorithms import PairSpec
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
@@ -93,9 +95,9 @@ class Config:
             )
 
         def made(part: Part, inner: dict[str, Any]) -> Any:
-            values: Any = stored
-            for name in part.path.split("."):
-                values = values[name]
+            values: Any = functools.reduce(
+                lambda tree, name: tree[name], part.path.split("."), stored
+            )
             fields = {field.name for field in dataclasses.fields(part.cls)}
             if unknown := set(values) - fields:
                 raise ValueError(f"{part.path}.{min(unknown)}: must not be there")
@@ -116,23 +118,12 @@ def resolve(**given: Any) -> Config:
     """
     algorithm = given.get("algorithm", TrainConfig.algorithm)
     preset = given.get("preset", Hardware.preset)
-    checks.one_of("preset", preset, pcm.PRESETS)
-    parts = parts_of(algorithm, preset)
     check_used(given, algorithm, preset)
-    changes = {
-        part.path: {
-            f: given[flag] for flag, f in part.fields().items() if flag in given
-        }
-        for part in parts
-    }
-
-    def made(part: Part, inner: dict[str, Any]) -> Any:
-        with named(part.prefix):
-            if part.path == "spec.multilevel":
-                return device_of(preset, **changes[part.path])
-            return part.cls(**inner, **changes[part.path])
-
-    config = Config(**assembled(parts, made))
+    if "pcm_drift_nu" in given:  # As `parts.device_of` does with that of a preset.
+        own = device_of(preset).drift_nu_std or DRIFT_NU_STD
+        spread = own if given["pcm_drift_nu"] else 0.0
+        given = {"pcm_drift_nu_std": spread} | given
+    config = _made(algorithm, preset, given, lambda part: part.usual)
     if config.train.augmentation == "auto":
         policy = data.default_policy(config.train.dataset)
         config = changed(config, augmentation=policy)
@@ -160,14 +151,22 @@ def changed(config: Config, **given: Any) -> Config:
         if given.get(name, own) != own:
             raise ValueError(f"{name}={given[name]}: must stay {own}, as its parts do")
     check_used(given, algorithm, preset)
+    return _made(algorithm, preset, given, lambda part: part.of(config))
+
+
+def _made(
+    algorithm: str, preset: str, given: Mapping[str, Any], of: Callable[[Part], Any]
+) -> Config:
+    """A configuration whose parts are ``of`` theirs, with fields as given, by flag."""
 
     def made(part: Part, inner: dict[str, Any]) -> Any:
         changes = {f: given[flag] for flag, f in part.fields().items() if flag in given}
-        old: Any = config
-        for name in part.path.split("."):
-            old = getattr(old, name)
+        start = of(part)
         with named(part.prefix):
-            return dataclasses.replace(old, **inner, **with_curves(part.cls, changes))
+            changes = with_curves(part.cls, changes)
+            if isinstance(start, type):
+                return start(**inner, **changes)
+            return dataclasses.replace(start, **inner, **changes)
 
     return Config(**assembled(parts_of(algorithm, preset), made))
 
@@ -196,14 +195,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Fields in which two configurations differ, as they are stored.
+    """``name: stored != asked`` of all fields in which two configurations differ.
 
-    Args:
-      stored: the one, perhaps of another version, which had other fields.
-      asked: the other one.
-
-    Returns:
-      ``name: stored != asked`` each.
+    Both are as they are stored, perhaps by another version, which had other fields.
     """
     mine, others = flat(stored), flat(asked)
 
@@ -247,10 +241,7 @@ def usual_flags(
 ) -> dict[str, Any]:
     """Values by flag, as they are with no flags but these, which have their defaults.
 
-    Args:
-      algorithm: name of the training algorithm.
-      dataset: name of the images.
-      preset: multi-level device; None for the usual one, or an algorithm without.
+    ``preset`` is None for the usual one, or an algorithm without.
 
     Raises:
       ValueError: if there is no such algorithm, or preset.

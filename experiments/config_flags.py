@@ -124,14 +124,7 @@ def from_flags(**others: Any) -> Config:
 
 
 def from_used_flags(**others: Any) -> Config:
-    """`from_flags`, without the flags that make no difference, as one run of several.
-
-    Args:
-      **others: values that take the place of flags, by their names.
-
-    Raises:
-      ValueError: if a value is not allowed.
-    """
+    """`from_flags` without those that make no difference, as one run of several."""
     values = given_flags() | others
     algorithm = values.get("algorithm", TrainConfig.algorithm)
     preset = values.get("preset", Hardware.preset)

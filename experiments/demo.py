@@ -14,8 +14,7 @@ import hic_jax
 from experiments import cli, drift, launch, plots, terminal, words
 from experiments import train as train_lib
 from experiments.config import resolve
-from experiments.runs.run_folder import RunFolder, check_unused_or_same
-from experiments.runs.stored import read_config, read_summary
+from experiments.runs.stored import read_config, read_rows, read_summary
 from experiments.runs.writing import held
 from experiments.setup import Experiment
 from hic_jax import data, inference
@@ -27,22 +26,17 @@ ALGORITHMS = ("fp32", "hic")
 def run(
     workdir: Path, *, epochs: int, seeds: int, chips: int, mesh: int | None = None
 ) -> rich.table.Table:
-    """Trains and reads every run that is not there yet.
-
-    Returns:
-      The table.
-    """
+    """Trains and reads every run that is not there yet; returns the table."""
     summaries: dict[str, list[dict]] = {name: [] for name in ALGORITHMS}
     for seed in range(seeds):
         for name in ALGORITHMS:
             config = resolve(algorithm=name, epochs=epochs, seed=seed)
             folder = str(workdir / f"{name}-seed{seed}")
-            check_unused_or_same(folder, config)
             experiment = Experiment.of(config, mesh)
             summary = train_lib.train(experiment, folder)
             if name == "hic":
                 reading = inference.Reading(times=TIMES, chips=chips)
-                summary["drift"] = drift.read_over_time(experiment, folder, reading)
+                summary["drift"] = drift.read_once(experiment, folder, reading)
             summaries[name].append(summary)
     draw(workdir)
     return table(summaries)
@@ -55,7 +49,7 @@ def draw(workdir: Path) -> None:
     config, hic = read_config(runs["hic"]), summaries["hic"]
     plots.learning_curves(
         workdir / "learning_curves.png",
-        {name: RunFolder.read(str(path)).metrics() for name, path in runs.items()},
+        {name: read_rows(path)[0] for name, path in runs.items()},
     )
     plots.accuracy_over_time(
         workdir / "accuracy_over_time.png",
@@ -106,35 +100,24 @@ def main(argv: list[str]) -> None:
     launch.start(argv)
     options = flags.FLAGS
     workdir = Path(options.workdir)
-    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        with held(workdir):
-            outcome = run(
-                workdir,
-                epochs=options.epochs,
-                seeds=options.seeds,
-                chips=options.chips,
-                mesh=options.mesh,
-            )
+    with held(workdir):
+        outcome = run(
+            workdir,
+            epochs=options.epochs,
+            seeds=options.seeds,
+            chips=options.chips,
+            mesh=options.mesh,
+        )
     terminal.show(outcome, f"Run folders and pictures: {workdir}")
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    cli.define("workdir", cli.path(), "runs/demo", "Folder of the run folders.")
-    launch.define_flags()
+    launch.define_flags("Folder of the run folders.", "runs/demo")
     cli.define("epochs", cli.integer(1), 30, "Passes over the training images.")
-    cli.define(
-        "seeds",
-        cli.integer(1, cli.SEEDS_MAX),
-        1,
-        "Trainings of each algorithm, from seed 0 on.",
-    )
-    cli.define(
-        "chips",
-        cli.integer(1, inference.CHIPS_MAX),
-        5,
-        "Chips of each HIC training that are read over a year of drift.",
-    )
+    cli.define_count("seeds", 1, "Trainings of each algorithm, from seed 0 on.")
+    text = "Chips of each HIC training that are read over a year of drift."
+    cli.define_count("chips", 5, text)
 
 
 if __name__ == "__main__":

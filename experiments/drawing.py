@@ -1,7 +1,6 @@
 """What all pictures share, those of runs and of the report: names, colours, axes."""
 
 import io
-import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -85,6 +84,9 @@ NO_CYCLE = 0.5
 # Of a line of words over or under a picture; more would be wider than it.
 _LETTERS = 74
 
+# Places, accuracies in %, and the lower and upper ends of their error bars.
+Curve = tuple[Sequence[float], Sequence[float], tuple[Sequence[float], Sequence[float]]]
+
 
 @contextmanager
 def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
@@ -122,13 +124,7 @@ def literal(text: str) -> str:
 
 
 def time_axis(axes: Axes, times: Sequence[float], since: str) -> None:
-    """A logarithmic axis of time, in the words that people have for it.
-
-    Args:
-      axes: of the picture.
-      times: all that is shown, in s.
-      since: what the time is counted from.
-    """
+    """A logarithmic axis of time in s since something, in the words of people."""
     low, high = 0.5 * min(times), 2 * max(times)
     inside = {name: time for name, time in TIME_MARKS.items() if low <= time <= high}
     marks = inside or {duration(time).replace(" ", "\n"): time for time in times}
@@ -160,11 +156,9 @@ def accuracy_axis(axes: Axes) -> None:
 
 def cycle_axis(axes: Axes, high: float, label: str) -> None:
     """A logarithmic axis of write-erase cycles to ``high``, with a place for none."""
-    exponents = range(1, int(math.log10(high)) + 1)
-    exponents = exponents[:: 1 if len(exponents) < 6 else 2]
-    ticks = {"0": math.sqrt(NO_CYCLE)} | {
-        scientific(10.0**n): 10.0**n for n in exponents
-    }
+    decades = int(math.log10(high))
+    powers = [10.0**n for n in range(1, decades + 1, 1 if decades < 6 else 2)]
+    ticks = {"0": math.sqrt(NO_CYCLE)} | {scientific(p): p for p in powers}
     axes.set(xscale="log", xlim=(NO_CYCLE, high), xlabel=label)
     axes.set_xticks(list(ticks.values()), list(ticks))
     axes.minorticks_off()
@@ -181,14 +175,14 @@ def measured(
     ends: tuple[Sequence[float], Sequence[float]],
     **look: str,
 ) -> None:
-    """Measured points with error bars; a thin line joins them for the eye.
+    """Accuracies in % with error bars; a thin line joins them for the eye.
 
     Args:
       axes: of the picture.
-      name: of what was measured, of `COLOURS`.
-      x: where.
+      name: name of what was measured, as in `COLOURS`.
+      x: places of the points.
       y: accuracies in %.
-      ends: of the error bars; as accuracies, they are drawn between 0 and 100 only.
+      ends: ends of the error bars, which are drawn between 0 and 100 % only.
       **look: marker, colour or label, if not those of the name.
     """
     low, high = np.clip(ends, 0, 100)
@@ -197,59 +191,70 @@ def measured(
         "color": COLOURS.get(name),
         "label": LEGENDS.get(name, literal(name)),
     }
+    # An end that is on the wrong side by the last bit has no bar there.
+    bars = np.maximum([np.subtract(y, low), np.subtract(high, y)], 0)
     axes.errorbar(
-        x,
-        y,
-        # An end that is on the wrong side by the last bit has no bar there.
-        yerr=np.maximum([np.subtract(y, low), np.subtract(high, y)], 0),
-        markersize=5.5,
-        linewidth=1.0,
-        elinewidth=1.6,
-        capsize=3,
+        x, y, yerr=bars, markersize=5.5, linewidth=1.0, elinewidth=1.6, capsize=3,
         **(usual | look),
-    )
+    )  # fmt: skip
 
 
 def accuracy_line(axes: Axes, accuracy: float, label: str, style: str = "--") -> None:
     """An accuracy in % that nothing in the picture changes."""
     axes.axhline(
-        accuracy,
-        color=COLOURS["fp32"],
-        linestyle=style,
-        linewidth=1.2,
-        label=label,
+        accuracy, color=COLOURS["fp32"], linestyle=style, linewidth=1.2, label=label,
         zorder=1,
-    )
+    )  # fmt: skip
 
 
-def chance_line(axes: Axes, classes: int) -> None:
-    """What guessing is right in, on an axis that begins at 0."""
-    accuracy_line(axes, 100 / classes, f"chance, 1 of {classes} classes", ":")
-    axes.set_ylim(bottom=0)
+def ageing(
+    axes: Axes,
+    curves: dict[str, Curve],
+    *,
+    deployed: bool,
+    classes: int | None = None,
+    digital: tuple[str, float] | None = None,
+) -> None:
+    """Accuracy against time: compensations of drift as lines, their spread as bars.
+
+    Args:
+      axes: of the picture.
+      curves: times in s, accuracies and ends of their bars in %, by compensation.
+      deployed: whether the time is counted from the programming of a chip, not from
+        the end of training.
+      classes: number of classes, to show chance beside a network without compensation;
+        None shows none.
+      digital: name and accuracy in % of the same network without devices; None shows
+        none.
+    """
+    if digital is not None:
+        name, accuracy = digital
+        accuracy_line(axes, accuracy, f"{literal(name)}, which does not drift")
+    for name, curve in curves.items():
+        measured(axes, name, *curve)
+    times = [time for x, _, _ in curves.values() for time in x]
+    time_axis(axes, times, "programming" if deployed else "training")
+    if classes is not None and "none" in curves:
+        accuracy_line(axes, 100 / classes, f"chance, 1 of {classes} classes", ":")
+        axes.set_ylim(bottom=0)
+    accuracy_axis(axes)
 
 
 def devices_by_cycles(
     axes: Axes, edges: Sequence[int], counts: dict[str, Sequence[int]], limit: float
 ) -> None:
-    """Histograms of write-erase cycles, beside the endurance limit.
+    """Histograms of write-erase cycles, beside the endurance limit in cycles.
 
     The first kind of device is filled and the others are outlines: where they overlap,
-    both are seen.
-
-    Args:
-      axes: of the picture.
-      edges: of the bins; the first holds the devices that saw no cycle.
-      counts: devices in each bin, by kind.
-      limit: cycles that a device endures.
+    both are seen. The first bin holds the devices that saw no cycle.
     """
-    filled: dict[str, Any] = {"fill": True, "alpha": 0.55}
-    outlined: dict[str, Any] = {"fill": False, "linewidth": 2.0}
-    looks = itertools.chain([filled], itertools.repeat(outlined))
-    for (kind, devices), look in zip(counts.items(), looks, strict=False):
+    look: dict[str, Any] = {"fill": True, "alpha": 0.55}
+    for kind, devices in counts.items():
         axes.stairs(
             devices, np.maximum(edges, NO_CYCLE), color=colour_of(kind),
             label=words_for(kind), **look,
         )  # fmt: skip
+        look = {"fill": False, "linewidth": 2.0}
     limit_line(axes, limit)
     high = 3 * max(limit, edges[-1], 10)
     cycle_axis(axes, high, "write-erase cycles of a device")
@@ -262,16 +267,10 @@ def limit_line(axes: Axes, limit: float) -> None:
     """The cycles that a device endures."""
     axes.axvline(limit, color=LIMIT, linestyle="--")
     axes.annotate(
-        f"endurance limit {scientific(limit)}",
-        (limit, 0.5),
-        xycoords=("data", "axes fraction"),
-        xytext=(-3, 0),
-        textcoords="offset points",
-        rotation=90,
-        ha="right",
-        va="center",
-        color=LIMIT,
-    )
+        f"endurance limit {scientific(limit)}", (limit, 0.5),
+        xycoords=("data", "axes fraction"), xytext=(-3, 0),
+        textcoords="offset points", rotation=90, ha="right", va="center", color=LIMIT,
+    )  # fmt: skip
 
 
 # ---- What explains it
@@ -279,12 +278,8 @@ def limit_line(axes: Axes, limit: float) -> None:
 
 def legend_above(axes: Axes, note: str = "") -> None:
     """Where it hides nothing, under words on what is shown."""
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=2,
-        title=textwrap.fill(note, _LETTERS),
-    )
+    title = textwrap.fill(note, _LETTERS)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, title=title)
 
 
 def legend_below(all_axes: Sequence[Axes], note: str = "", ncols: int = 2) -> None:
@@ -296,10 +291,8 @@ def legend_below(all_axes: Sequence[Axes], note: str = "", ncols: int = 2) -> No
     }
     figure = all_axes[0].figure
     assert isinstance(figure, Figure)  # No picture has figures within.
+    title = textwrap.fill(note, round(_LETTERS * figure.get_figwidth() / 5.2))
     figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=ncols,
-        title=textwrap.fill(note, round(_LETTERS * figure.get_figwidth() / 5.2)),
-    )
+        handles.values(), handles.keys(), loc="outside lower center", ncols=ncols,
+        title=title,
+    )  # fmt: skip

@@ -13,14 +13,14 @@ folder that holds runs, every finished run that has devices is read, but for tho
 have been read so before.
 """
 
-import contextlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import rich.table
 from absl import flags, logging
 
-from experiments import cli, launch, plots, terminal, words
+from experiments import cli, drawing, launch, plots, terminal, words
 from experiments.config import Config
 from experiments.report.runs import folders_in
 from experiments.runs.run_folder import RunFolder
@@ -49,8 +49,7 @@ def read_over_time(
       experiment: that of the configuration in the folder.
       workdir: run folder with a checkpoint, of the step that its summary is of.
       reading: when it is read, on how many chips, and how.
-      chips_at_once: how many of them are computed at once; None for as many as
-        `hic_jax.training.chips.default_at_once` says.
+      chips_at_once: as of `inference.accuracy_over_time`.
 
     Returns:
       Rows of `inference.accuracy_over_time`.
@@ -59,7 +58,7 @@ def read_over_time(
       RunFolderError: if the folder cannot be used, before anything is computed.
       CheckpointError: if no checkpoint can be read.
     """
-    with contextlib.closing(RunFolder.for_results(workdir)) as folder:
+    with RunFolder.for_results(workdir) as folder:
         state = folder.restore(experiment.init_state())
         steps = folder.summary().get("steps", int(state.step))
         if steps != int(state.step):
@@ -95,53 +94,60 @@ def read_over_time(
     return rows
 
 
+def read_once(experiment: Experiment, workdir: str, reading: Reading) -> list[dict]:
+    """Rows of a reading: made and written, unless the summary has them."""
+    if not has_been_read(workdir, reading):
+        read_over_time(experiment, workdir, reading)
+    return readings(workdir, reading)
+
+
 def main(argv: list[str]) -> None:
     """Reads as the flags say."""
     launch.start(argv)
     options = flags.FLAGS
-    with launch.clear_errors(ValueError):
-        reading = reading_from_flags()
-        check_at_once("chips_at_once", options.chips_at_once)
-        folders = folders_of(options.workdir)
-    several = folders != [options.workdir]
-    unread = [
-        folder
-        for folder in folders
-        if not several or options.again or not has_been_read(folder, reading)
-    ]
-    if several:
-        known = len(folders) - len(unread)
-        terminal.note(
-            f"{words.counted(len(unread), 'run')} to be read"
-            + (f", {known} have been before (--again reads them, too)" if known else "")
+    reading = reading_from_flags()
+    check_at_once("chips_at_once", options.chips_at_once)
+    folders = folders_of(options.workdir)
+    if folders == [options.workdir]:
+        read_one(options.workdir, reading)
+        failed = []
+    else:
+        failed = read_several(folders, reading)
+    if done := [folder for folder in folders if folder not in failed]:
+        terminal.show(table(done, reading))
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {words.counted(len(folders), 'run')} not read: "
+            f"{', '.join(failed)}"
         )
-    failed: dict[str, Exception] = {}
-    with terminal.bar(
-        len(unread), desc="all runs", unit="runs", disable=not several
-    ) as bar:
+
+
+def read_one(folder: str, reading: Reading) -> None:
+    """Reads a run, on as many devices as the flags say."""
+    options = flags.FLAGS
+    experiment = Experiment.of(read_config_of_devices(folder), options.mesh)
+    read_over_time(experiment, folder, reading, options.chips_at_once)
+
+
+def read_several(folders: Sequence[str], reading: Reading) -> list[str]:
+    """Reads runs, perhaps not those that have been before; returns those that fail."""
+    again = flags.FLAGS.again
+    unread = [f for f in folders if again or not has_been_read(f, reading)]
+    line = f"{words.counted(len(unread), 'run')} to be read"
+    if known := len(folders) - len(unread):
+        line += f", {known} have been before (--again reads them, too)"
+    terminal.note(line)
+    failed = []
+    with terminal.bar(len(unread), desc="all runs", unit="runs") as bar:
         for folder in unread:
             try:
-                config = read_config_of_devices(folder)
-                experiment = Experiment.of(config, options.mesh)
-                read_over_time(experiment, folder, reading, options.chips_at_once)
+                read_one(folder, reading)
+                terminal.note(f"{folder}: read")
             except (ValueError, OSError) as error:
-                failed[folder] = error
+                failed.append(folder)
+                terminal.note(f"{folder}: {error}")
             bar.update()
-            if several:
-                terminal.note(f"{folder}: {failed.get(folder, 'read')}")
-    if not several:
-        with launch.clear_errors(ValueError, OSError):
-            for failure in failed.values():
-                raise failure
-    done = [folder for folder in folders if folder not in failed]
-    if done:
-        terminal.show(table(done, reading))
-    with launch.clear_errors(ValueError):
-        if failed:
-            raise ValueError(
-                f"{len(failed)} of {words.counted(len(unread), 'run')} not read: "
-                f"{', '.join(failed)}"
-            )
+    return failed
 
 
 def reading_from_flags() -> Reading:
@@ -152,7 +158,7 @@ def reading_from_flags() -> Reading:
         checks.one_of("deploy", options.deploy, pcm.PROGRAMMED_PRESETS)
         spec = pcm.programmed_preset(options.deploy)
     return Reading(
-        times=parse_times(options.times),
+        times=options.times,
         chips=options.chips,
         compensations=options.compensations,
         deploy_spec=spec,
@@ -162,12 +168,7 @@ def reading_from_flags() -> Reading:
 
 
 def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
-    """Test accuracy over time of runs that have been read: mean and spread over chips.
-
-    Args:
-      folders: run folders.
-      reading: how all of them were read.
-    """
+    """Test accuracy over time of runs that have been read, over their chips."""
     times, names = reading.times, reading.compensations
     several = len(folders) > 1
     rows = []
@@ -185,7 +186,7 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     if reading.without:
         what += f" without {' and '.join(reading.without)}"
     since = "training" if trained else "programming"
-    heads = (*["run"] * several, f"after {since}", *(plots.NAMES[n] for n in names))
+    heads = (*["run"] * several, f"after {since}", *(drawing.NAMES[n] for n in names))
     title = f"test accuracy of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 
@@ -228,20 +229,14 @@ def folders_of(workdir: str) -> list[str]:
 
 def has_been_read(workdir: str, reading: Reading) -> bool:
     """Whether the summary has just these rows of these devices."""
-    rows = {
-        (
-            row["time"],
-            row["compensation"],
-            len(row["accuracies"]),
-            row["ideal_reference"],
-        )
-        for row in readings(workdir, reading)
-    }
-    return rows == {
-        (time, name, reading.chips, reading.ideal_reference)
-        for time in reading.times
-        for name in reading.compensations
-    }
+    rows = readings(workdir, reading)
+    alike = all(
+        len(row["accuracies"]) == reading.chips
+        and row["ideal_reference"] == reading.ideal_reference
+        for row in rows
+    )
+    asked = set(itertools.product(reading.times, reading.compensations))
+    return alike and {(row["time"], row["compensation"]) for row in rows} == asked
 
 
 def readings(workdir: str, reading: Reading) -> list[dict]:
@@ -261,26 +256,8 @@ def what(row: dict) -> tuple[str, frozenset[str]]:
     return row["devices"], frozenset(row["without"])
 
 
-def parse_times(words: list[str]) -> list[float]:
-    """Seconds from the words of ``--times``."""
-    try:
-        return [float(word) for word in words]
-    except ValueError as error:
-        raise ValueError(
-            f"times={','.join(words)}: must be seconds, separated by commas"
-        ) from error
-
-
 def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
-    """The configuration of a run that has devices.
-
-    Args:
-      folder: the run folder.
-      flag: name of the flag that it was given with.
-
-    Raises:
-      ValueError: if it is no run, or one without devices.
-    """
+    """The configuration of a run; `ValueError`, with the flag, if it has no devices."""
     inside = folders_in(Path(folder))
     if inside not in ([], [Path(folder)]):
         raise ValueError(
@@ -298,21 +275,15 @@ def read_config_of_devices(folder: str, flag: str = "workdir") -> Config:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    cli.define(
-        "workdir", cli.path(), None, "Run folder, or that of a sweep.", required=True
-    )
-    launch.define_flags()
+    launch.define_flags("Run folder, or that of a sweep.")
     cli.define_list(
         "times",
         "25,3600,86400,31536000",
         "Times at which the network is read, after training or programming, s.",
+        kind=cli.number(),
     )
-    cli.define(
-        "chips",
-        cli.integer(1, inference.CHIPS_MAX),
-        10,
-        "Chips that hold the trained weights, each with its own drift.",
-    )
+    text = "Chips that hold the trained weights, each with its own drift."
+    cli.define_count("chips", 10, text)
     cli.define(
         "chips_at_once",
         cli.integer(1),

@@ -10,7 +10,6 @@ anything anew. The new run folder holds what every run does; ``field`` in its
 ``summary.json`` says what was lost, what came back and what that cost in wear.
 """
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import rich.table
 from absl import flags
 
 import hic_jax
-from experiments import cli, launch, plots, terminal, train_options, words
+from experiments import cli, drawing, launch, plots, terminal, train_options, words
 from experiments import train as train_lib
 from experiments.config import Config, changed
 from experiments.drift import read_config_of_devices
@@ -48,15 +47,12 @@ def config_in_the_field(trained: Config, **changes: Any) -> Config:
     return changed(trained, warmup=0.0, **changes)
 
 
-def usual_rates(
-    trained: Config, *, shift: str | None = None, **others: Any
-) -> dict[str, float]:
+def usual_rates(trained: Config, *, shift: str | None = None) -> dict[str, float]:
     """Learning rates for further training, by those of the training before.
 
     Other images take all of them. Drift alone takes little away, and a quarter of them
     brings more of it back (`experiments/results/README.md`).
     """
-    del others
     assert trained.analog is not None  # Of a run with devices.
     share = 0.25 if shift in (None, trained.train.shift) else 1.0
     return {
@@ -81,7 +77,7 @@ def learn(
       workdir: run folder for what comes; started again it goes on where it was stopped.
       config: that of the further training, from `config_in_the_field`.
       seconds: between the two.
-      mesh: devices that share each batch, as in `Experiment.of`.
+      mesh: as in `Experiment.of`.
       options: how much is trained, kept and told.
 
     Returns:
@@ -97,7 +93,7 @@ def learn(
     """
     assert config.spec is not None  # Of a run with devices.
     check_apart(trained, workdir)
-    with contextlib.closing(RunFolder.read(trained)) as old:
+    with RunFolder.read(trained) as old:
         before = Experiment.of(old.config, mesh)
         state = old.restore(before.init_state())
     origin = {
@@ -109,11 +105,8 @@ def learn(
     experiment = Experiment.of(config, mesh)
     started = in_the_field(state, experiment, seconds)
 
-    with contextlib.closing(
-        RunFolder.for_training(
-            workdir, config, keep_checkpoints=options.keep_checkpoints
-        )
-    ) as folder:
+    keep = options.keep_checkpoints
+    with RunFolder.for_training(workdir, config, keep_checkpoints=keep) as folder:
         known = folder.summary().get("field")
         if known is None:
             accuracies = {
@@ -134,7 +127,8 @@ def learn(
         wear = extra_cycles(state, after) if config.spec.track_wear else None
         known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
         with writing(folder.path):
-            plots.field_learning(folder.path / "field.png", folder.metrics(), known)
+            rows = folder.metrics.rows
+            plots.field_learning(folder.path / "field.png", rows, known)
         return folder.update_summary(
             field=known,
             # The counters of the devices hold the training before this one, too.
@@ -161,10 +155,7 @@ def in_the_field(
 ) -> TrainState:
     """A trained network ``seconds`` later, at the start of a further training.
 
-    Args:
-      state: as trained.
-      experiment: the further training; its schedules and its momentum start anew.
-      seconds: s.
+    The schedules and the momentum of that training start anew.
     """
     devices = iter(analog_states(hic_jax.age(state.opt_state, seconds)))
     fresh = experiment.init_state()
@@ -215,46 +206,38 @@ def main(argv: list[str]) -> None:
     """Learns as the flags say."""
     launch.start(argv)
     given = flags.FLAGS
-    with launch.clear_errors(ValueError):
-        trained = read_config_of_devices(given.trained, "trained")
-        changes = {
-            name: value for name in CHANGES if (value := given[name].value) is not None
-        }
-        config = config_in_the_field(
-            trained, **(usual_rates(trained, **changes) | changes)
-        )
-        options = train_options.from_flags()
-        check_apart(given.trained, given.workdir)
-        check_unused_or_same(given.workdir, config)
+    trained = read_config_of_devices(given.trained, "trained")
+    asked = {name: given[name].value for name in CHANGES}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    rates = usual_rates(trained, shift=given.shift)
+    config = config_in_the_field(trained, **(rates | changes))
+    options = train_options.from_flags()
+    check_apart(given.trained, given.workdir)
+    check_unused_or_same(given.workdir, config)
     terminal.note(
         f"on from {given.trained}, {words.duration(given.seconds)} later: "
         f"{train_lib.described(config)}"
     )
-    with launch.clear_errors(ValueError, train_lib.TrainingDiverged, OSError):
-        summary = learn(
-            given.trained,
-            given.workdir,
-            config,
-            seconds=given.seconds,
-            mesh=given.mesh,
-            options=options,
-        )
+    summary = learn(
+        given.trained,
+        given.workdir,
+        config,
+        seconds=given.seconds,
+        mesh=given.mesh,
+        options=options,
+    )
     terminal.show(table(summary["field"]), f"Run folder: {given.workdir}")
 
 
 def table(field: dict[str, Any]) -> rich.table.Table:
-    """What drift took, what came back, and what that cost.
-
-    Args:
-      field: what the summary of `learn` has under this name.
-    """
+    """What drift took, what came back, and what that cost: ``field`` of the summary."""
     later = f"{words.duration(field['seconds'])} later"
     rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
     for name, share in field["accuracy_before"].items():
-        rows[f"  {later}, {plots.NAMES[name]}"] = words.percent([share])
+        rows[f"  {later}, {drawing.NAMES[name]}"] = words.percent([share])
     rows["  after learning in the field"] = words.percent([field["accuracy_after"]])
     for kind, cycles in (field["extra_cycles"] or {}).items():
-        name = f"most extra write-erase cycles, {plots.NAMES[kind]}"
+        name = f"most extra write-erase cycles, {drawing.NAMES[kind]}"
         rows[name] = f"{cycles['max']:,}"
     return terminal.table(("", ""), rows.items(), title="learning in the field")
 
@@ -262,8 +245,7 @@ def table(field: dict[str, Any]) -> rich.table.Table:
 def define_flags() -> None:
     """Flags of this launcher."""
     cli.define("trained", cli.path(), None, "Run folder to go on from.", required=True)
-    cli.define("workdir", cli.path(), None, "New run folder.", required=True)
-    launch.define_flags()
+    launch.define_flags("New run folder.")
     cli.define(
         "seconds",
         cli.number(0.0, checks.SECONDS_MAX),
@@ -278,22 +260,15 @@ def define_flags() -> None:
         usual="as in the training of the run",
     )
     cli.define("epochs", cli.integer(1), 5, "Passes over the training images.")
-    usual = "of the training of the run if images become others, else a quarter of it"
-    cli.define(
-        "learning_rate",
-        cli.number(),
-        None,
-        "Highest learning rate of parameters that are held digitally.",
-        usual=f"that {usual}",
-    )
-    cli.define(
-        "analog_learning_rate",
-        cli.number(),
-        None,
-        "Highest learning rate of analog weights.",
-        usual=f"that {usual}",
-    )
+    usual = "that of the training of the run if images become others, else a quarter"
+    for name, what in (
+        ("learning_rate", "parameters that are held digitally"),
+        ("analog_learning_rate", "analog weights"),
+    ):
+        text = f"Highest learning rate of {what}."
+        cli.define(name, cli.number(), None, text, usual=f"{usual} of it")
+    train_options.define_flags()
 
 
 if __name__ == "__main__":
-    launch.run(main, define_flags, train_options.define_flags)
+    launch.run(main, define_flags)

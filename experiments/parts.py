@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hic_jax import checks, data, models, pcm
+from hic_jax.algorithms.pairs import DEVICES_PER_SIGN
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.pcm.fits import Fit
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
@@ -67,6 +68,10 @@ class TrainConfig:
       dataset: images: digits, or a TFDS image-classification set by its name, as
         cifar10.
       data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
+      validation: training images that are held out and take the place of the test
+        images, to choose a recipe by; 0 for none.
+      downscale: pixels, each way, whose mean is one pixel of the images, for a quick
+        look; 1 leaves them as they are.
       depth: layers of the ResNet, 6n + 2, 8 to 1202.
       width: multiplier of the ResNet's channels, up to 100.
       channel_plan: channels of the ResNet's three stages at width 1: hic, which is 16,
@@ -86,6 +91,8 @@ class TrainConfig:
     algorithm: str = "hic"
     dataset: str = "digits"
     data_dir: str | None = None
+    validation: int = 0
+    downscale: int = 1
     depth: int = 8
     width: float = 1.0
     channel_plan: str = "hic"
@@ -101,6 +108,8 @@ class TrainConfig:
         _check_choices(self)
         models.check_depth(self.depth)
         models.stage_channels(self.channel_plan, self.width)
+        checks.integer("validation", self.validation, 0)
+        checks.integer("downscale", self.downscale, 1)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch_size", self.batch_size, 1)
         checks.integer("seed", self.seed, 0, 2**32 - 1)
@@ -117,19 +126,45 @@ class Hardware:
         exactly.
       digital_layers: layers that are held and computed digitally, by their paths,
         separated by commas: stem,head are the first and the last.
+      devices_by_layer: devices on each side of a pair, where they are not as many as
+        everywhere: RULE=NUMBER, separated by commas, as stem|head=8,stage1=4. A rule is
+        a regular expression of the beginnings of layers' paths; the first that matches
+        counts.
     """
 
     preset: str = "nandakumar_2018"
     converters: bool = True
     digital_layers: str = ""
+    devices_by_layer: str = ""
 
     def __post_init__(self):
         _check_choices(self)
+        _devices_by_rule(self.devices_by_layer)
 
     @property
     def digital_paths(self) -> tuple[str, ...]:
         """Paths of ``digital_layers``."""
         return tuple(filter(None, self.digital_layers.split(",")))
+
+    @property
+    def devices_by_rule(self) -> dict[str, int]:
+        """Numbers of ``devices_by_layer`` by their rules."""
+        return _devices_by_rule(self.devices_by_layer)
+
+
+def _devices_by_rule(text: str) -> dict[str, int]:
+    """Numbers by rules, or `ValueError`."""
+    rules: dict[str, int] = {}
+    allowed = [str(number) for number in DEVICES_PER_SIGN]
+    for item in filter(None, text.split(",")):
+        rule, _, number = item.rpartition("=")
+        if not rule or rule in rules or number not in allowed:
+            raise ValueError(
+                f"devices_by_layer={text}: must be RULE=NUMBER, separated by commas, "
+                f"each rule once, with numbers among {', '.join(allowed)}"
+            )
+        rules[rule] = int(number)
+    return rules
 
 
 def _check_choices(part: TrainConfig | Hardware) -> None:
@@ -157,6 +192,10 @@ class Part:
     def cls(self) -> type:
         """The dataclass."""
         return self.usual if isinstance(self.usual, type) else type(self.usual)
+
+    def of(self, config: Any) -> Any:
+        """This part of a configuration."""
+        return functools.reduce(getattr, self.path.split("."), config)
 
     def fields(self) -> dict[str, str]:
         """Names of the fields by their flags."""
@@ -235,12 +274,7 @@ def assembled(
 
 
 def flag_of(name: str, algorithm: str) -> str:
-    """The flag of a field by its dotted name, or the name itself if it has none.
-
-    Args:
-      name: of the field, as spec.multilevel.g_max.
-      algorithm: of the configuration.
-    """
+    """The flag of a field as spec.multilevel.g_max; the name itself if it has none."""
     path, _, field = name.rpartition(".")
     is_part = path in _PREFIXES or path.split(".")[0] == "spec"
     return _prefix(path, algorithm) + field if is_part else name
@@ -269,12 +303,10 @@ def with_names(part: Any) -> Any:
     return next(names, {name: with_names(getattr(part, name)) for name in fields})
 
 
-def device_of(preset: str, **changes: Any) -> Any:
-    """A multi-level device as experiments take it, with some constants changed."""
+def device_of(preset: str) -> Any:
+    """A multi-level device as experiments take it."""
     device: Any = pcm.preset(preset)
-    device = dataclasses.replace(device, **with_curves(type(device), changes))
-    alike = getattr(device, "drift_nu_std", None) == 0
-    if alike and device.drift_nu and "drift_nu_std" not in changes:
+    if getattr(device, "drift_nu_std", None) == 0 and device.drift_nu:
         device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
     return device
 
@@ -284,10 +316,6 @@ def used_flags(algorithm: str, preset: str = Hardware.preset) -> set[str]:
 
     Training without devices has no use for their constants, nor for the recipe of the
     weights in them; no algorithm has for the fields of another one.
-
-    Args:
-      algorithm: of the training.
-      preset: multi-level device, if the algorithm has any.
     """
     return {flag for part in parts_of(algorithm, preset) for flag in part.fields()}
 

@@ -7,22 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
 
-from experiments.drawing import (
-    COLOURS,
-    NAMES,
-    accuracy_axis,
-    accuracy_line,
-    chance_line,
-    devices_by_cycles,
-    epoch_axis,
-    figure,
-    legend_below,
-    literal,
-    measured,
-    time_axis,
-)
+from experiments import drawing
 from experiments.words import duration
 from hic_jax import inference, pcm
 
@@ -31,13 +17,8 @@ _MARKED = 60
 
 
 def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
-    """Training loss and test accuracy against epochs.
-
-    Args:
-      path: of the picture.
-      runs: rows of ``metrics.jsonl`` by the algorithm that made them.
-    """
-    with figure(path, columns=2) as both:
+    """Training loss and test accuracy: rows of ``metrics.jsonl`` by algorithm."""
+    with drawing.figure(path, columns=2) as both:
         loss, accuracy = both
         for name, rows in runs.items():
             tested = [row for row in rows if "test_accuracy" in row]
@@ -45,21 +26,18 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
                 (loss, rows, "loss", 1),
                 (accuracy, tested, "test_accuracy", 100),
             ):
+                line, marker = ("--", "s") if name == "fp32" else ("-", "o")
                 axes.plot(
-                    [row["epoch"] for row in mine],
-                    [scale * row[key] for row in mine],
-                    color=COLOURS.get(name),
-                    linestyle="--" if name == "fp32" else "-",
-                    linewidth=1.4,
-                    marker=("s" if name == "fp32" else "o") * (len(mine) <= _MARKED),
-                    markersize=3.5,
-                    label=NAMES.get(name, literal(name)),
-                )
+                    [row["epoch"] for row in mine], [scale * row[key] for row in mine],
+                    color=drawing.COLOURS.get(name), linestyle=line, linewidth=1.4,
+                    marker=marker * (len(mine) <= _MARKED), markersize=3.5,
+                    label=drawing.NAMES.get(name, drawing.literal(name)),
+                )  # fmt: skip
         loss.set(ylabel="training loss", yscale="log")
-        accuracy_axis(accuracy)
+        drawing.accuracy_axis(accuracy)
         for axes in both:
-            epoch_axis(axes)
-        legend_below(both)
+            drawing.epoch_axis(axes)
+        drawing.legend_below(both)
 
 
 def accuracy_over_time(
@@ -83,46 +61,33 @@ def accuracy_over_time(
     """
     devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
     deployed = devices != inference.TRAINED
-    compensated = [row for row in rows if row["compensation"] != "none"]
-    panels = [rows]
-    if len(compensated) < len(rows) and _compensations(compensated)[1:]:
+    names = list(dict.fromkeys(row["compensation"] for row in rows))
+    panels = [{name: _curve(name, rows) for name in names}]
+    compensated = {n: curve for n, curve in panels[0].items() if n != "none"}
+    if 1 < len(compensated) < len(names):
         panels.append(compensated)
-    with figure(path, columns=len(panels), height=4.2) as all_axes:
+    with drawing.figure(path, columns=len(panels), height=4.2) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
-            if fp32 is not None:
-                accuracy_line(axes, 100 * fp32, "FP32, which does not drift")
-            for name in _compensations(panel):
-                _draw_ageing(axes, name, panel)
-            times = [row["time"] for row in panel]
-            time_axis(axes, times, "programming" if deployed else "training")
-            if classes is not None and len(compensated) < len(panel):
-                chance_line(axes, classes)
-            accuracy_axis(axes)
+            digital = None if fp32 is None else ("FP32", 100 * fp32)
+            drawing.ageing(
+                axes, panel, deployed=deployed, classes=classes, digital=digital
+            )
         title = f"HIC on chips of {devices}" if deployed else "HIC"
         without = [name.replace("_", " ") for name in rows[0].get("without", [])]
         if "drift" not in without:
             title += " while its devices drift"
         title += f", without {' and '.join(without)}" if without else ""
-        all_axes[0].figure.suptitle(literal(title))
+        all_axes[0].figure.suptitle(drawing.literal(title))
         shown = f"Mean of {chips} chips, 95 % interval" if chips > 1 else "One chip"
-        legend_below(all_axes, f"{shown}; lines only join the points.")
+        drawing.legend_below(all_axes, f"{shown}; lines only join the points.")
 
 
-def _compensations(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["compensation"] for row in rows))
-
-
-def _draw_ageing(axes: Axes, name: str, rows: Sequence[dict[str, Any]]) -> None:
+def _curve(name: str, rows: Sequence[dict[str, Any]]) -> drawing.Curve:
     """One compensation's accuracy, with the interval of its mean."""
     mine = [row for row in rows if row["compensation"] == name]
+    means = [100 * row["mean"] for row in mine]
     ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
-    measured(
-        axes,
-        name,
-        [row["time"] for row in mine],
-        [100 * row["mean"] for row in mine],
-        tuple(100 * ends.T),
-    )
+    return [row["time"] for row in mine], means, tuple(100 * ends.T)
 
 
 def field_learning(
@@ -138,31 +103,25 @@ def field_learning(
     tested = [row for row in rows if "test_accuracy" in row]
     epochs = [0, *(row["epoch"] for row in tested)]
     learnt = [field["accuracy_before"]["none"], *(r["test_accuracy"] for r in tested)]
-    with figure(path, height=4.2) as (axes,):
-        accuracy_line(axes, 100 * field["accuracy_trained"], "as trained")
+    with drawing.figure(path, height=4.2) as (axes,):
+        drawing.accuracy_line(axes, 100 * field["accuracy_trained"], "as trained")
         styles = iter((":", "-.", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1))))
         for name, accuracy in field["accuracy_before"].items():
             if name != "none":
                 axes.axhline(
-                    100 * accuracy,
-                    color=COLOURS[name],
-                    linestyle=next(styles),
-                    label=f"{NAMES[name]} instead",
-                )
+                    100 * accuracy, color=drawing.COLOURS[name], linestyle=next(styles),
+                    label=f"{drawing.NAMES[name]} instead",
+                )  # fmt: skip
         axes.plot(
-            epochs,
-            100 * np.array(learnt),
-            color=COLOURS["hic"],
-            linewidth=1.4,
-            marker="o" if len(epochs) <= _MARKED else "",
-            markersize=5,
+            epochs, 100 * np.array(learnt), color=drawing.COLOURS["hic"], linewidth=1.4,
+            marker="o" * (len(epochs) <= _MARKED), markersize=5,
             label="learning in the field",
-        )
-        epoch_axis(axes, "epochs in the field (0: no compensation)")
-        accuracy_axis(axes)
+        )  # fmt: skip
+        drawing.epoch_axis(axes, "epochs in the field (0: no compensation)")
+        drawing.accuracy_axis(axes)
         shift = "" if field["shift"] == "none" else f", images: {field['shift']}"
         axes.set_title(f"HIC after {duration(field['seconds'])} of drift{shift}")
-        legend_below([axes])
+        drawing.legend_below([axes])
 
 
 def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
@@ -175,12 +134,12 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
     """
     names = [n.removeprefix("only-") for n in results if n.startswith("only-")]
     titles = {"test_accuracy": "after training", "after_a_year": "a year later, AdaBS"}
-    with figure(path, columns=2) as both:
+    with drawing.figure(path, columns=2) as both:
         for axes, (measure, title) in zip(both, titles.items(), strict=True):
             accuracy = {n: 100 * np.array(r[measure]) for n, r in results.items()}
             for variant, label, colour, style in (
-                ("none", "all off", COLOURS["fp32"], "--"),
-                ("all", "all on", COLOURS["hic"], "-"),
+                ("none", "all off", drawing.COLOURS["fp32"], "--"),
+                ("all", "all on", drawing.COLOURS["hic"], "-"),
             ):
                 axes.axvline(
                     accuracy[variant].mean(), color=colour, linestyle=style, label=label
@@ -192,64 +151,51 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
                 values = [accuracy[prefix + name] for name in names]
                 means = np.array([v.mean() for v in values])
                 stds = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+                # No further than accuracies go.
+                bars = [np.minimum(stds, means), np.minimum(stds, 100 - means)]
                 axes.errorbar(
-                    means,
-                    np.arange(len(names)) + shift,
-                    # No further than accuracies go.
-                    xerr=[np.minimum(stds, means), np.minimum(stds, 100 - means)],
-                    fmt=marker,
-                    color=COLOURS[name],
-                    label=label,
-                )
+                    means, np.arange(len(names)) + shift, xerr=bars, fmt=marker,
+                    color=drawing.COLOURS[name], label=label,
+                )  # fmt: skip
             axes.set(xlabel="test accuracy (%)", title=title)
             axes.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
             axes.invert_yaxis()
         both[1].tick_params(labelleft=False)
         seeds = len(results["all"]["test_accuracy"])
         note = f"Mean of {seeds} seeds ± standard deviation of one."
-        legend_below(both, note if seeds > 1 else "", ncols=4)
+        drawing.legend_below(both, note if seeds > 1 else "", ncols=4)
 
 
 def wear_histogram(
     path: Path, histogram: dict[str, Sequence[int]], endurance_cycles: float
 ) -> None:
-    """How many devices have seen how many write-erase cycles.
-
-    Args:
-      path: of the picture.
-      histogram: of `hic_jax.endurance`: ``edges``, and devices by kind.
-      endurance_cycles: the limit to show beside them.
-    """
+    """Devices by write-erase cycles, as in `hic_jax.endurance`, beside their limit."""
     counts = {kind: n for kind, n in histogram.items() if kind != "edges"}
-    with figure(path) as (axes,):
-        devices_by_cycles(axes, histogram["edges"], counts, endurance_cycles)
+    with drawing.figure(path) as (axes,):
+        drawing.devices_by_cycles(axes, histogram["edges"], counts, endurance_cycles)
 
 
-def set_pulse_curve(
-    path: Path, spec: pcm.DeviceSpec, *, pulses: int = 25, devices: int = 4000
-) -> None:
+def set_pulse_curve(path: Path, spec: pcm.DeviceSpec) -> None:
     """Conductance against SET pulses from RESET: mean, spread, a few devices."""
-    with figure(path, height=4.0) as (axes,):
+    pulses, devices = 25, 4000
+    with drawing.figure(path, height=4.0) as (axes,):
         g = np.asarray(simulate_pulses(spec, pulses, devices))
         count = np.arange(pulses + 1)
         mean, std = g.mean(axis=1), g.std(axis=1)
         few = axes.plot(count, g[:, :6], color="#999999", linewidth=0.7)
         few[0].set_label("six of them")
         axes.fill_between(
-            count, np.maximum(mean - std, 0), mean + std, color=COLOURS["hic"],
+            count, np.maximum(mean - std, 0), mean + std, color=drawing.COLOURS["hic"],
             alpha=0.2, linewidth=0, label="± standard deviation of a device",
         )  # fmt: skip
         axes.plot(
-            count, mean, color=COLOURS["hic"], marker="o", markersize=3,
+            count, mean, color=drawing.COLOURS["hic"], marker="o", markersize=3,
             label=f"mean of {devices:,} devices",
         )  # fmt: skip
-        axes.set(
-            xlabel="SET pulses after RESET",
-            ylabel="conductance (µS)",
-            title=literal(spec.name),
-        )
+        axes.set(xlabel="SET pulses after RESET", ylabel="conductance (µS)")
+        axes.set_title(drawing.literal(spec.name))
         axes.set_ylim(bottom=0)
-        legend_below([axes])
+        drawing.legend_below([axes])
 
 
 def simulate_pulses(spec: pcm.DeviceSpec, pulses: int, devices: int) -> jax.Array:

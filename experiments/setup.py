@@ -11,11 +11,13 @@ import optax
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
-from experiments.config import Config
-from experiments.parts import flag_of
+from experiments.config import Config, named
+from experiments.parts import Hardware, flag_of
 from hic_jax import checks, data, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.inference.network import Network, accuracy
+from hic_jax.inference.quantised import quantised
+from hic_jax.path_rules import first_match
 from hic_jax.training import steps
 from hic_jax.training.chips import MakeTx
 from hic_jax.training.mesh import make_mesh, replicate, replicated
@@ -76,6 +78,7 @@ class Experiment:
         train = config.train
         channels = models.stage_channels(train.channel_plan, train.width)
         dataset = data.load(train.dataset, train.data_dir)
+        dataset = dataset.with_validation(train.validation).downscaled(train.downscale)
         data.shift(dataset.test_images[:1], train.shift)  # Whether it can be.
         size = len(dataset.train_labels)
         if train.batch_size > size:
@@ -96,15 +99,16 @@ class Experiment:
             crossbars=crossbars_of(config),
             dtype=train.compute_dtype,
         )
-        digital_layers = config.hardware.digital_paths if config.hardware else ()
-        check_digital_layers(digital_layers, model, dataset.image_shape)
+        hardware = config.hardware or Hardware()
+        check_layers(hardware, model, dataset.image_shape)
         make_one = functools.partial(
             make_tx,
             config.recipe,
             config.analog,
             config.spec,
             total,
-            digital_layers=digital_layers,
+            digital_layers=hardware.digital_paths,
+            devices_by_layer=hardware.devices_by_rule,
         )
         return cls(
             config=config,
@@ -163,6 +167,14 @@ class Experiment:
         key = jax.random.fold_in(self.read_key, state.step)
         return accuracy(key, self.model, Network.of(state), test)
 
+    def quantised_accuracy(self, state: TrainState, test: Split, bits: int) -> float:
+        """`test_accuracy` with digital kernels rounded to so many bits afterwards."""
+        key = jax.random.fold_in(self.chip_key, bits)
+        network = quantised(
+            key, self.model, Network.of(state), self.split("train"), bits=bits
+        )
+        return accuracy(key, self.model, network, test)
+
     def epoch_order(self, epoch: int) -> jax.Array:
         """(steps_per_epoch, batch_size) indices of an epoch's batches."""
         return steps.epoch_order(
@@ -181,10 +193,7 @@ def crossbars_of(config: Config) -> LayerCrossbars:
 
 
 def check_length(config: Config, steps_per_epoch: int) -> None:
-    """Raises `ValueError` unless steps and hardware time of a training can be counted.
-
-    Steps are int32, and devices do not get older than `checks.SECONDS_MAX`.
-    """
+    """Raises `ValueError` unless all steps, and the age of devices, can be counted."""
     epochs = config.train.epochs
     steps = steps_per_epoch * epochs
     if steps > checks.INT32_MAX:
@@ -204,11 +213,12 @@ def check_length(config: Config, steps_per_epoch: int) -> None:
         )
 
 
-def check_digital_layers(
-    paths: tuple[str, ...], model: nn.Module, image_shape: tuple[int, ...]
+def check_layers(
+    hardware: Hardware, model: nn.Module, image_shape: tuple[int, ...]
 ) -> None:
-    """Raises `ValueError` unless all are layers of the model, and not all layers."""
-    if not paths:
+    """Raises `ValueError` unless the model has the layers that the hardware names."""
+    digital, rules = hardware.digital_paths, hardware.devices_by_rule
+    if not (digital or rules):
         return
     images = jax.ShapeDtypeStruct((1, *image_shape), "float32")
     shapes = jax.eval_shape(
@@ -216,7 +226,9 @@ def check_digital_layers(
     )
     leaves = flatten_dict(shapes["params"])
     layers = ["/".join(path[:-1]) for path in leaves if path[-1] == "kernel"]
-    for path in paths:
+    for path in digital:
         checks.one_of("digital_layers", path, layers)
-    if set(paths) == set(layers):
-        raise ValueError(f"digital_layers={','.join(paths)}: leaves no layer analog")
+    if set(digital) == set(layers):
+        raise ValueError(f"digital_layers={','.join(digital)}: leaves no layer analog")
+    with named("devices_by_layer: "):
+        first_match([layer for layer in layers if layer not in digital], rules)

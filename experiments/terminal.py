@@ -35,12 +35,8 @@ def table(
       title: stands above the table.
       words: columns of words, which begin at the left; numbers end at the right.
     """
-    result = rich.table.Table(
-        title=title or None,
-        box=rich.box.SIMPLE_HEAD if any(heads) else None,
-        show_header=any(heads),
-        pad_edge=False,
-    )
+    shown, box = any(heads), rich.box.SIMPLE_HEAD if any(heads) else None
+    result = rich.table.Table(title=title, box=box, show_header=shown, pad_edge=False)
     for i, head in enumerate(heads):
         result.add_column(
             head, justify="left" if i in words else "right", overflow="fold"

@@ -9,7 +9,6 @@ Started again with the same flags it goes on from the last checkpoint. SIGTERM a
 Ctrl-C make it save at the next row of metrics, and exit with the status 143 and 130.
 """
 
-import contextlib
 import time
 from collections.abc import Sequence
 from concurrent import futures
@@ -21,34 +20,26 @@ import rich.table
 from absl import flags, logging
 from tqdm import tqdm
 
-from experiments import cli, launch, terminal, train_options, words
+from experiments import config_flags, launch, terminal, train_options, words
 from experiments.config import Config, changed_flags
-from experiments.config_flags import define_flags, from_flags
 from experiments.runs.hardware import hardware_summary
-from experiments.runs.intervals import (
-    OpenRun,
-    TrainingDiverged,
-    intervals,
-    last_step,
-    stop_if,
-)
+from experiments.runs.intervals import OpenRun, intervals, last_step, stop_if
 from experiments.runs.run_folder import RunFolder, check_unused_or_same
 from experiments.runs.stopping import Requests, Stopped, stop_requests
-from experiments.runs.stored import RunFolderError
 from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
+from hic_jax.accounting import model_size
+from hic_jax.training.state import TrainState
+
+# Widths, bits, to which kernels of a digital network are rounded after training.
+POST_TRAINING_BITS = (8, 4)
 
 
 def train(
     experiment: Experiment, workdir: str, options: TrainOptions = train_options.USUAL
 ) -> dict:
     """Trains, and goes on where the folder's last checkpoint ends.
-
-    Args:
-      experiment: network, data and transformation.
-      workdir: run folder.
-      options: how much is trained, kept and told.
 
     Returns:
       The summary, as in ``summary.json``.
@@ -59,10 +50,9 @@ def train(
       TrainingDiverged: at a loss that is not finite; the last checkpoint stays.
       Stopped: after a signal that asks to stop, when all is saved.
     """
-    with contextlib.closing(
-        RunFolder.for_training(
-            workdir, experiment.config, keep_checkpoints=options.keep_checkpoints
-        )
+    keep = options.keep_checkpoints
+    with RunFolder.for_training(
+        workdir, experiment.config, keep_checkpoints=keep
     ) as folder:
         return train_in(experiment, folder, options)
 
@@ -137,7 +127,8 @@ def _train(
 def summarise(run: OpenRun, options: TrainOptions) -> dict:
     """Writes the summary of a run of which nothing is left to train."""
     experiment, folder, config = run.experiment, run.folder, run.experiment.config
-    end = folder.logged.last
+    logged = folder.metrics.logged
+    end = logged.last
     if "test_accuracy" not in end:  # It was stopped there, between two epochs.
         test_set = experiment.split("test")
         end = end | {"test_accuracy": experiment.test_accuracy(run.state, test_set)}
@@ -151,12 +142,14 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
         **hardware_summary(
             experiment,
             run.state,
-            folder.logged.sums,
+            logged.sums,
             endurance_cycles=options.endurance_cycles,
             energy_table=options.energy_table,
         ),
     }
-    if fault := folder.metrics_fault():
+    if config.spec is None and config.recipe.kernel_bits == 32:
+        summary["post_training"] = post_training(experiment, run.state)
+    if fault := folder.metrics.fault():
         summary["metrics_fault"] = fault
     if run.seconds:  # The first interval compiles.
         summary["seconds_per_step"] = float(np.median(run.seconds[1:] or run.seconds))
@@ -166,27 +159,41 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
     with writing(folder.path):
         plots.learning_curves(
             folder.path / "learning_curves.png",
-            {config.train.algorithm: folder.metrics()},
+            {config.train.algorithm: folder.metrics.rows},
         )
     # What was read of the devices holds until they are trained further.
-    stale = ["drift"] if folder.summary().get("steps") != run.step else []
-    stale.append("metrics_fault")
+    trained = folder.summary().get("steps") != run.step
+    stale = ("metrics_fault", "drift") if trained else ("metrics_fault",)
     # Last of all: a run whose summary names its last step needs nothing more.
     return folder.update_summary(stale=stale, **summary)
+
+
+def post_training(
+    experiment: Experiment, state: TrainState
+) -> dict[str, dict[str, float]]:
+    """Accuracy and size of a digital network whose kernels are rounded afterwards."""
+    test_set = experiment.split("test")
+    return {
+        f"int{bits}": {
+            "test_accuracy": experiment.quantised_accuracy(state, test_set, bits),
+            "inference_bits": model_size({}, state.params, kernel_bits=bits)[
+                "inference_bits"
+            ],
+        }
+        for bits in POST_TRAINING_BITS
+    }
 
 
 def main(argv: list[str]) -> None:
     """Trains as the flags say."""
     launch.start(argv)
     given = flags.FLAGS
-    with launch.clear_errors(ValueError):
-        config = from_flags()
-        options = train_options.from_flags()
-        check_unused_or_same(given.workdir, config)
-        experiment = Experiment.of(config, given.mesh)
+    config = config_flags.from_flags()
+    options = train_options.from_flags()
+    check_unused_or_same(given.workdir, config)
+    experiment = Experiment.of(config, given.mesh)
     terminal.note(f"{described(config)} (all of it: {given.workdir}/config.json)")
-    with launch.clear_errors(RunFolderError, TrainingDiverged, OSError):
-        summary = train(experiment, given.workdir, options)
+    summary = train(experiment, given.workdir, options)
     terminal.show(table(config, summary), f"Run folder: {given.workdir}")
 
 
@@ -225,12 +232,12 @@ def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
     return rows
 
 
-def define_launch_flags() -> None:
-    """Flags of this launcher, beside those of the configuration."""
-    cli.define("workdir", cli.path(), None, "Run folder.", required=True)
-    launch.define_flags()
+def define_flags() -> None:
+    """Flags of this launcher."""
+    launch.define_flags("Run folder.")
     train_options.define_flags()
+    config_flags.define_flags()
 
 
 if __name__ == "__main__":
-    launch.run(main, define_launch_flags, define_flags)
+    launch.run(main, define_flags)

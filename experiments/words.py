@@ -17,6 +17,12 @@ def kilobytes(size_kb: float) -> str:
     return f"{size_kb:.3g} kB" if size_kb < 1000 else f"{size_kb:,.0f} kB"
 
 
+def less(size: float, than: float) -> str:
+    """How much less a size is than another, or how much more."""
+    saved = 100 * (1 - size / than)
+    return f"{abs(saved):.0f} % {'less' if saved >= 0 else 'more'}"
+
+
 def percent(shares: Sequence[float]) -> str:
     """The mean of shares, and the standard deviation of several: 98.4 +- 0.2 %."""
     spread = f" +- {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
@@ -24,11 +30,7 @@ def percent(shares: Sequence[float]) -> str:
 
 
 def most_cycles(kinds: Sequence[dict[str, Any]]) -> str:
-    """Write-erase cycles of the most worn device, against its limit.
-
-    Args:
-      kinds: one kind of devices, of several runs, as `hic_jax.endurance` describes it.
-    """
+    """Cycles and limit of the most worn device, of kinds as in `hic_jax.endurance`."""
     most = max(kinds, key=lambda kind: kind["fraction_of_endurance"])
     share, limit = most["fraction_of_endurance"], most["endurance_cycles"]
     return f"{most['max']:,}, or {_short(share, '.1g')} of {_short(limit, 'g')}"
@@ -45,19 +47,9 @@ def _short(number: float, form: str) -> str:
 
 def si(number: float, unit: str = "") -> str:
     """A number to three digits with the prefix of its size: 11.1 G, 136 nJ."""
-    if not number:
-        return f"0 {unit}".rstrip()
-    thousands = min(max(math.floor(math.log10(abs(number)) / 3), -5), 5)
-    if float(f"{abs(number) / 1000**thousands:.3g}") >= 1000 and thousands < 5:
-        thousands += 1  # 999.9 is 1,000 to three digits.
-    digits = f"{number / 1000**thousands:.3g}"
-    if "e" in digits:
-        return f"{scientific(number)} {unit}".rstrip()
-    prefix = _PREFIXES[thousands + 5]
-    return f"{minus(digits)}\u00a0{prefix}{unit}" if prefix + unit else digits
+    from matplotlib.ticker import EngFormatter  # Not before: it loads as long as JAX.
 
-
-_PREFIXES = ("f", "p", "n", "µ", "m", "", "k", "M", "G", "T", "P")
+    return EngFormatter(unit, sep="\u00a0")(float(f"{number:.3g}"))
 
 
 def scientific(number: float) -> str:

@@ -5,7 +5,6 @@ import gc
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import jax
 import psutil
@@ -13,18 +12,47 @@ import pytest
 
 from hic_jax import models
 
+# Most of what tests do is to compile programs that run a few times only. So they, and
+# the processes that they start, compile in a fifth of the time what is slower to run.
+# What was in $XLA_FLAGS has the last word.
+SETTINGS = {
+    "XLA_FLAGS": (
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        + os.environ.get("XLA_FLAGS", "")
+    ),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    # Most programs are one operation, and are slower to compile than to read.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+
 
 def pytest_configure(config):
-    # Most programs are one operation, and are slower to compile than to read.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if jax.config.jax_compilation_cache_dir is not None:
-        return  # $JAX_COMPILATION_CACHE_DIR: what is compiled stays for later runs.
-    # Workers of one run share what they compile, which is most of what tests do.
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    folder = Path(tempfile.gettempdir()) / f"hic_jax-tests-{run}"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return  # A worker has its environment from the process that started it.
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # All share what they compile. With the variable it stays for later runs.
+        folder = tempfile.mkdtemp(prefix="hic_jax-tests-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        jax.config.update("jax_compilation_cache_dir", folder)
+    os.environ.update(SETTINGS)
+    # Of this process, which has imported JAX already.
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+# Files of few tests that take long come first: last, they would keep one worker busy
+# while the others have nothing to do.
+LONG = {
+    "test_notebooks", "test_kills", "test_examples", "test_benchmark", "test_compare",
+    "test_processes", "test_field", "test_ablate", "test_chips", "test_mesh",
+    "test_training", "test_together", "test_demo", "test_independence",
+}  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 # A worker is to stay below 2 GB: four of them share the 16 GB of a hosted runner with
@@ -43,14 +71,6 @@ def few_programs():
         # The C library of Linux keeps what is freed, unless it is told.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """For tests whose programs run a few times only."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -282,7 +282,7 @@ def test_crossbars_compute_whatever_lax_computes(data):
     "shape", [(), (0,), (1,), (3, 0), (1, 1, 1, 1, 1), (2, 3, 1, 2, 3)]
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_odd_weights_train_and_age(shape, dtype, quick_compilation):
+def test_odd_weights_train_and_age(shape, dtype):
     params = {"a": jnp.full(shape, 0.5, dtype), "b": jnp.ones((2, 2), dtype)}
     tx = hic_jax.hic(hic_jax.HICSpec(), 0)
     state = tx.init(params)

@@ -10,8 +10,6 @@ from tests.key_recorder import keys_used_once, recorded_keys
 
 KEY = jax.random.key(3)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _two_draws():
     jax.random.normal(KEY, (2,))

@@ -15,8 +15,6 @@ from jax import lax
 import hic_jax
 from hic_jax import crossbar, pcm
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 
 

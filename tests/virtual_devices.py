@@ -19,7 +19,6 @@ print(json.dumps(runpy.run_path({file!r})[{function!r}](*{arguments!r})))
     environment = os.environ | {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
     }
     process = subprocess.run(

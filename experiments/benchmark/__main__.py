@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import rich.table
 from absl import flags
@@ -21,7 +22,7 @@ from experiments import cli, launch, terminal
 from experiments.benchmark import measure, results
 from experiments.benchmark.programs import Size
 from experiments.parts import COMPUTE_DTYPES
-from experiments.runs.writing import write_whole
+from experiments.runs.files import write_text
 from hic_jax import models
 
 
@@ -29,13 +30,12 @@ def main(argv: list[str]) -> None:
     """Measures, or compares, as the flags say."""
     launch.start(argv)
     options = flags.FLAGS
-    with launch.clear_errors(ValueError, OSError):
-        if options.compare:
-            terminal.show(*compared(options.compare))
-            return
-        wanted = sizes(options)
-        if options.json:
-            check_writable(Path(options.json))
+    if options.compare:
+        terminal.show(*compared(options.compare))
+        return
+    wanted = sizes(options)
+    if options.json:
+        check_writable(Path(options.json))
     result = results.circumstances(sys.argv[1:], options.repeats)
     result |= {"sizes": {}, "device_bytes": measure.device_bytes()}
     for size in wanted:
@@ -43,45 +43,20 @@ def main(argv: list[str]) -> None:
         result["sizes"][str(size)] = measure.measure(size, options.repeats)
         result["peak_memory"] = measure.peak_memory()
         if options.json:  # What has been measured is not lost if the next size fails.
-            write_whole(Path(options.json), json.dumps(result, indent=2) + "\n")
+            write_text(Path(options.json), json.dumps(result, indent=2) + "\n")
     terminal.show(*results.report(result))
 
 
 def sizes(options: flags.FlagValues) -> list[Size]:
-    """Every combination of what the flags list.
-
-    Raises:
-      ValueError: at one that cannot be built.
-    """
-    if not options.compute_dtypes:
-        raise ValueError("--compute_dtypes=: must list at least one type")
-    grid = list(
-        itertools.product(
-            numbers(options, "depths", int),
-            numbers(options, "widths", float),
-            numbers(options, "batch_sizes", int),
-            numbers(options, "chips", int),
-        )
-    )
-    return [
-        Size(*values, options.channel_plan, dtype)
-        for dtype in dict.fromkeys(options.compute_dtypes)
-        for values in grid
+    """Every combination of what the flags list; `ValueError` if one cannot be built."""
+    listed: list[Any] = [
+        dict.fromkeys(getattr(options, name))
+        for name in ("compute_dtypes", "depths", "widths", "batch_sizes", "chips")
     ]
-
-
-def numbers(options: flags.FlagValues, name: str, kind: type) -> list:
-    """The numbers that a flag lists, each once."""
-    words = options[name].value
-    if not words:
-        raise ValueError(f"--{name}=: must list at least one number")
-    try:
-        return list(dict.fromkeys(kind(word) for word in words))
-    except ValueError:
-        allowed = {int: "whole numbers", float: "numbers"}[kind]
-        raise ValueError(
-            f"--{name}={','.join(words)}: must be {allowed}, separated by commas"
-        ) from None
+    return [
+        Size(depth, width, batch_size, count, options.channel_plan, dtype)
+        for dtype, depth, width, batch_size, count in itertools.product(*listed)
+    ]
 
 
 def compared(paths: list[str]) -> list[str | rich.table.Table]:
@@ -102,15 +77,19 @@ def check_writable(path: Path) -> None:
 
 def define_flags() -> None:
     """Flags of this launcher."""
-    cli.define_list("depths", "32", "Layers of the ResNet, 6n + 2 each.")
-    cli.define_list("widths", "1", "Multipliers of the ResNet's channels.")
-    cli.define_list("batch_sizes", "100", "Images per step.")
-    cli.define_list(
-        "chips",
-        "1",
-        "Chips whose devices are simulated at once; with more than one, only devices "
-        "and evaluations are measured.",
-    )
+    for name, kind, usual, text in (
+        ("depths", cli.integer(), "32", "Layers of the ResNet, 6n + 2 each."),
+        ("widths", cli.number(), "1", "Multipliers of the ResNet's channels."),
+        ("batch_sizes", cli.integer(), "100", "Images per step."),
+        (
+            "chips",
+            cli.integer(),
+            "1",
+            "Chips whose devices are simulated at once; with more than one, only "
+            "devices and evaluations are measured.",
+        ),
+    ):
+        cli.define_list(name, usual, text, kind=kind)
     cli.define(
         "channel_plan",
         cli.Choice(models.CHANNEL_PLANS),
@@ -123,6 +102,7 @@ def define_flags() -> None:
         "float32",
         f"Types of the products and of what is between them, of "
         f"{', '.join(COMPUTE_DTYPES)}.",
+        kind=cli.Choice(COMPUTE_DTYPES),
     )
     cli.define(
         "repeats", cli.integer(1, 10**6), 20, "Times that each program is measured."

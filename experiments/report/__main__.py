@@ -57,23 +57,21 @@ def report(
     if not found:
         reasons = "; ".join(f"{folder} {why}" for folder, why in left_out.items())
         raise ValueError(f"runs={','.join(paths)}: none can be reported: {reasons}")
-    counts = collections.Counter(run["algorithm"] for run in found)
+    algorithms = {BASELINE, CANDIDATE, *(run["algorithm"] for run in found)}
     for name, algorithm in (("baseline", baseline), ("candidate", candidate)):
-        checks.one_of(name, algorithm, sorted({BASELINE, CANDIDATE, *counts}))
+        checks.one_of(name, algorithm, sorted(algorithms))
     if candidate == baseline:
         raise ValueError(f"candidate={candidate}: must be another than the baseline")
+    given = {"energy_table": energy_table, "baseline": baseline, "candidate": candidate}
+    usual = {"energy_table": None, "baseline": BASELINE, "candidate": CANDIDATE}
     command = ["python", "-m", "experiments.report", *paths, f"--out={out}"]
-    for flag, value, usual in (
-        ("energy_table", energy_table, None),
-        ("baseline", baseline, BASELINE),
-        ("candidate", candidate, CANDIDATE),
-    ):
-        if value != usual:
-            command.append(f"--{flag}={value}")
+    command += [f"--{name}={x}" for name, x in given.items() if x != usual[name]]
     groups = group(found, baseline, candidate)
     judged = page.write(Path(out), groups, left_out, shlex.join(command), table)
-    kinds = ", ".join(f"{n} {name_of(name)}" for name, n in sorted(counts.items()))
-    terminal.note(f"{words.counted(len(found), 'run')} found: {kinds}")
+    trained = [run["algorithm"] for run in found if not run["rounded"]]
+    counts = sorted(collections.Counter(trained).items())
+    kinds = ", ".join(f"{number} {name_of(name)}" for name, number in counts)
+    terminal.note(f"{words.counted(len(trained), 'run')} found: {kinds}")
     for folder, why in left_out.items():
         terminal.note(f"left out: {folder} {why}")
     page_path = Path(out) / output.PAGE
@@ -84,7 +82,7 @@ def report(
 def verdicts(judged: page.Judged) -> rich.table.Table:
     """What the runs of a group say about each claim."""
     rows = [
-        (claim.title, str(claim.finding.verdict), claim.finding.sentences[0])
+        (claim.title, str(claim.finding.verdict), claim.finding.short)
         for claim in judged.claims
     ]
     title = "; ".join(filter(None, [judged.group.title, judged.group.distinction]))
@@ -96,25 +94,18 @@ def verdicts(judged: page.Judged) -> rich.table.Table:
 def main(argv: list[str]) -> None:
     """Reports as the command line says."""
     launch.start(argv[:1])
-    with launch.clear_errors(ValueError):
-        paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
-        report(
-            paths,
-            flags.FLAGS.out,
-            flags.FLAGS.energy_table,
-            baseline=flags.FLAGS.baseline,
-            candidate=flags.FLAGS.candidate,
-        )
+    given = flags.FLAGS
+    paths = [cli.read("runs", cli.path(), word) for word in argv[1:]]
+    pair = {"baseline": given.baseline, "candidate": given.candidate}
+    report(paths, given.out, given.energy_table, **pair)
 
 
 def define_flags() -> None:
     """Flags of this launcher."""
     cli.define("out", cli.path(), None, "Folder of the report.", required=True)
-    for name, usual, what in (
-        ("baseline", BASELINE, "that claims compare with"),
-        ("candidate", CANDIDATE, "that claims are about"),
-    ):
-        cli.define(name, cli.text("NAME"), usual, f"Training algorithm {what}.")
+    name, what = cli.text("NAME"), "Training algorithm that claims"
+    cli.define("baseline", name, BASELINE, f"{what} compare with.")
+    cli.define("candidate", name, CANDIDATE, f"{what} are about.")
     cli.define(
         "energy_table",
         cli.path(),

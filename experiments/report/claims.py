@@ -11,15 +11,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.report.accuracy import beats_baseline, equal_size
-from experiments.report.drift import over_time, withstands_drift
-from experiments.report.endurance import against_endurance, spares_the_devices
-from experiments.report.energy import operations_and_energy
+from experiments.report import accuracy, drift, endurance, energy, memory, wear
 from experiments.report.groups import Group
 from experiments.report.sections import Claim, Finding, Picture, Section
-from experiments.report.size import half_size, halves_the_model, model_size
 from experiments.report.tables import Table
-from experiments.report.wear import by_part
 from hic_jax.accounting import EnergyTable
 
 # Judges a claim; its docstring is the claim, and the rule.
@@ -29,21 +24,22 @@ Judge = Callable[[Group], Finding]
 Evidence = Callable[[Group, Path], tuple[list[Picture], list[Table]]]
 
 CLAIMS: dict[str, tuple[Judge, Evidence]] = {
-    "equal-size": (beats_baseline, equal_size),
-    "half-size": (halves_the_model, half_size),
-    "drift": (withstands_drift, over_time),
-    "endurance": (spares_the_devices, against_endurance),
+    "equal-size": (accuracy.beats_baseline, accuracy.equal_size),
+    "half-size": (accuracy.halves_the_model, accuracy.half_size),
+    "drift": (drift.withstands_drift, drift.over_time),
+    "endurance": (endurance.spares_the_devices, endurance.against_endurance),
 }
 
 
 def judge(group: Group, out: Path) -> list[Claim]:
     """Every claim, for the pair of a group; the figures are drawn to ``out``."""
     judged = []
-    for name, (judge_claim, show) in CLAIMS.items():
+    for name, (claim, show) in CLAIMS.items():
+        title, rule = stated(claim, group)
         pictures, tables = show(group, out)
-        title, rule = statement(judge_claim, group), rule_of(judge_claim, group)
-        finding = judge_claim(group)
-        judged.append(Claim(name, title, pictures, tables, finding=finding, rule=rule))
+        judged.append(
+            Claim(name, title, pictures, tables, finding=claim(group), rule=rule)
+        )
     return judged
 
 
@@ -52,37 +48,23 @@ def account(
 ) -> list[Section]:
     """What the hardware takes, as far as the runs recorded it.
 
-    Args:
-      group: of runs.
-      out: folder of the figures.
-      energy_table: energy of each operation; None for what the runs were summarised
-        with.
+    Figures are drawn to ``out``. The energy of operations is that of a table; without
+    one, what the runs were summarised with.
     """
     topics = (
-        model_size(group, out),
-        operations_and_energy(group, out, energy_table),
-        by_part(group, out),
+        memory.model_size(group, out),
+        energy.operations_and_energy(group, out, energy_table),
+        wear.by_part(group, out),
     )
     return [topic for topic in topics if topic]
 
 
-def statement(claim: Judge, group: Group) -> str:
-    """The claim itself: the first line of its docstring."""
-    text, _ = _documented(claim)
-    return _of_pair(text.removesuffix("."), group)
+def stated(claim: Judge, group: Group) -> tuple[str, str]:
+    """The claim about the pair of a group and the rule of its verdict, in a line each.
 
-
-def rule_of(claim: Judge, group: Group) -> str:
-    """The rule of its verdict, from its docstring."""
-    _, text = _documented(claim)
-    return _of_pair(text[0].upper() + text[1:], group)
-
-
-def _documented(claim: Judge) -> list[str]:
-    """The claim and its rule, each on a line."""
-    return [" ".join(x.split()) for x in (claim.__doc__ or "").split("Rule: ")]
-
-
-def _of_pair(text: str, group: Group) -> str:
+    They are the first line of its docstring, and what begins with "Rule".
+    """
     names = {"HIC": group.candidate.name, "FP32": group.baseline.name}
-    return re.sub("HIC|FP32", lambda name: names[name[0]], text)
+    text = re.sub("HIC|FP32", lambda name: names[name[0]], claim.__doc__ or "")
+    title, rule = (" ".join(part.split()) for part in text.split("Rule: "))
+    return title.removesuffix("."), rule[0].upper() + rule[1:]

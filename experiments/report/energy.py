@@ -2,30 +2,28 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from experiments import cli
 from experiments.drawing import legend_above, literal
+from experiments.report import tables
 from experiments.report.estimates import COUNTS, Estimate, estimate
-from experiments.report.groups import Group, Look, name_of
+from experiments.report.groups import Group, Recipe
 from experiments.report.runs import Run
 from experiments.report.sections import Picture, Section, height, saved, typical
-from experiments.report.tables import (
-    ALGORITHM,
-    WIDTH,
-    Column,
-    Row,
-    Table,
-    fields_of,
-    plain,
-)
 from experiments.words import ABSENT, si
 from hic_jax.accounting import EnergyTable, Operations, energy
 
 TOTAL = "total"
+
+# What energy is taken for: in words, and the unit of its axis.
+_TASKS = {
+    "inference": ("An inference of one image", "J per image"),
+    "training": ("A training", "J, the whole training"),
+}
 
 # Kinds of `hic_jax.accounting.Operations`, as figures and tables call them.
 _OPERATIONS = {
@@ -46,28 +44,20 @@ _OPERATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Operations and energy of one recipe and width.
+    """Operations and energy of one recipe and width."""
 
-    Attributes:
-      algorithm: label of the recipe.
-      width: multiplier of the channels.
-      operations: numbers of operations by kind, the mean over seeds.
-      energy: J by kind of operation, the mean over seeds. An estimate.
-      total: energy of all kinds in J, over seeds.
-    """
-
-    algorithm: str
-    width: float
-    operations: dict[str, float]
-    energy: dict[str, float]
-    total: Estimate
+    recipe: Recipe
+    width: float  # multiplier of the channels
+    operations: dict[str, float]  # numbers of operations by kind, the mean over seeds
+    energy: dict[str, float]  # J by kind, the mean over seeds; an estimate
+    total: Estimate  # energy of all kinds in J, over seeds
 
 
 def costs(group: Group, what: str, table: EnergyTable) -> list[Cost]:
     """What operations take, by the same table for all runs.
 
     Args:
-      group: whose runs that counted nothing are passed over.
+      group: a group, of which runs that counted nothing are passed over.
       what: an ``"inference"`` of one image, or the whole ``"training"``.
       table: energy of each operation.
     """
@@ -81,7 +71,7 @@ def costs(group: Group, what: str, table: EnergyTable) -> list[Cost]:
                 total = estimate(joules.pop(TOTAL).tolist(), COUNTS)
                 operations = pd.DataFrame(counts).mean().to_dict()
                 means = joules.mean().to_dict()
-                found.append(Cost(recipe.label, width, operations, means, total))
+                found.append(Cost(recipe, width, operations, means, total))
     return found
 
 
@@ -93,10 +83,10 @@ def kinds(parts: Sequence[dict[str, float]]) -> list[str]:
 def common_energy_table(runs: Sequence[Run]) -> EnergyTable | None:
     """The table that all runs with energies were summarised with; None without one."""
     energies = [energy for run in runs if (energy := run["summary"].get("energy"))]
-    tables = [energy.get("table") for energy in energies]
-    if not tables or not all(_are_fields(table, EnergyTable) for table in tables):
+    stored = [energy.get("table") for energy in energies]
+    if not stored or not all(_are_fields(table, EnergyTable) for table in stored):
         return None
-    first, *others = {EnergyTable(**table) for table in tables}
+    first, *others = {EnergyTable(**table) for table in stored}
     return None if others else first
 
 
@@ -114,132 +104,120 @@ def operations_and_energy(
 ) -> Section | None:
     """What an inference and a training take; the figures are drawn to ``out``.
 
-    Args:
-      group: of runs.
-      out: folder of the figures.
-      given: energy of each operation; None for what the runs were summarised with.
+    Without a given table the runs have the one that they were summarised with.
     """
-    table = given or common_energy_table(group.runs)
+    known = given or common_energy_table(group.runs)
+    table = known or EnergyTable()
+    words, pictures, joules, counts = [], [], [], []
+    for what in _TASKS:
+        if cases := costs(group, what, table):
+            words.append(_takes(what, cases))
+            path = out / f"{group.prefix}energy_{what}"
+            pictures.append(draw_energy(path, cases, what))
+            joules.append(_energy_table(what, cases))
+            counts.append(_operations_table(what, cases))
+    if not words:
+        return None
     mixed = (
         "The runs were not all summarised with one table that this version knows; here "
         "all have its own, unless --energy_table names another. "
-        if table is None
-        else ""
     )
-    table = table or EnergyTable()
-    found = {what: costs(group, what, table) for what in ("inference", "training")}
-    if not any(found.values()):
-        return None
-    names = {"inference": "An inference of one image", "training": "A training"}
-    units = {"inference": "J per image", "training": "J, the whole training"}
-    looks = {recipe.label: recipe.look for recipe in group.recipes}
-    pictures, counts, joules = [], [], []
-    for what, cases in found.items():
-        if not cases:
-            continue
-        picture = Picture(
-            out / f"{group.prefix}energy_{what}",
-            f"Energy by kind of operation. {_takes(names[what], cases)}",
-            f"{names[what]}: each kind of operation, and all. Of marks in one row, the "
-            "narrower network is on the left.",
-        )
-        draw_energy(picture.path, cases, looks, f"estimated energy ({units[what]})")
-        pictures.append(picture)
-        counts.append(_operations_table(what, cases))
-        joules.append(_energy_table(what, cases))
     paragraphs = [
-        " ".join(_takes(names[what], cases) for what, cases in found.items() if cases),
-        f"{mixed}Every energy is an estimate: counted operations times the energy of "
-        "each in the last table here. Not counted are activations, normalisation, the "
-        "optimizer's arithmetic, digital sums over tiles, and the movement of data. A "
-        "MAC is a multiply-accumulate.",
+        " ".join(words),
+        f"{'' if known else mixed}Every energy is an estimate: counted operations "
+        "times the energy of each in the last table here. Not counted are activations, "
+        "normalisation, the optimizer's arithmetic, digital sums over tiles, and the "
+        "movement of data. A MAC is a multiply-accumulate.",
         # What the library says of its own table.
         " ".join((inspect.getdoc(EnergyTable) or "").split("\n\n")[1].split()),
     ]
-    tables = [*joules, *counts, sources_table(table)]
-    return Section("energy", "Operations and energy", pictures, tables, paragraphs)
+    every = [*joules, *counts, sources_table(table)]
+    return Section("energy", "Operations and energy", pictures, every, paragraphs)
 
 
 def _takes(what: str, cases: Sequence[Cost]) -> str:
     """The energy of one width, by recipe."""
     width = typical(cases).width
-    same = [cost for cost in cases if cost.width == width]
     energies = " and ".join(
-        f"{si(cost.total.mean, 'J')} by {name_of(cost.algorithm)}" for cost in same
+        f"{si(cost.total.mean, 'J')} by {cost.recipe.name}"
+        for cost in cases
+        if cost.width == width
     )
-    return f"{what} takes an estimated {energies} at width {width:g}."
+    return f"{_TASKS[what][0]} takes an estimated {energies} at width {width:g}."
 
 
-def draw_energy(
-    path: Path, costs: Sequence[Cost], looks: dict[str, Look], xlabel: str
-) -> None:
-    """Energy of each kind of operation, and of all: a mark per recipe and width.
-
-    Args:
-      path: of the figure.
-      costs: of `costs`.
-      looks: of recipes, by their labels.
-      xlabel: what takes this energy.
-    """
+def draw_energy(path: Path, costs: Sequence[Cost], what: str) -> Picture:
+    """Energy of each kind of operation, and of all: a mark per recipe and width."""
+    task, unit = _TASKS[what]
     names = kinds([cost.energy for cost in costs])
     rows = {name: row for row, name in enumerate([*names, TOTAL])}
     with saved(path, height=height(len(rows))) as axes:
-        for algorithm in dict.fromkeys(cost.algorithm for cost in costs):
+        for recipe in dict.fromkeys(cost.recipe for cost in costs):
             points = [
                 (joules, rows[name])
                 for cost in costs
-                if cost.algorithm == algorithm
+                if cost.recipe is recipe
                 for name, joules in (cost.energy | {TOTAL: cost.total.mean}).items()
                 if joules
             ]
             axes.plot(
                 [joules for joules, _ in points], [row for _, row in points],
-                marker=looks[algorithm].marker, color=looks[algorithm].colour,
-                markersize=5, linestyle="none", alpha=0.8,
-                label=literal(name_of(algorithm)),
+                marker=recipe.look.marker, color=recipe.look.colour, markersize=5,
+                linestyle="none", alpha=0.8, label=literal(recipe.name),
             )  # fmt: skip
         axes.axhline(len(names) - 0.5, color="#888888", linewidth=0.8)
-        axes.set_yticks(list(rows.values()), [*(_kind(name) for name in names), TOTAL])
-        axes.set(xscale="log", xlabel=xlabel, ylim=(len(names) + 0.5, -0.5))
+        axes.set_yticks(list(rows.values()), list(map(_kind, rows)))
+        axes.set(xscale="log", xlabel=f"estimated energy ({unit})")
+        axes.set_ylim(len(names) + 0.5, -0.5)
         axes.margins(x=0.08)
         legend_above(axes)
+    return Picture(
+        path,
+        f"Energy by kind of operation. {_takes(what, costs)}",
+        f"{task}: each kind of operation, and all. Of marks in one row, the narrower "
+        "network is on the left.",
+    )
 
 
 # ---- Tables
 
 
-def _operations_table(what: str, cases: Sequence[Cost]) -> Table:
+def _operations_table(what: str, cases: Sequence[Cost]) -> tables.Table:
     """Numbers of operations by kind, means over seeds."""
     rows = [
-        {"algorithm": cost.algorithm, "width": cost.width, "seeds": cost.total.seeds}
+        {"algorithm": cost.recipe.label, "width": cost.width, "seeds": cost.total.seeds}
         | cost.operations
         for cost in cases
     ]
     shown = kinds([cost.operations for cost in cases])
-    columns = (ALGORITHM, WIDTH, *(Column(_kind(name), _si(name)) for name in shown))
+    columns = (
+        tables.ALGORITHM,
+        tables.WIDTH,
+        *(_si(_kind(name), name) for name in shown),
+    )
     caption = f"Operations, {what} (means over seeds)"
-    return Table(f"operations_{what}", caption, columns, rows)
+    return tables.Table(f"operations_{what}", caption, columns, rows)
 
 
-def _energy_table(what: str, cases: Sequence[Cost]) -> Table:
+def _energy_table(what: str, cases: Sequence[Cost]) -> tables.Table:
     """Energy by kind of operation, means over seeds; the estimate is of the total."""
     rows = [
-        {"algorithm": cost.algorithm, "width": cost.width}
+        {"algorithm": cost.recipe.label, "width": cost.width}
         | {f"{name}_j": joules for name, joules in cost.energy.items()}
-        | fields_of(cost.total)
+        | tables.fields_of(cost.total)
         for cost in cases
     ]
     shown = kinds([cost.energy for cost in cases])
     columns = (
-        ALGORITHM,
-        WIDTH,
-        *(Column(_kind(name), _si(f"{name}_j", "J")) for name in shown),
-        Column("total", _si("mean", "J")),
-        Column("std", _si("std", "J")),
-        Column("seeds", plain("d", "seeds")),
+        tables.ALGORITHM,
+        tables.WIDTH,
+        *(_si(_kind(name), f"{name}_j", "J") for name in shown),
+        _si("total", "mean", "J"),
+        _si("std", "std", "J"),
+        tables.number("seeds", "seeds"),
     )
     caption = f"Estimated energy, {what} (means over seeds)"
-    return Table(f"energy_{what}", caption, columns, rows)
+    return tables.Table(f"energy_{what}", caption, columns, rows)
 
 
 def _kind(name: str) -> str:
@@ -247,11 +225,12 @@ def _kind(name: str) -> str:
     return _OPERATIONS.get(name, name.replace("_", " "))
 
 
-def _si(key: str, unit: str = "") -> Callable[[Row], str]:
-    return lambda row: si(row[key], unit) if row[key] else ABSENT
+def _si(title: str, key: str, unit: str = "") -> tables.Column:
+    """A column of numbers with prefixes; a dash for none."""
+    return tables.number(title, key, lambda value: si(value, unit) if value else ABSENT)
 
 
-def sources_table(table: EnergyTable) -> Table:
+def sources_table(table: EnergyTable) -> tables.Table:
     """The energy of each operation, and where it comes from."""
     defaults, sources = EnergyTable(), cli.documented(EnergyTable)
     given = "given, not the default of this version"
@@ -264,9 +243,9 @@ def sources_table(table: EnergyTable) -> Table:
         for name, value in vars(table).items()
     ]
     columns = (
-        Column("energy", lambda row: row["field"], look=""),
-        Column("pJ", lambda row: row["pj"]),
-        Column("what it is, and its source", lambda row: row["source"], look="prose"),
+        tables.word("energy", "field"),
+        tables.number("pJ", "pj", str),
+        tables.word("what it is, and its source", "source")._replace(look="prose"),
     )
     caption = "Energy of each operation, and where it comes from"
-    return Table("energy_table", caption, columns, rows, folded=True)
+    return tables.Table("energy_table", caption, columns, rows, folded=True)

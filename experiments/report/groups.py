@@ -17,11 +17,17 @@ from experiments.words import counted
 TASK = ("dataset", "shift", "depth", "channel_plan", "epochs")
 
 # Names of algorithms where these are not just their words.
-_NAMES = {"fp32": "FP32", "hic": "HIC"}
+_NAMES = {
+    "fp32": "FP32",
+    "hic": "HIC",
+    "int8": "FP32 rounded to int8",
+    "int4": "FP32 rounded to int4",
+    "int4_aware": "int4 in training",
+}
 
 
 class Look(NamedTuple):
-    """How a recipe is drawn: colour and marker."""
+    """How a recipe is drawn."""
 
     colour: str
     marker: str
@@ -47,20 +53,12 @@ def name_of(label: str) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recipe:
-    """Runs that differ in width and seed, and in no other field that they use.
+    """Runs that differ in width and seed, and in no other field that they use."""
 
-    Attributes:
-      algorithm: name of the algorithm that trained them.
-      runs: the runs; none, if the recipe did not run.
-      label: the algorithm, and a number if its group has several recipes of it.
-      file: the label as names of files say it.
-      look: colour and marker in figures.
-    """
-
-    algorithm: str
-    runs: tuple[Run, ...]
-    label: str
-    file: str
+    algorithm: str  # name of the algorithm that trained them
+    runs: tuple[Run, ...]  # none, if the recipe did not run
+    label: str  # the algorithm, and a number if its group has several recipes of it
+    file: str  # the label as names of files say it
     look: Look
 
     @property
@@ -82,24 +80,14 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Recipes of one task that are compared, and the pair that claims are judged for.
+    """Recipes of one task that are compared, and the pair that claims are about."""
 
-    Attributes:
-      baseline: recipe that the claims compare with; may have no runs.
-      candidate: recipe that is to beat the baseline; may have no runs.
-      others: recipes that ran beside, each of another algorithm than the pair.
-      title: what all of them have in common.
-      distinction: how the recipes differ from those of other groups; may be empty.
-      prefix: letters that the names of the group's files begin with; empty for an only
-        group.
-    """
-
-    baseline: Recipe
-    candidate: Recipe
-    others: tuple[Recipe, ...]
-    title: str = ""
-    distinction: str = ""
-    prefix: str = ""
+    baseline: Recipe  # what the claims compare with; may have no runs
+    candidate: Recipe  # what is to beat the baseline; may have no runs
+    others: tuple[Recipe, ...]  # what ran beside, of other algorithms than the pair
+    title: str  # what all of them have in common
+    distinction: str  # how they differ from those of other groups; may be empty
+    prefix: str = ""  # begins the names of the group's files, unless it is the only one
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -140,11 +128,6 @@ def group(
     and `Group.unequal` says what differs. Recipes of the baseline that remain stand
     alone. Other algorithms stand beside the pairs whose digital fields are theirs, or
     beside all pairs of the task, if there is none.
-
-    Args:
-      runs: all that was read.
-      baseline: the algorithm that is to be beaten.
-      candidate: the algorithm that is to beat it.
     """
     tasks: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -185,14 +168,12 @@ def _of_task(
         ]  # fmt: skip
         ran = [*zip((baseline, candidate), pair, strict=True)]
         ran += [(runs[0]["algorithm"], runs) for runs in beside]
-        named = _named(ran)
-        yield Group(
-            named[0],
-            named[1],
-            tuple(named[2:]),
-            _title((first or beside[0])[0]),
-            "; ".join(filter(None, (_differs(r, by_algorithm) for r in named))),
+        theirs, ours, *more = named = _named(ran)
+        title = _title((first or beside[0])[0])
+        distinction = "; ".join(
+            filter(None, (_differs(r, by_algorithm) for r in named))
         )
+        yield Group(theirs, ours, tuple(more), title, distinction)
 
 
 def _alike(mine: _Runs, others: Sequence[_Runs]) -> list[_Runs]:
@@ -246,10 +227,7 @@ def _title(run: Run) -> str:
 def _unequal(one: Run, other: Run, *, digital: bool = False) -> list[str]:
     """Fields that two runs do not have alike, of those that both use.
 
-    Args:
-      one: a run.
-      other: another.
-      digital: whether those that mean nothing without devices are left out.
+    Of ``digital`` fields those are left out that mean nothing without devices.
     """
     mine, others = (
         {_in_common(flag, run): value for flag, value in _fields(run).items()}

@@ -1,12 +1,11 @@
 """How the runs of a report were made: shell lines, versions, hardware, dates."""
 
 import shlex
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from experiments.report import runs
 from experiments.report.runs import Run
-from experiments.report.tables import Column, Row, Table
+from experiments.report.tables import Column, Row, Table, number, word
 from experiments.words import ABSENT
 from hic_jax.inference import TRAINED
 
@@ -77,37 +76,27 @@ def table(runs: Sequence[Run]) -> Table | None:
     return Table("made_by", "What made the runs", COLUMNS, rows) if rows else None
 
 
-def unrecorded(runs: Sequence[Run]) -> int:
-    """Runs of versions that recorded nothing."""
-    return sum(not run["provenance"] for run in runs)
-
-
-def _text(name: str) -> Callable[[Row], str]:
-    return lambda row: ABSENT if row[name] is None else str(row[name])
-
-
 def _commit(row: Row) -> str:
     commit, dirty, _ = (row["commit"] or ABSENT).partition("-dirty")
     return commit[:10] + (", changed" if dirty else "")
 
 
 def _device(row: Row) -> str:
-    many = row["devices"] not in (None, 1)
-    return (f"{row['devices']} × " if many else "") + _text("device")(row)
+    device = ABSENT if row["device"] is None else str(row["device"])
+    return device if row["devices"] in (None, 1) else f"{row['devices']} × {device}"
 
 
 def _dates(row: Row) -> str:
-    days: list[Any] = [row[name][:10] for name in ("first_date", "last_date")]
-    return " to ".join(dict.fromkeys(days))
+    return " to ".join(dict.fromkeys([row["first_date"][:10], row["last_date"][:10]]))
 
 
 COLUMNS = (
-    Column("hic_jax", _text("hic_jax"), look=""),
-    Column("commit", _commit, look=""),
-    Column("JAX", _text("jax"), look=""),
-    Column("devices", _device, look=""),
-    Column("processes", _text("processes")),
-    Column("host", _text("host"), look=""),
-    Column("begun (UTC)", _dates, look=""),
-    Column("runs", _text("runs")),
+    word("hic_jax", "hic_jax"),
+    Column("commit", _commit),
+    word("JAX", "jax"),
+    Column("devices", _device),
+    number("processes", "processes", str),
+    word("host", "host"),
+    Column("begun (UTC)", _dates),
+    number("runs", "runs"),
 )

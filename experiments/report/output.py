@@ -27,10 +27,7 @@ _Made = set[tuple[str, str]]
 
 
 def check(out: Path) -> None:
-    """Raises `ValueError` unless a report can go there, as far as that is known before.
-
-    Nothing is written: to be asked before any long work.
-    """
+    """Raises `ValueError` if a report cannot go there, as far as is known before it."""
     _refuse_others(out, [PAGE], _listed(out))
 
 

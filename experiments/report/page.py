@@ -1,5 +1,6 @@
 """The page: claims and verdicts, then the accounting, of every group, in one file."""
 
+import collections
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,33 +14,16 @@ from experiments.report import claims, making, output, tables
 from experiments.report.groups import Group, differing_fields
 from experiments.report.runs import Run
 from experiments.report.sections import Claim, Section
-from experiments.report.tables import (
-    ALGORITHM,
-    WIDTH,
-    Column,
-    Row,
-    Table,
-    fields_of,
-    plain,
-)
-from experiments.words import ABSENT
 from hic_jax.accounting import EnergyTable
 
 
 class Judged(NamedTuple):
-    """A group on the page.
+    """A group on the page."""
 
-    Attributes:
-      number: number of the group, from 1.
-      group: runs that are compared.
-      claims: a section for each.
-      topics: sections on what the hardware takes.
-    """
-
-    number: int
-    group: Group
+    number: int  # number of the group, from 1
+    group: Group  # runs that are compared
     claims: list[Claim]
-    topics: list[Section]
+    topics: list[Section]  # sections on what the hardware takes
 
 
 def write(
@@ -53,9 +37,9 @@ def write(
 
     Args:
       out: folder of all of them.
-      groups: each is judged by itself.
-      left_out: by the folder of a run that was, why.
-      command: that makes this report.
+      groups: groups, each of which is judged by itself.
+      left_out: by the folder of a run that was left out, why.
+      command: shell line that makes this report.
       energy_table: energy of each operation; None for what the runs have.
 
     Returns:
@@ -86,41 +70,21 @@ def _make(
     folder: Path, judged: Sequence[Judged], left_out: dict[str, str], command: str
 ) -> None:
     """Writes tables and page to a folder where the figures are; see `write`."""
-    # A run may stand in several groups.
-    everything = list(
-        {r["folder"]: r for one in judged for r in one.group.runs}.values()
-    )
-    table_of_runs = Table(
-        "runs", "Each run once", _RUNS, list(map(run_row, everything))
-    )
-    table_of_makers = making.table(everything)
-    of_groups = [
-        table.of_group(one.number)
-        for one in judged
-        for table in (
-            Table("verdicts", "", (), list(map(_verdict, one.claims))),
-            *(table for part in (*one.claims, *one.topics) for table in part.tables),
-        )
-    ]
-    makers = [table_of_makers] if table_of_makers else []
-    tables.write(folder, [table_of_runs, *makers, *of_groups])
-    html = _template().render(
-        judged=judged,
-        count=len(everything),
-        table_of_runs=table_of_runs,
-        table_of_makers=table_of_makers,
-        unrecorded=making.unrecorded(everything),
-        left_out=left_out,
-        differing=differing_fields(everything),
-        command=command,
-        training=[making.training_command(run) for run in everything],
-        drift=[line for run in everything for line in making.drift_commands(run)],
-        versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
-    )
-    (folder / output.PAGE).write_text(html, encoding="utf-8")
-
-
-def _template() -> jinja2.Template:
+    # A run may stand in several groups, and beside itself with its kernels rounded.
+    every = [run for one in judged for run in one.group.runs]
+    runs = list({run["folder"]: run for run in every if not run["rounded"]}.values())
+    of_runs = tables.Table("runs", "Each run once", _RUNS, list(map(run_row, runs)))
+    of_makers = making.table(runs)
+    files: dict[str, list[tables.Row]] = collections.defaultdict(list)
+    for table in filter(None, (of_runs, of_makers)):
+        files[table.name] = table.rows
+    for one in judged:
+        rows = [("verdicts", list(map(_verdict, one.claims)))]
+        for section in (*one.claims, *one.topics):
+            rows += [(table.name, table.rows) for table in section.tables]
+        for name, mine in rows:
+            files[name] += [{"group": one.number} | row for row in mine]
+    tables.write(folder, files)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments.report"),
         autoescape=True,
@@ -128,14 +92,27 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["zip"] = zip
-    return environment.get_template("report.html")
+    html = environment.get_template("report.html").render(
+        zip=zip,
+        judged=judged,
+        count=len(runs),
+        table_of_runs=of_runs,
+        table_of_makers=of_makers,
+        unrecorded=sum(not run["provenance"] for run in runs),
+        left_out=left_out,
+        differing=differing_fields(runs),
+        command=command,
+        training=[making.training_command(run) for run in runs],
+        drift=[line for run in runs for line in making.drift_commands(run)],
+        versions={"hic_jax": hic_jax.__version__, "JAX": jax.__version__},
+    )
+    (folder / output.PAGE).write_text(html, encoding="utf-8")
 
 
 # ---- Tables
 
 
-def _verdict(claim: Claim) -> Row:
+def _verdict(claim: Claim) -> tables.Row:
     """A verdict and the quantity that it judges."""
     finding = claim.finding
     return {
@@ -143,12 +120,14 @@ def _verdict(claim: Claim) -> Row:
         "verdict": str(finding.verdict),
         "quantity": finding.quantity,
         "unit": finding.unit if finding.estimate else "",
-        **fields_of(finding.estimate),
+        **tables.fields_of(finding.estimate),
         "found": " ".join(finding.sentences),
+        "rival_verdict": finding.beside and str(finding.beside.verdict),
+        "rival_found": finding.beside and finding.beside.judged,
     }
 
 
-def run_row(run: Run) -> Row:
+def run_row(run: Run) -> tables.Row:
     """A run: what it is and what came out."""
     config, summary = run["config"], run["summary"]
     training_bits = summary.get("training_bits")
@@ -167,21 +146,16 @@ def run_row(run: Run) -> Row:
     }
 
 
-def _milliseconds(row: Row) -> str:
-    seconds = row["seconds_per_step"]
-    return ABSENT if seconds is None else f"{1000 * seconds:,.1f}"
-
-
 _RUNS = (
-    ALGORITHM,
-    WIDTH,
-    Column("seed", plain("d", "seed")),
-    Column("accuracy (%)", plain(".2f", "accuracy_percent")),
-    Column("inference (kB)", plain(",.1f", "inference_kb")),
-    Column("training (kB)", plain(",.1f", "training_kb")),
-    Column("epochs", plain("d", "epochs")),
-    Column("data set", lambda row: row["dataset"], look=""),
-    Column("depth", plain("d", "depth")),
-    Column("ms per step", _milliseconds),
-    Column("folder", lambda row: row["folder"], look=""),
+    tables.ALGORITHM,
+    tables.WIDTH,
+    tables.number("seed", "seed"),
+    tables.number("accuracy (%)", "accuracy_percent", ".2f"),
+    tables.number("inference (kB)", "inference_kb", ",.1f"),
+    tables.number("training (kB)", "training_kb", ",.1f"),
+    tables.number("epochs", "epochs"),
+    tables.word("data set", "dataset"),
+    tables.number("depth", "depth"),
+    tables.number("ms per step", "seconds_per_step", lambda s: f"{1000 * s:,.1f}"),
+    tables.word("folder", "folder"),
 )

@@ -11,13 +11,15 @@ A run is a dict of
     of_devices               flags of the fields that mean nothing without devices
     drift                    rows of `hic_jax.inference.accuracy_over_time`
     wear                     as of `hic_jax.endurance`; None where it was not tracked
+    rounded                  whether its kernels were rounded after the training of
+                             another run, which then is one, too
     summary                  of the run folder
     provenance               entries of `experiments.runs.provenance`
 """
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +42,12 @@ NOT_STORED = "not stored"
 _OF_DEVICES = ("analog", "hardware", "spec", "crossbar")
 
 
-class UnreadableRun(ValueError):
-    """A run that cannot be reported, and why."""
-
-
 def find(paths: Iterable[str | Path]) -> list[Path]:
     """Run folders: the paths themselves, or up to two levels below them.
 
     Raises:
       ValueError: if there is no path, a path is no folder, or no run is there.
     """
-    paths = list(paths)
-    if not paths:
-        raise ValueError("runs=: must name at least one folder")
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
@@ -64,71 +59,101 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
             )
         for folder in mine:
             found.setdefault(folder.resolve(), folder)
+    if not found:
+        raise ValueError("runs=: must name at least one folder")
     return list(found.values())
 
 
 def folders_in(path: Path) -> list[Path]:
     """Run folders: the path itself, or up to two levels below it."""
-    levels = [[path] if path.is_dir() else []]
-    while levels[-1] and len(levels) < 3:
-        levels.append(
-            sorted(
-                folder
-                for parent in levels[-1]
-                if not _is_run(parent)
-                for folder in parent.iterdir()
-                if folder.is_dir()
-            )
-        )
-    return [folder for level in levels for folder in level if _is_run(folder)]
+    found: list[Path] = []
+    for depth in range(3):
+        configs = filter(Path.is_file, sorted(path.glob("*/" * depth + "config.json")))
+        # What lies in a run is no other run.
+        found += [c.parent for c in configs if not {*c.parent.parents} & {*found}]
+    return found
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
+def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
+    """Every run that can be reported, each configuration and seed once.
+
+    Returns:
+      The runs, and by the folder of those that were left out, why.
+    """
+    runs: dict[str, Run] = {}
+    left_out = {}
+    for folder in folders:
+        try:
+            run = _read(folder)
+        except KeyError as error:
+            left_out[str(folder)] = f"lacks {error.args[0]}"
+            continue
+        except (TypeError, ValueError) as error:
+            left_out[str(folder)] = stored.short(error)
+            continue
+        same = runs.setdefault(json.dumps(run["config"], sort_keys=True), run)
+        if same is not run:
+            reason = f"has the configuration and the seed of {same['folder']}"
+            left_out[str(folder)] = reason
+    found = list(runs.values())
+    return found + [rounded for run in found for rounded in _rounded(run)], left_out
 
 
-def read(folder: Path) -> Run:
+def _read(folder: Path) -> Run:
     """A run.
 
     Raises:
-      UnreadableRun: if it is not finished, or its files are not as they should be.
+      ValueError, TypeError, KeyError: if it is not finished, or its files are not as
+        they should be.
     """
-    try:
-        parts, summary = stored.read_fields(folder), stored.read_summary(folder)
-    except stored.RunFolderError as error:
-        raise UnreadableRun(str(error)) from error
+    parts, summary = stored.read_fields(folder), stored.read_summary(folder)
     if not (folder / "summary.json").is_file():
-        raise UnreadableRun("has no summary.json: it did not finish")
+        raise ValueError("has no summary.json: it did not finish")
     if "field" in summary:
-        raise UnreadableRun("learnt in the field: it went on from another run")
+        raise ValueError("learnt in the field: it went on from another run")
     config = _by_flag(parts, parts)
-    try:
-        run = {
-            "folder": str(folder),
-            "config": config,
-            "summary": summary,
-            "provenance": _provenance(folder),
-            "algorithm": config["algorithm"],
-            "width": float(config["width"]),
-            "seed": config["seed"],
-            "accuracy": 100 * summary["test_accuracy"],
-            "size_kb": summary["inference_bits"] / 8000,
-            "on_devices": "spec" in parts,
-            "of_devices": frozenset(_by_flag(parts, _OF_DEVICES)),
-            # What was read without a non-ideality is no claim's business.
-            "drift": [
-                _reading(row)
-                for row in summary.get("drift") or ()
-                if not row.get("without")
-            ],
-            "wear": summary.get("write_erase_cycles"),
+    _check_ended(folder, config, summary)
+    return {
+        "folder": str(folder),
+        "config": config,
+        "summary": summary,
+        "provenance": _provenance(folder),
+        "algorithm": _algorithm(config),
+        "width": float(config["width"]),
+        "seed": config["seed"],
+        "accuracy": 100 * summary["test_accuracy"],
+        "size_kb": summary["inference_bits"] / 8000,
+        "on_devices": "spec" in parts,
+        "of_devices": frozenset(_by_flag(parts, _OF_DEVICES)),
+        # What was read without a non-ideality is no claim's business.
+        "drift": [
+            _reading(row)
+            for row in summary.get("drift") or ()
+            if not row.get("without")
+        ],
+        "wear": summary.get("write_erase_cycles"),
+        "rounded": False,
+    }
+
+
+def _algorithm(config: dict[str, Any]) -> str:
+    """The algorithm; of a digital network of few bits, how many it was trained with."""
+    bits = config.get("kernel_bits", 32)
+    digital = config["algorithm"] == "fp32" and bits < 32
+    return f"int{bits}_aware" if digital else config["algorithm"]
+
+
+def _rounded(run: Run) -> Iterator[Run]:
+    """A run as it is with its kernels rounded afterwards, by widths of these."""
+    for name, after in run["summary"].get("post_training", {}).items():
+        yield run | {
+            "config": run["config"] | {"algorithm": name},
+            "summary": {"num_classes": run["summary"].get("num_classes")},
+            "algorithm": name,
+            "accuracy": 100 * after["test_accuracy"],
+            "size_kb": after["inference_bits"] / 8000,
+            "rounded": True,
         }
-        _check_ended(folder, config["epochs"], summary)
-    except KeyError as error:
-        raise UnreadableRun(f"lacks {error.args[0]}") from error
-    except (TypeError, ValueError) as error:
-        raise UnreadableRun(stored.short(error)) from error
-    return run
 
 
 # ---- The configuration
@@ -152,11 +177,9 @@ def usual(run: Run) -> dict[str, Any]:
 
     Empty if this version does not know its algorithm, or its device.
     """
-    config = run["config"]
+    dataset, preset = run["config"].get("dataset", ""), run["config"].get("preset")
     try:
-        return usual_flags(
-            run["algorithm"], config.get("dataset", ""), config.get("preset")
-        )
+        return usual_flags(run["config"]["algorithm"], dataset, preset)
     except ValueError:
         return {}
 
@@ -168,9 +191,9 @@ def _provenance(folder: Path) -> list[dict[str, Any]]:
     try:
         entries = provenance.read(folder)
     except ValueError as error:
-        raise UnreadableRun(f"{provenance.FILE}: {error}") from error
+        raise ValueError(f"{provenance.FILE}: {error}") from error
     if any("date" not in entry for entry in entries):
-        raise UnreadableRun(f"{provenance.FILE}: an entry lacks its date")
+        raise ValueError(f"{provenance.FILE}: an entry lacks its date")
     return entries
 
 
@@ -183,41 +206,17 @@ def _reading(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _check_ended(folder: Path, epochs: int, summary: dict[str, Any]) -> None:
+def _check_ended(folder: Path, config: dict[str, Any], summary: dict[str, Any]) -> None:
     """Raises unless what was logged last, if anything, is the end of the training."""
     rows, faults = stored.read_rows(folder)
     if faults:
-        raise UnreadableRun(faults[0])
+        raise ValueError(faults[0])
     if not rows:
         return
-    last = rows[-1]
+    last, epochs = rows[-1], config["epochs"]
     if last["epoch"] < epochs:
-        raise UnreadableRun(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
+        raise ValueError(f"stopped after {last['epoch']:.3g} of {epochs} epochs")
     if last["step"] > summary.get("steps", math.inf):
-        raise UnreadableRun(
+        raise ValueError(
             f"was summarised at step {summary['steps']}, and trained on from there"
         )
-
-
-def read_all(folders: Iterable[Path]) -> tuple[list[Run], dict[str, str]]:
-    """Every run that can be reported, each configuration and seed once.
-
-    Returns:
-      The runs, and by the folder of those that were left out, why.
-    """
-    runs: dict[str, Run] = {}
-    left_out = {}
-    for folder in folders:
-        try:
-            run = read(folder)
-        except UnreadableRun as error:
-            left_out[str(folder)] = str(error)
-            continue
-        same = json.dumps(run["config"], sort_keys=True)
-        if same in runs:
-            left_out[str(folder)] = (
-                f"has the configuration and the seed of {runs[same]['folder']}"
-            )
-        else:
-            runs[same] = run
-    return list(runs.values()), left_out

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
@@ -50,12 +50,9 @@ def below(quantity: Estimate, threshold: float) -> Verdict:
 
 
 def in_all(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on a claim that must hold in every case."""
-    verdicts = set(verdicts)
-    for verdict in (Verdict.NOT_SUPPORTED, Verdict.TOO_LITTLE):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.SUPPORTED if verdicts else Verdict.TOO_LITTLE
+    """The verdict on a claim that must hold in every case, of which there is one."""
+    ranks = (Verdict.NOT_SUPPORTED, Verdict.TOO_LITTLE, Verdict.SUPPORTED)
+    return min(verdicts, key=ranks.index)
 
 
 def why_open(quantity: Estimate, threshold: str, single: Sequence[str] = ()) -> str:
@@ -70,21 +67,21 @@ def why_open(quantity: Estimate, threshold: str, single: Sequence[str] = ()) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What the runs say about a claim.
+    """What the runs say about a claim."""
 
-    Attributes:
-      verdict: verdict of the rule.
-      sentences: what was found, or what is missing.
-      quantity: what the rule judges, in words; empty without one.
-      estimate: estimate of the quantity.
-      unit: unit of the quantity.
-    """
+    verdict: Verdict  # verdict of the rule
+    sentences: tuple[str, ...]  # what was found, or what is missing
+    quantity: str = ""  # what the rule judges, in words; empty without one
+    estimate: Estimate | None = None  # estimate of the quantity
+    unit: str = "points"  # unit of the quantity
+    beside: "Finding | None" = None  # the same against the strongest digital rival
 
-    verdict: Verdict
-    sentences: tuple[str, ...]
-    quantity: str = ""
-    estimate: Estimate | None = None
-    unit: str = "points"
+    @property
+    def short(self) -> str:
+        """What was found, in a sentence or two."""
+        if self.beside is None:
+            return self.sentences[0]
+        return f"{self.sentences[0]} {self.beside.sentences[0]}"
 
     @property
     def look(self) -> tuple[str, str]:
@@ -97,16 +94,13 @@ class Finding:
         if self.estimate is None:
             return ""
         form = ".2f" if self.unit == "points" else ",.1f"
-
-        def number(value: float) -> str:
-            return minus(f"{value:{form}}")
-
-        parts = [f"{self.quantity}: {number(self.estimate.mean)} {self.unit}"]
+        parts = [f"{self.estimate.mean:{form}} {self.unit}"]
         if self.estimate.interval is not None:
-            low, high = map(number, self.estimate.interval)
-            parts.append(f"95 % interval {low} to {high}")
-            parts.append(f"standard deviation {number(self.estimate.std or 0.0)}")
-        return ", ".join([*parts, counted(self.estimate.seeds, "seed")])
+            low, high = self.estimate.interval
+            parts.append(f"95 % interval {low:{form}} to {high:{form}}")
+            parts.append(f"standard deviation {self.estimate.std or 0.0:{form}}")
+        parts.append(counted(self.estimate.seeds, "seed"))
+        return f"{self.quantity}: {minus(', '.join(parts))}"
 
 
 def too_little(sentence: str) -> Finding:
@@ -114,19 +108,12 @@ def too_little(sentence: str) -> Finding:
     return Finding(Verdict.TOO_LITTLE, (sentence,))
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A figure on the page.
+class Picture(NamedTuple):
+    """A figure on the page."""
 
-    Attributes:
-      path: path of its files, without ending.
-      alt: what it shows, in words.
-      caption: words under it.
-    """
-
-    path: Path
-    alt: str
-    caption: str
+    path: Path  # path of its files, without ending
+    alt: str  # what it shows, in words
+    caption: str  # words under it
 
     @property
     def source(self) -> str:
@@ -154,31 +141,18 @@ def typical(cases: Sequence[Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a group on the page.
-
-    Attributes:
-      name: name of the section.
-      title: words over it.
-      pictures: figures.
-      tables: tables of figures; one without columns is a CSV file only.
-      paragraphs: what was found, and what the numbers mean.
-    """
+    """A part of a group on the page."""
 
     name: str
-    title: str
+    title: str  # words over it
     pictures: list[Picture]
     tables: list[Table]
-    paragraphs: Sequence[str] = ()
+    paragraphs: Sequence[str] = ()  # what was found, and what the numbers mean
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim(Section):
-    """A claim, which is its title, and what was found.
+    """A claim, which is its title, and what was found."""
 
-    Attributes:
-      finding: verdict and what was found.
-      rule: rule of the verdict, in words.
-    """
-
-    finding: Finding
-    rule: str
+    finding: Finding  # verdict and what was found
+    rule: str  # rule of the verdict, in words

@@ -6,71 +6,64 @@ Rows of several groups stand in one CSV file and begin with the number of their 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from experiments.drawing import NAMES
 from experiments.report.estimates import Estimate
-from experiments.report.groups import name_of
+from experiments.report.groups import Recipe, name_of
 from experiments.words import ABSENT, minus
 
 Row = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column on the page.
-
-    Attributes:
-      title: head of the column.
-      text: what stands in it, of a row.
-      look: class in the style sheet: number, prose, or none.
-    """
+class Column(NamedTuple):
+    """A column on the page."""
 
     title: str
-    text: Callable[[Row], str]
-    look: str = "number"
+    text: Callable[[Row], str]  # what stands in it, of a row
+    look: str = ""  # class in the style sheet: number, prose, or none
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows, for a CSV file and for the page.
+    """Rows, for a CSV file and for the page."""
 
-    Attributes:
-      name: name of the CSV file, without its ending.
-      caption: what it shows.
-      columns: columns on the page.
-      rows: plain values, as in the CSV file.
-      folded: whether the page shows it only when asked to.
-    """
-
-    name: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: list[Row]
-    folded: bool = False
+    name: str  # name of the CSV file, without its ending
+    caption: str  # what it shows
+    columns: tuple[Column, ...]  # columns on the page; none if it is a CSV file only
+    rows: list[Row]  # plain values, as in the CSV file
+    folded: bool = False  # whether the page shows it only when asked to
 
     @property
     def cells(self) -> list[list[str]]:
         """What stands on the page, row by row."""
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
-    def of_group(self, number: int) -> "Table":
-        """This table with the number of its group in every row."""
-        rows = [{"group": number} | row for row in self.rows]
-        return dataclasses.replace(self, rows=rows)
 
-
-def write(folder: Path, tables: Sequence[Table]) -> None:
-    """Writes tables as CSV files, those of one name into one file."""
-    files: dict[str, list[Row]] = {}
-    for table in tables:
-        files.setdefault(table.name, []).extend(table.rows)
+def write(folder: Path, files: dict[str, list[Row]]) -> None:
+    """Writes rows as CSV files, by their names without the ending."""
     for name, rows in files.items():
         # Objects stay what they are: a whole number beside an empty place, too.
         frame = pd.DataFrame(rows, dtype=object)
         frame.to_csv(folder / f"{name}.csv", index=False)
+
+
+def row_of(case: Any) -> Row:
+    """The plain fields of a dataclass, those of its estimates, its recipe's label.
+
+    Other fields, which hold several values, are no part of a row.
+    """
+    row: Row = {}
+    for name, value in vars(case).items():
+        if isinstance(value, Recipe):
+            row["algorithm"] = value.label
+        elif isinstance(value, Estimate):
+            row |= fields_of(value)
+        elif value is None or isinstance(value, (str, int, float)):
+            row[name] = value
+    return row
 
 
 def fields_of(estimate: Estimate | None) -> Row:
@@ -85,41 +78,50 @@ def fields_of(estimate: Estimate | None) -> Row:
     }
 
 
-def plain(form: str, key: str) -> Callable[[Row], str]:
-    """A number in this form; a dash without one."""
+# ---- Columns
+
+
+def number(title: str, key: str, form: str | Callable[[Any], str] = "d") -> Column:
+    """A column of numbers in a format, or as a function says them."""
 
     def text(row: Row) -> str:
         value = row[key]
-        return ABSENT if value is None else minus(format(value, form))
+        if value is None:
+            return ABSENT
+        return form(value) if callable(form) else minus(format(value, form))
 
-    return text
-
-
-def interval(row: Row, form: str = ".2f") -> str:
-    """The 95 % interval of a row."""
-    if row["interval_low"] is None:
-        return ABSENT
-    low, high = row["interval_low"], row["interval_high"]
-    return minus(f"{low:{form}} to {high:{form}}")
+    return Column(title, text, "number")
 
 
 def word(title: str, key: str) -> Column:
-    """A column of words, as figures say them."""
-    return Column(title, lambda row: NAMES.get(row[key], str(row[key])), look="")
+    """A column of words."""
+    return Column(title, lambda row: ABSENT if row[key] is None else str(row[key]))
+
+
+def named(title: str, key: str) -> Column:
+    """A column of names, as figures say them."""
+    return Column(title, lambda row: NAMES.get(row[key], str(row[key])))
 
 
 def statistics_columns(what: str, form: str = ".2f") -> tuple[Column, ...]:
     """Columns of what `fields_of` put into a row."""
+    plain = form.lstrip("+")
+
+    def interval(row: Row) -> str:
+        if row["interval_low"] is None:
+            return ABSENT
+        return minus(f"{row['interval_low']:{plain}} to {row['interval_high']:{plain}}")
+
     return (
-        Column(what, plain(form, "mean")),
-        Column("std", plain(form.lstrip("+"), "std")),
-        Column("95 % interval", lambda row: interval(row, form.lstrip("+"))),
-        Column("seeds", plain("d", "seeds")),
+        number(what, "mean", form),
+        number("std", "std", plain),
+        Column("95 % interval", interval, "number"),
+        number("seeds", "seeds"),
     )
 
 
-WIDTH = Column("width", plain("g", "width"))
-ALGORITHM = Column("algorithm", lambda row: name_of(row["algorithm"]), look="")
+WIDTH = number("width", "width", "g")
+ALGORITHM = Column("algorithm", lambda row: name_of(row["algorithm"]))
 
 
 def told_apart(columns: tuple[Column, ...], rows: Sequence[Row]) -> tuple[Column, ...]:

@@ -24,9 +24,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 
 from experiments.runs import files, stored
+from experiments.runs.writing import by_first
 
 SUMS = "SHA256SUMS"
 RECORD = "record.json"
@@ -48,12 +48,7 @@ class Checkpoints:
       path: folder of them.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        keep: int | None = None,
-    ):
+    def __init__(self, path: Path, *, keep: int | None = None):
         """Opens a folder, which need not exist.
 
         Args:
@@ -67,7 +62,7 @@ class Checkpoints:
         self._saving = 0
         self._record: dict[str, Any] = {}  # Of what is being saved.
         if self._writable:
-            self._by_first(self._finish_removals)
+            by_first(self.path, self._finish_removals)
         self._manager = ocp.CheckpointManager(
             self.path,
             options=ocp.CheckpointManagerOptions(
@@ -166,29 +161,29 @@ class Checkpoints:
         """
         faults: dict[int, str] = {}
         for step in reversed(self.steps()):
-            fault, record = self._fault(step), None
-            if fault is None:
-                try:
-                    record = self._record_of(step)
-                except (OSError, ValueError) as error:
-                    fault = f"{RECORD}: {_line(error)}"
-            if fault is None:
-                if record and record["step"] != step:
-                    raise CheckpointError(
-                        f"{self.path / str(step)}: is the checkpoint of step "
-                        f"{record['step']} under another name; must be taken away"
-                    )
-                check(record or {})
-                try:
-                    restored = self._read(step, template)
-                except Exception as error:
-                    fault = _line(error)
-                else:
-                    self._report(faults, step)
-                    # Its process may have ended before it removed what was older.
-                    self._tidy = not self._writable
-                    return restored, record or {}
-            faults[step] = fault
+            folder = self.path / str(step)
+            try:
+                _check_files(folder)
+                record = _record_of(folder) or {}
+            except (OSError, ValueError) as error:
+                faults[step] = _line(error)
+                continue
+            if record.get("step", step) != step:
+                raise CheckpointError(
+                    f"{folder}: is the checkpoint of step {record['step']} under "
+                    "another name; must be taken away"
+                )
+            check(record)
+            try:
+                with ocp.StandardCheckpointer() as checkpointer:
+                    restored = checkpointer.restore(folder / ITEM, template)
+            except Exception as error:
+                faults[step] = _line(error)
+                continue
+            self._report(faults, step)
+            # Its process may have ended before it removed what was older.
+            self._tidy = not self._writable
+            return restored, record
         reasons = "; ".join(f"{step}: {fault}" for step, fault in faults.items())
         raise CheckpointError(
             f"{self.path}: no checkpoint is intact ({reasons}). Put a copy of one "
@@ -203,10 +198,6 @@ class Checkpoints:
         except Exception as error:
             raise self._not_written(error) from error
 
-    def _read(self, step: int, template: Any) -> Any:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(self.path / str(step) / ITEM, template)
-
     def _report(self, faults: dict[int, str], intact: int) -> None:
         for step, fault in faults.items():
             logging.warning(
@@ -220,16 +211,8 @@ class Checkpoints:
             for step in faults:
                 _set_aside(self.path / str(step))
 
-        self._by_first(set_aside)
+        by_first(self.path, set_aside)
         self._manager.reload()
-
-    @staticmethod
-    def _by_first(change: Callable[[], None]) -> None:
-        """Has the first process change the folder, before any of them goes on."""
-        if jax.process_index() == 0:
-            change()
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("checkpoints")
 
     def _found(self) -> list[int]:
         if not self.path.is_dir():
@@ -240,12 +223,15 @@ class Checkpoints:
     def _remove_old(self, keep: int) -> None:
         """Removes all but so many of the newest, the best, and whatever is not ours."""
         records = {step: self._own_record(step) for step in self._found()}
-        ours = {step: record for step, record in records.items() if record is not None}
-        scores = {step: record.get("score") for step, record in ours.items()}
+        scores = {
+            step: record.get("score")
+            for step, record in records.items()
+            if record is not None
+        }
         scored = {step: score for step, score in scores.items() if score is not None}
         # The later one of two that are as good.
         best = max(scored, key=lambda step: (scored[step], step), default=None)
-        for step in sorted(ours)[:-keep]:
+        for step in sorted(scores)[:-keep]:
             if step != best:
                 with _warns_of(self.path / str(step)):
                     (self.path / str(step)).rename(self.path / f".{step}.removed")
@@ -267,33 +253,6 @@ class Checkpoints:
         lines = [f"{_sha256(part / name)}  {name}\n" for name in names]
         files.write_text(part / SUMS, "".join(lines))
 
-    def _fault(self, step: int) -> str | None:
-        """What is wrong with the files of a checkpoint; None if nothing is."""
-        folder = self.path / str(step)
-        try:
-            if not (folder / SUMS).is_file():
-                logging.warning(
-                    "checkpoint of step %d has no %s: nothing says whether it is "
-                    "intact", step, SUMS,
-                )  # fmt: skip
-                return None
-            sums = _listed(folder)
-            for name, expected in sums.items():
-                if not (folder / name).is_file():
-                    return f"{name} is missing"
-                if _sha256(folder / name) != expected:
-                    return f"{name} is not what was written"
-            for name in sorted(_names(folder)):
-                if name.startswith((ITEM, RECORD)) and name not in sums:
-                    return f"{name} is not in {SUMS}"
-        except (OSError, ValueError) as error:
-            return _line(error)
-        return None
-
-    def _record_of(self, step: int) -> dict[str, Any] | None:
-        path = self.path / str(step) / RECORD
-        return stored.read_object(path, stored.RECORD) if path.exists() else None
-
     def _own_record(self, step: int) -> dict[str, Any] | None:
         """The record of a checkpoint that may be removed.
 
@@ -301,7 +260,7 @@ class Checkpoints:
         """
         folder = self.path / str(step)
         try:
-            record = self._record_of(step)
+            record = _record_of(folder)
             own = {SUMS, *OTHERS, *_listed(folder)}
         except (OSError, ValueError):
             return None
@@ -324,6 +283,34 @@ def _is_checkpoint(folder: Path) -> bool:
         and (folder / ITEM).is_dir()
         and any((folder / file).is_file() for file in {SUMS, RECORD, *OTHERS})
     )
+
+
+def _check_files(folder: Path) -> None:
+    """Raises `ValueError` or `OSError` unless a checkpoint is what was written."""
+    if not (folder / SUMS).is_file():
+        logging.warning(
+            "checkpoint of step %s has no %s: nothing says whether it is intact",
+            folder.name, SUMS,
+        )  # fmt: skip
+        return
+    sums = _listed(folder)
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _sha256(folder / name) != expected:
+            raise ValueError(f"{name} is not what was written")
+    for name in sorted(_names(folder)):
+        if name.startswith((ITEM, RECORD)) and name not in sums:
+            raise ValueError(f"{name} is not in {SUMS}")
+
+
+def _record_of(folder: Path) -> dict[str, Any] | None:
+    """The record of a checkpoint; None in one of an earlier version."""
+    path = folder / RECORD
+    try:
+        return stored.read_object(path, stored.RECORD) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{RECORD}: {_line(error)}") from error
 
 
 def _names(folder: Path) -> set[str]:

@@ -4,6 +4,8 @@ import os
 import secrets
 from pathlib import Path
 
+import jax
+
 PART = ".part"  # Ends the names of files that are being written.
 
 
@@ -13,14 +15,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     It is written beside its place, under a name that nobody can know before, and gets
     its own name when it is on the disk. So a link that is there is replaced, and what
     it points to stays as it is; of two that write at once, one is there in the end.
-
-    Args:
-      path: of the file, in a folder that exists.
-      content: all of it.
+    Of several processes that make one run, the first writes it.
 
     Raises:
       OSError: if it cannot be written; then an earlier file is as it was.
     """
+    if jax.process_index():
+        return
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     file = part.open("xb")  # O_EXCL: follows no link, and fails if anything is there.
     try:

@@ -31,8 +31,8 @@ def hardware_summary(
       experiment: what was run.
       state: after it.
       sums: those of its metrics, over all rows from the first step.
-      endurance_cycles: write-erase cycles that a device endures.
-      energy_table: energy of every operation.
+      endurance_cycles: as of `TrainOptions`.
+      energy_table: as of `TrainOptions`.
 
     Returns:
       The fields of `hic_jax.model_size`, and
@@ -64,7 +64,9 @@ def hardware_summary(
         )
     joules = functools.partial(accounting.energy, table=energy_table)
     return {
-        **accounting.model_size(weights, state.params),
+        **accounting.model_size(
+            weights, state.params, kernel_bits=config.recipe.kernel_bits
+        ),
         "optimizer_bits": accounting.optimizer_bits(state.opt_state),
         "write_erase_cycles": accounting.endurance(
             weights, endurance_cycles=endurance_cycles

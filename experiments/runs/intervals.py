@@ -10,16 +10,17 @@ from collections.abc import Iterable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from experiments import device_warnings
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stopping import Stopped
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
+from hic_jax.algorithms import analog_states
 from hic_jax.training.state import TrainState
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(ValueError):
     """The loss is no longer a finite number."""
 
 
@@ -101,8 +102,8 @@ class OpenRun:
     ) -> "OpenRun":
         """Where the folder's last checkpoint ends, or at the start."""
         state = folder.resume(start)
-        device_warnings.of_programming(state)
-        folder.begin_metrics(int(state.step))
+        warn_of_programming(state)
+        folder.metrics.begin(int(state.step))
         return cls(experiment, folder, state)
 
     @property
@@ -113,7 +114,7 @@ class OpenRun:
     def end(
         self,
         interval: Interval,
-        metrics: dict[str, np.ndarray],
+        values: dict[str, np.ndarray],
         state: TrainState | None,
         accuracy: float | None,
         *,
@@ -124,7 +125,7 @@ class OpenRun:
 
         Args:
           interval: what has been trained.
-          metrics: by name, (steps,) values.
+          values: of the metrics, by name, (steps,).
           state: after it; None if it is neither tested nor due nor the last.
           accuracy: on the test images; None if it is not tested.
           seconds: time of a step.
@@ -139,29 +140,49 @@ class OpenRun:
           CheckpointError: if a checkpoint cannot be written.
         """
         self.seconds.append(seconds)
-        check_losses(metrics["loss"], interval.start)
+        check_losses(values["loss"], interval.start)
         row = {
             "step": interval.end,
             "epoch": interval.end / self.experiment.steps_per_epoch,
             "learning_rate": np.asarray(
                 self.experiment.schedule(interval.end - 1)
             ).item(),
-            **summarise_interval(metrics),
+            **summarise_interval(values),
         }
-        device_warnings.of_interval(row, self.folder.metrics())
+        metrics = self.folder.metrics
+        parted = [r for r in (*metrics.rows, row) if r.get("parted_tensors")]
+        if parted == [row]:
+            logging.warning(
+                "up to step %d: parameters are not what the devices answered with; "
+                "something after or around the devices changes them", interval.end,
+            )  # fmt: skip
         due = interval.due or stopping
         if accuracy is not None:
             row["test_accuracy"] = accuracy
-            due |= accuracy > self.folder.logged.best_accuracy
+            due |= accuracy > metrics.logged.best_accuracy
         if due:
             assert state is not None
             check_parameters(state)
             self.state = state
-        self.folder.log(row)
+        metrics.log(row)
         if due:
             self.folder.save(state)
         self.folder.check()
         return row
+
+
+def warn_of_programming(state: TrainState) -> None:
+    """Warns, before the first step, of weights that were not written as they were."""
+    if state.step > 0:
+        return  # Nothing is known of them any more.
+    states = analog_states(state.opt_state)
+    size = sum(s.weights.size for s in states)
+    for count, what in (
+        ("undefined_weights", "are no finite numbers, and held as zero"),
+        ("saturated_weights", "lie beyond what pulses reach"),
+    ):
+        if number := sum(int(getattr(s.events, count)) for s in states):
+            logging.warning("%d of %d initial weights %s", number, size, what)
 
 
 def check_losses(losses: np.ndarray, step: int) -> None:

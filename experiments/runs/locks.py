@@ -29,11 +29,12 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 class Lock:
     """The lock of a folder, held until it is closed or the process ends."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, wait: bool = False):
         """Takes the lock.
 
         Args:
           folder: exists.
+          wait: whether to wait for another process that holds it.
 
         Raises:
           BlockingIOError: if another process holds it: says which.
@@ -44,7 +45,7 @@ class Lock:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(folder / NAME, flags, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.pread(self._file, 1000, 0).decode(errors="replace").strip()
             os.close(self._file)

@@ -20,8 +20,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from experiments.runs import files
 from experiments.runs.stored import read_rows
-from experiments.runs.writing import write_whole, writing
+from experiments.runs.writing import writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +75,10 @@ class Metrics:
         self._events: EventsWriter | None = None
 
     def restore(self, step: int, logged: dict[str, Any] | None) -> None:
-        """Goes back to what was logged up to a step.
+        """Goes back to what was logged up to the step of a checkpoint.
 
-        Args:
-          step: that of a checkpoint.
-          logged: the fields of `Logged` in it; None in one of an earlier version, whose
-            sums are those of the rows.
+        ``logged`` are the fields of `Logged` in it; None in one of an earlier version,
+        whose sums are those of the rows.
         """
         if logged is not None:
             self.logged = Logged(**logged)
@@ -97,7 +96,7 @@ class Metrics:
             return
         with writing(self.path):
             text = "".join(map(_line, self.rows))
-            write_whole(self.path / "metrics.jsonl", text)
+            files.write_text(self.path / "metrics.jsonl", text)
             (self.path / "tensorboard").mkdir(exist_ok=True)
             if self._events is not None:
                 self._events.close()

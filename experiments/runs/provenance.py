@@ -17,18 +17,16 @@ from typing import Any
 import jax
 
 import hic_jax
-from experiments.runs import stored
+from experiments.runs import files, stored
 
 FILE = "provenance.json"
 
 
 def circumstances() -> dict[str, Any]:
-    """What this process computes with.
+    """What this process computes with: the fields of an entry.
 
-    Returns:
-      ``date`` (UTC, ISO 8601); versions of ``hic_jax`` and ``jax``; ``commit``, as of
-      `commit`, absent without one; ``device``, the kind, and ``devices``, how many of
-      all processes; ``host``; ``processes``, how many.
+    ``device`` is the kind, ``devices`` are those of all processes; ``commit`` is absent
+    where there is none.
     """
     known = commit()
     return {
@@ -85,13 +83,15 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def with_this_start(folder: Path) -> str | None:
-    """The text of the file after a start now; None if that changes nothing.
+def add_start(folder: Path) -> None:
+    """Adds an entry for a start now, unless the last one says the same.
 
     Raises:
-      ValueError: as of `read`.
+      RunFolderError: if the file holds anything else.
     """
-    entries, now = read(folder), circumstances()
-    if entries and entries[-1] | {"date": now["date"]} == now:
-        return None
-    return json.dumps([*entries, now], indent=2) + "\n"
+    try:
+        entries, now = read(folder), circumstances()
+    except ValueError as error:
+        raise stored.fault(folder, FILE, error) from error
+    if not entries or entries[-1] | {"date": now["date"]} != now:
+        files.write_text(folder / FILE, json.dumps([*entries, now], indent=2) + "\n")

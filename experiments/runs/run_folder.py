@@ -18,15 +18,15 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from absl import logging
 
 from experiments.config import Config, differences
 from experiments.runs import files, locks, provenance
-from experiments.runs.metrics import Logged, Metrics
+from experiments.runs.metrics import Metrics
 from experiments.runs.stored import (
     RunFolderError,
     read_config,
@@ -34,12 +34,7 @@ from experiments.runs.stored import (
     read_summary,
     short,
 )
-from experiments.runs.writing import (
-    by_first,
-    released_on_error,
-    wait_for_all,
-    write_whole,
-)
+from experiments.runs.writing import by_first, held, wait_for_all
 
 # Of files that were being written when their process was killed.
 _LEFT = re.compile(r".+\.[0-9a-f]{16}" + re.escape(files.PART))
@@ -51,28 +46,20 @@ class RunFolder:
     Attributes:
       path: the folder.
       config: the configuration stored in it.
+      metrics: what was logged up to here, or up to the checkpoint that was restored.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        config: Config,
-        *,
-        writable: bool = False,
-        lock: locks.Lock | None = None,
-        keep: int | None = None,
-    ):
+    def __init__(self, path: Path, config: Config, *, keep: int | None = None):
         self.path = path
         self.config = config
-        self._metrics = Metrics(path)
-        self._writable = writable
-        self._lock = lock  # Of several processes, the first holds it.
+        self.metrics = Metrics(path)
         self._keep = keep
+        self._alone: contextlib.ExitStack | None = None  # When closed, lets others in.
 
     @classmethod
     def for_training(
         cls, workdir: str, config: Config, *, keep_checkpoints: int = 2
-    ) -> "RunFolder":
+    ) -> Self:
         """Opens a folder for a new run, or for going on with the same one.
 
         No other process can write there until it is closed.
@@ -90,28 +77,26 @@ class RunFolder:
         check_unused_or_same(workdir, config)
         path = Path(workdir)
 
-        def begin() -> locks.Lock:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = locks.Lock(path)
-            with released_on_error(lock):
-                # Another process may have had it before.
-                check_unused_or_same(workdir, config)
-                for left in path.iterdir():
-                    if _LEFT.fullmatch(left.name):
-                        left.unlink()
-                if not (path / "config.json").exists():
-                    write_whole(path / "config.json", config.to_json())
-                _record_start(path)
-            return lock
+        def begin() -> None:
+            check_unused_or_same(workdir, config)  # Another process may have had it.
+            for left in path.iterdir():
+                if _LEFT.fullmatch(left.name):
+                    left.unlink()
+            if not (path / "config.json").exists():
+                files.write_text(path / "config.json", config.to_json())
+            provenance.add_start(path)
 
-        lock = by_first(path, begin)
-        with released_on_error(lock):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(held(path))
+            by_first(path, begin)
             check_unused_or_same(workdir, config)  # This one may have other flags.
             read_summary(path)
-            return cls(path, config, writable=True, lock=lock, keep=keep_checkpoints)
+            folder = cls(path, config, keep=keep_checkpoints)
+            folder._alone = stack.pop_all()
+        return folder
 
     @classmethod
-    def for_results(cls, workdir: str) -> "RunFolder":
+    def for_results(cls, workdir: str) -> Self:
         """Opens the folder of a run that exists, for adding to its summary.
 
         No other process can write there until it is closed.
@@ -122,19 +107,31 @@ class RunFolder:
         """
         path = Path(workdir)
         config = read_config(path)
-        lock = by_first(path, lambda: locks.Lock(path))
-        with released_on_error(lock):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(held(path))
             read_summary(path)
-            return cls(path, config, writable=True, lock=lock)
+            folder = cls(path, config)
+            folder._alone = stack.pop_all()
+        return folder
 
     @classmethod
-    def read(cls, workdir: str) -> "RunFolder":
-        """Opens the folder of a run that exists.
-
-        Raises:
-          RunFolderError: if there is none.
-        """
+    def read(cls, workdir: str) -> Self:
+        """Opens the folder of a run that exists; `RunFolderError` if there is none."""
         return cls(Path(workdir), read_config(workdir))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits until everything is written, or raises `CheckpointError`."""
+        with self._alone or contextlib.nullcontext():
+            self.metrics.close()
+            if self._has_checkpoints:
+                self._checkpoints.close()
+        logging.info("run folder: %s", self.path)
 
     @functools.cached_property
     def _checkpoints(self):
@@ -163,15 +160,13 @@ class RunFolder:
         Raises:
           CheckpointError: if this one or the one before it cannot be written.
         """
-        step, last = int(state.step), self.logged.last
+        step, logged = int(state.step), self.metrics.logged
+        tested = logged.last.get("step") == step
         self._checkpoints.save(
             step,
             state,
-            {
-                "config": self.config.to_dict(),
-                "logged": dataclasses.asdict(self.logged),
-            },
-            score=last.get("test_accuracy") if last.get("step") == step else None,
+            {"config": self.config.to_dict(), "logged": dataclasses.asdict(logged)},
+            score=logged.last.get("test_accuracy") if tested else None,
         )
 
     def check(self) -> None:
@@ -194,7 +189,7 @@ class RunFolder:
         if self.latest_step() is None:
             raise RunFolderError(f"workdir={self.path}: holds no checkpoint")
         saved, record = self._checkpoints.restore(template, self._check_record)
-        self._metrics.restore(int(saved.step), record.get("logged"))
+        self.metrics.restore(int(saved.step), record.get("logged"))
         return saved
 
     def resume(self, start: Any) -> Any:
@@ -214,72 +209,28 @@ class RunFolder:
                 f"workdir={self.path}: summary.json is of {steps} steps, but there is "
                 "no checkpoint. Put one back, or choose another folder to start again"
             )
-        if rows := self._metrics.rows:
+        if rows := self.metrics.rows:
             logging.warning(
                 "there is no checkpoint yet: starting again, with %d steps lost",
                 rows[-1]["step"],
             )
         return start
 
-    def begin_metrics(self, step: int) -> None:
-        """Drops what was logged after ``step``, to go on from there."""
-        self._metrics.begin(step)
-
-    def log(self, row: dict[str, Any]) -> None:
-        """Appends a row of metrics, which names its step."""
-        self._metrics.log(row)
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """All rows that there are."""
-        return list(self._metrics.rows)
-
-    @property
-    def logged(self) -> Logged:
-        """What was logged up to here, or up to the checkpoint that was restored."""
-        return self._metrics.logged
-
-    def metrics_fault(self) -> str | None:
-        """How the rows differ from what was logged; None if they do not."""
-        return self._metrics.fault()
+    def summary(self) -> dict[str, Any]:
+        """The result so far; empty before there is one."""
+        return read_summary(self.path)
 
     def update_summary(
         self, *, stale: Collection[str] = (), **values: Any
     ) -> dict[str, Any]:
         """Adds to ``summary.json``, and takes out what is stale; returns the whole."""
-        with self._writing_alone():
+        path = self.path / "summary.json"
+        with contextlib.nullcontext() if self._alone else held(self.path):
             kept = {k: v for k, v in self.summary().items() if k not in stale}
             text = json.dumps(kept | values, indent=2) + "\n"
             wait_for_all()  # All have read it.
-            by_first(self.path, lambda: write_whole(self.path / "summary.json", text))
+            by_first(self.path, lambda: files.write_text(path, text))
         return kept | values
-
-    @contextlib.contextmanager
-    def _writing_alone(self) -> Iterator[None]:
-        """Holds the lock: that of the folder, or one of its own where it has none."""
-        lock = None
-        if not self._writable:
-            lock = by_first(self.path, lambda: locks.Lock(self.path))
-        try:
-            yield
-        finally:
-            if lock is not None:
-                lock.close()
-
-    def summary(self) -> dict[str, Any]:
-        """The result so far; empty before there is one."""
-        return read_summary(self.path)
-
-    def close(self) -> None:
-        """Waits until everything is written, or raises `CheckpointError`."""
-        try:
-            self._metrics.close()
-            if self._has_checkpoints:
-                self._checkpoints.close()
-        finally:
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
-        logging.info("run folder: %s", self.path)
 
     def _check_record(self, record: dict[str, Any]) -> None:
         """Raises `RunFolderError` if a checkpoint is not of this configuration."""
@@ -317,16 +268,6 @@ def check_unused_or_same(workdir: str, config: Config) -> None:
         )
     elif path.exists() and not path.is_dir():
         raise RunFolderError(f"workdir={workdir}: is a file; must be a folder")
-
-
-def _record_start(path: Path) -> None:
-    try:
-        if text := provenance.with_this_start(path):
-            write_whole(path / provenance.FILE, text)
-    except ValueError as error:
-        raise RunFolderError(
-            f"workdir={path}: {provenance.FILE}: {short(error)}"
-        ) from error
 
 
 def _is_passing(path: Path) -> bool:

@@ -38,9 +38,9 @@ def read_config(workdir: str | Path) -> Config:
     try:
         return Config.from_dict(stored)
     except KeyError as error:
-        raise _fault(workdir, "config.json", f"lacks {error.args[0]}") from error
+        raise fault(workdir, "config.json", f"lacks {error.args[0]}") from error
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise _fault(workdir, "config.json", error) from error
+        raise fault(workdir, "config.json", error) from error
 
 
 def read_fields(workdir: str | Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def read_summary(workdir: str | Path) -> dict[str, Any]:
     for name, histogram, edges in _histograms(summary.get("write_erase_cycles") or {}):
         if len(histogram) != len(edges) - 1 or edges != sorted(set(edges)):
             text = f"write_erase_cycles.{name}: must be counts between rising edges"
-            raise _fault(workdir, "summary.json", text)
+            raise fault(workdir, "summary.json", text)
     return summary
 
 
@@ -87,7 +87,7 @@ def read_rows(workdir: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
     except OSError as error:
-        raise _fault(workdir, "metrics.jsonl", error) from error
+        raise fault(workdir, "metrics.jsonl", error) from error
     rows: list[dict[str, Any]] = []
     faults = []
     for number, line in enumerate([*lines, rest] if rest else lines, 1):
@@ -145,10 +145,11 @@ def _read(workdir: str | Path, name: str, schema: dict[str, Any]) -> dict[str, A
     try:
         return read_object(Path(workdir) / name, schema)
     except (OSError, ValueError) as error:
-        raise _fault(workdir, name, error) from error
+        raise fault(workdir, name, error) from error
 
 
-def _fault(workdir: str | Path, name: str, what: object) -> RunFolderError:
+def fault(workdir: str | Path, name: str, what: object) -> RunFolderError:
+    """What is wrong with a file of a run folder."""
     return RunFolderError(f"workdir={workdir}: {name}: {short(what)}")
 
 
@@ -167,25 +168,21 @@ def parsed(text: bytes) -> Any:
             parse_float=_number,
             parse_constant=_number,
         )
-        level, depth = [content], 0
-        while level:
-            depth += 1
-            for words in (x for x in level if isinstance(x, str)):
-                words.encode()  # Half a pair of surrogates is no text.
-            if depth > DEEPEST:
-                raise RecursionError
-            level = [child for item in level for child in _children(item)]
+        _check_depth_and_texts(content)
     except RecursionError:
         raise ValueError(f"is nested deeper than {DEEPEST} levels") from None
     return content
 
 
-def _children(item: Any) -> Iterator[Any]:
-    if isinstance(item, dict):
-        yield from item
-        yield from item.values()
-    elif isinstance(item, list):
-        yield from item
+def _check_depth_and_texts(item: Any, depth: int = 1) -> None:
+    if depth > DEEPEST:
+        raise RecursionError
+    if isinstance(item, str):
+        item.encode()  # Half a pair of surrogates is no text.
+    elif isinstance(item, dict | list):
+        values = item.values() if isinstance(item, dict) else ()
+        for child in (*item, *values):
+            _check_depth_and_texts(child, depth + 1)
 
 
 def _number(digits: str) -> int | float:
@@ -310,6 +307,14 @@ SUMMARY = _object(
     mixed_precision_bits=_SOME,
     fp32_bits=_SOME,
     optimizer_bits=_COUNT,
+    post_training=_object(
+        others=_object(
+            "test_accuracy",
+            "inference_bits",
+            test_accuracy=_SHARE,
+            inference_bits=_SOME,
+        )
+    ),
     analog_weights=_COUNT,
     digital_weights=_COUNT,
     multilevel_devices=_COUNT,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.runs import files, locks
+from experiments.runs.locks import Lock
 from experiments.runs.stored import RunFolderError
 
 
@@ -23,16 +23,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFolderError(f"workdir={path}: {error}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there as a whole or not at all, whenever one is killed.
-
-    Of several processes, the first does.
-    """
-    if jax.process_index():
-        return
-    files.write_text(path, text)
 
 
 def wait_for_all() -> None:
@@ -64,27 +54,16 @@ def by_first(path: Path, write: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def released_on_error(lock: locks.Lock | None) -> Iterator[None]:
-    """Lets others in if what has to be done first fails."""
-    try:
-        yield
-    except BaseException:
-        if lock is not None:
-            lock.close()
-        raise
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Makes a folder for run folders, where meanwhile no other process writes.
+def held(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Makes a folder, if there is none, where meanwhile no other process writes.
 
     Raises:
-      RunFolderError: if it cannot be written, or is being written.
+      RunFolderError: if it cannot be written, or is being written and not waited for.
     """
 
-    def begin() -> locks.Lock:
+    def begin() -> Lock:
         path.mkdir(parents=True, exist_ok=True)
-        return locks.Lock(path)
+        return Lock(path, wait=wait)
 
     lock = by_first(path, begin)
     try:

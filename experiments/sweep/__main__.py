@@ -17,13 +17,12 @@ checkpoint, and jobs that are still alive are followed.
 
 import collections
 import contextlib
+import dataclasses
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import rich.console
@@ -33,10 +32,9 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli, config_flags, launch, terminal, train_options, words
-from experiments.runs.stored import RunFolderError
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
-from experiments.train_options import TrainOptions
+from experiments.sweep.folder import RunPaths
 from hic_jax import checks
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
@@ -45,70 +43,6 @@ CLUSTERS = ("here", "local", "slurm")
 
 # Of jobs at once: where Slurm decides.
 ANY_NUMBER = sys.maxsize
-
-
-def run(
-    workdir: Path,
-    runs: list[grid.Run],
-    shared: dict[str, Any],
-    pool: Callable[[list[Path]], pools.Pool],
-    *,
-    at_once: int = 1,
-    together: int = 1,
-    options: TrainOptions = train_options.USUAL,
-    mesh: int | None = None,
-) -> list[grid.Run]:
-    """Makes all runs that are not finished, and shows how far they are.
-
-    Args:
-      workdir: folder of the sweep.
-      runs: all of the grid.
-      shared: what they have in common, by flag, from `grid.in_common`.
-      pool: makes what runs them, from the folders of their jobs.
-      at_once: how many jobs run at once.
-      together: how many runs that differ in their seeds are one job.
-      options: how much is trained, kept and told.
-      mesh: devices that share each batch of a run, as in `Experiment.of`.
-
-    Returns:
-      The runs that failed.
-
-    Raises:
-      RunFolderError: if a run cannot go where it is meant to, before any starts.
-    """
-    workdir = workdir.resolve()
-    sweep_folder.prepare(workdir, shared, runs)
-    trainings = [
-        jobs.Training(
-            name=run.name,
-            paths=sweep_folder.RunPaths.of(workdir, run.name),
-            config=run.config,
-            steps=run.steps,
-            options=options,
-            mesh=mesh,
-        )
-        for run in runs
-    ]
-    running: set[str] = set()
-    console = terminal.console_of(stderr=True)
-    with live_table(console, workdir, runs, running):
-        made_by = pool([training.paths.job for training in trainings])
-        try:
-            pools.follow(
-                made_by,
-                jobs.together(trainings, together),
-                at_once=at_once,
-                running=running,
-                ended=lambda job: None if console.is_terminal else note_end(job),
-            )
-        except KeyboardInterrupt:
-            made_by.stop()
-            sys.exit(128 + signal.SIGINT)  # Started again, the sweep goes on.
-    return [
-        run
-        for run, training in zip(runs, trainings, strict=True)
-        if not training.is_finished()
-    ]
 
 
 @contextlib.contextmanager
@@ -120,11 +54,7 @@ def live_table(
 ) -> Iterator[None]:
     """Draws every second how far the sweep is, where there is a terminal.
 
-    Args:
-      console: the terminal.
-      workdir: folder of the sweep.
-      runs: all of the sweep.
-      running: names of those that have a job, as it is at the time.
+    ``running`` names the runs that have a job, as it is at the time.
     """
     if not console.is_terminal:
         yield
@@ -155,21 +85,21 @@ def steps_done(workdir: Path, runs: list[grid.Run], running: Iterable[str]) -> i
     return sum(
         run.steps
         if is_finished(workdir, run)
-        else sweep_folder.RunPaths.of(workdir, run.name).step()
+        else RunPaths.of(workdir, run.name).step()
         for run in runs
         if is_finished(workdir, run) or run.name in running
     )
 
 
-def note_end(job: jobs.Training) -> None:
+def note_end(job: jobs.Job) -> None:
     """Says of each run of a job that has come to an end what came out."""
-    for training in job.members:
-        error = training.paths.error()
+    for run in job.runs:
+        error = job.paths(run).error()
         if error is not None:
-            terminal.note(f"{training.name}: failed: {last_line(error)}")
+            terminal.note(f"{run.name}: failed: {last_line(error)}")
         else:
-            accuracy = training.paths.result()["test_accuracy"]
-            terminal.note(f"{training.name}: test accuracy {words.percent([accuracy])}")
+            accuracy = job.paths(run).result()["test_accuracy"]
+            terminal.note(f"{run.name}: test accuracy {words.percent([accuracy])}")
 
 
 def last_line(text: str) -> str:
@@ -189,7 +119,7 @@ def table(
     lines = []
     for values, of_seeds in rows.items():
         summaries = [
-            sweep_folder.RunPaths.of(workdir, run.name).result()
+            RunPaths.of(workdir, run.name).result()
             for run in of_seeds
             if is_finished(workdir, run)
         ]
@@ -205,12 +135,12 @@ def table(
 
 def is_finished(workdir: Path, run: grid.Run) -> bool:
     """Whether a run has come to its end."""
-    return sweep_folder.RunPaths.of(workdir, run.name).is_finished(run.steps)
+    return RunPaths.of(workdir, run.name).is_finished(run.steps)
 
 
 def state(workdir: Path, run: grid.Run, running: Iterable[str]) -> str:
     """Where a run is: waiting, at a step, failed, or done with its accuracy."""
-    paths = sweep_folder.RunPaths.of(workdir, run.name)
+    paths = RunPaths.of(workdir, run.name)
     if paths.is_finished(run.steps):
         return words.percent([paths.result()["test_accuracy"]])
     if run.name in running:
@@ -244,18 +174,6 @@ def cluster_from_flags() -> str:
     if cluster != "slurm" and options.slurm:
         raise ValueError(f"--slurm={options.slurm[0]}: is for --cluster=slurm")
     return cluster
-
-
-def pool_of(
-    cluster: str, at_once: int, slurm: list[str]
-) -> Callable[[list[Path]], pools.Pool]:
-    """What makes a pool, from the folders of its jobs."""
-    if cluster == "here":
-        return lambda folders: pools.Here()
-    if cluster == "local":
-        return lambda folders: pools.Local(folders, at_once)
-    parameters = slurm_parameters(slurm)
-    return lambda folders: pools.Slurm(folders, parameters)
 
 
 def default_together(cluster: str, at_once: int, runs: int) -> int:
@@ -293,51 +211,61 @@ def check_mesh(
 def main(argv: list[str]) -> None:
     """Sweeps as the flags say."""
     runs, failed = train_from_flags(argv)
-    workdir = Path(flags.FLAGS.workdir).resolve()
-    terminal.show(table(workdir, runs))
+    terminal.show(table(Path(flags.FLAGS.workdir).resolve(), runs))
     if failed:
         sys.exit(failures(Path(flags.FLAGS.workdir), failed, len(runs)))
 
 
 def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
     """Trains what the flags say; returns all runs, and those that failed."""
+    # ---- what is asked for
     given = flags.FLAGS
-    with launch.clear_errors(ValueError):
-        cluster = cluster_from_flags()
-        at_once = given.jobs or (ANY_NUMBER if cluster == "slurm" else 1)
-        pool = pool_of(cluster, at_once, given.slurm)
+    cluster, slurm = cluster_from_flags(), slurm_parameters(given.slurm)
+    at_once = given.jobs or (ANY_NUMBER if cluster == "slurm" else 1)
     if cluster != "here":
         # What only looks on leaves the accelerator to those that train.
         jax.config.update("jax_platforms", "cpu")
     launch.start(argv)
-    with launch.clear_errors(ValueError):
-        if cluster != "here" and jax.process_count() > 1:
-            raise ValueError(
-                f"--cluster={cluster}: starts processes; must itself be one, not "
-                f"{jax.process_count()}"
-            )
-        options = train_options.from_flags()
-        axes = grid.axes_from_flags()
-        runs = grid.runs_of(axes, given.max_steps)
-        shared = grid.in_common(axes)
-        together = given.together or (
-            1 if given.mesh else default_together(cluster, at_once, len(runs))
+    if cluster != "here" and jax.process_count() > 1:
+        raise ValueError(
+            f"--cluster={cluster}: starts processes; must itself be one, not "
+            f"{jax.process_count()}"
         )
-        chips.check_at_once("--together", together)
-        check_mesh(given.mesh, cluster, runs, together)
+    # The table says how far they are.
+    options = dataclasses.replace(train_options.from_flags(), progress=False)
+    axes = grid.axes_from_flags()
+    runs = grid.runs_of(axes, given.max_steps)
+    together = given.together or (
+        1 if given.mesh else default_together(cluster, at_once, len(runs))
+    )
+    chips.check_at_once("--together", together)
+    check_mesh(given.mesh, cluster, runs, together)
+
+    # ---- train
+    workdir = Path(given.workdir).resolve()
+    sweep_folder.prepare(workdir, grid.in_common(axes), runs)
     terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes)}")
-    with launch.clear_errors(RunFolderError, OSError, RuntimeError):
-        failed = run(
-            Path(given.workdir),
-            runs,
-            shared,
-            pool,
-            at_once=at_once,
-            together=together,
-            options=options,
-            mesh=given.mesh,
-        )
-    return runs, failed
+    folders = [RunPaths.of(workdir, run.name).job for run in runs]
+    pool: pools.Pool = pools.Here()
+    if cluster == "local":
+        pool = pools.Local(folders, at_once)
+    elif cluster == "slurm":
+        pool = pools.Slurm(folders, slurm)
+    running: set[str] = set()
+    console = terminal.console_of(stderr=True)
+    with live_table(console, workdir, runs, running):
+        try:
+            pools.follow(
+                pool,
+                jobs.of_runs(workdir, runs, together, options=options, mesh=given.mesh),
+                at_once=at_once,
+                running=running,
+                ended=lambda job: None if console.is_terminal else note_end(job),
+            )
+        except KeyboardInterrupt:
+            pool.stop()
+            raise  # Started again, the sweep goes on.
+    return runs, [run for run in runs if not is_finished(workdir, run)]
 
 
 def described(axes: dict[str, list]) -> str:
@@ -354,15 +282,16 @@ def failures(workdir: Path, failed: list[grid.Run], total: int) -> str:
     """Which runs failed, why, and where to look."""
     lines = [f"error: {len(failed)} of {total} runs failed; see {workdir}/jobs"]
     for run in failed:
-        error = sweep_folder.RunPaths.of(workdir, run.name).error() or "unknown"
+        error = RunPaths.of(workdir, run.name).error() or "unknown"
         lines.append(f"  {run.name}: {last_line(error)}")
     return "\n".join(lines)
 
 
 def define_flags() -> None:
-    """Flags of this launcher, beside those of a training."""
-    cli.define("workdir", cli.path(), None, "Folder of the run folders.", required=True)
-    launch.define_flags()
+    """Flags of this launcher, and those of a training."""
+    launch.define_flags("Folder of the run folders.")
+    train_options.define_flags()
+    config_flags.define_flags()
     grid.define_flags()
     cli.define(
         "cluster",
@@ -399,6 +328,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    launch.run(
-        main, define_flags, train_options.define_flags, config_flags.define_flags
-    )
+    launch.run(main, define_flags)

@@ -16,10 +16,9 @@ from typing import Any
 from absl import logging
 
 from experiments.config import differences, flat
-from experiments.runs.files import PART
+from experiments.runs.files import PART, write_text
 from experiments.runs.run_folder import check_unused_or_same
 from experiments.runs.stored import RunFolderError, read_rows, read_summary
-from experiments.runs.writing import write_whole
 from experiments.sweep.grid import Run
 
 _MANIFEST = "manifest.json"
@@ -56,11 +55,7 @@ class RunPaths:
                 )
 
     def result(self) -> dict[str, Any]:
-        """The summary of the run; empty before its end.
-
-        Raises:
-          RunFolderError: if it is not what a training writes.
-        """
+        """The summary of the run; empty before its end."""
         summary = read_summary(self.run)
         shown = {"steps", "test_accuracy", "inference_bits"}
         return summary if summary.keys() >= shown else {}
@@ -95,7 +90,7 @@ class RunPaths:
             path.unlink(missing_ok=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text)
+            write_text(path, text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +111,7 @@ class Entry:
 
     @classmethod
     def of(cls, stored: Any) -> "Entry":
-        """A run as the JSON says it.
-
-        Raises:
-          ValueError: with the first field that is not as it should be.
-        """
+        """A run as the JSON says it; `ValueError` names a field that is wrong."""
         if not isinstance(stored, dict):
             raise ValueError(f"={reprlib.repr(stored)}: must be an object")
         allowed = {
@@ -152,20 +143,16 @@ class Manifest:
 
     @classmethod
     def read(cls, workdir: str | Path) -> "Manifest":
-        """The manifest in the folder of a sweep.
-
-        Raises:
-          RunFolderError: if there is none, or nothing of it can be used.
-        """
+        """The manifest of a sweep; `RunFolderError` if nothing of it can be used."""
         workdir = Path(workdir)
         where = f"workdir={workdir}: {_MANIFEST}"
         try:
             content = json.loads((workdir / _MANIFEST).read_text(encoding="utf-8"))
             if not isinstance(content, dict):
                 raise ValueError("must be an object")
-            configuration = content.get("configuration", {})
-            if not isinstance(configuration, dict):
+            if not isinstance(content.get("configuration", {}), dict):
                 raise ValueError("configuration: must be an object")
+            configuration = flat(content.get("configuration", {}))
             if not isinstance(content.get("runs"), list):
                 raise ValueError("runs: must be a list")
         except (OSError, ValueError, RecursionError) as error:
@@ -186,7 +173,7 @@ class Manifest:
         """Writes the manifest, whole or not at all."""
         content = dataclasses.asdict(self)
         del content["left_out"]
-        write_whole(workdir / _MANIFEST, json.dumps(content, indent=2) + "\n")
+        write_text(workdir / _MANIFEST, json.dumps(content, indent=2) + "\n")
 
 
 def _is_name(value: Any) -> bool:
@@ -200,17 +187,16 @@ def _is_steps(value: Any) -> bool:
 
 
 def prepare(workdir: Path, shared: dict[str, Any], runs: Iterable[Run]) -> None:
-    """Makes the folder of a sweep, or adds runs to one that is there.
+    """Makes the folder of a sweep, or adds runs to those of earlier grids.
 
     Args:
       workdir: the folder.
       shared: what all runs have in common, by flag; other algorithms may have more.
-      runs: those asked for; runs of earlier grids stay in the manifest.
+      runs: those asked for.
 
     Raises:
       RunFolderError: if one of them cannot go there. Then nothing is written.
     """
-    runs = list(runs)
     entries: dict[str, Entry] = {}
     configuration: dict[str, Any] = {}
     if is_sweep(workdir):
@@ -218,16 +204,10 @@ def prepare(workdir: Path, shared: dict[str, Any], runs: Iterable[Run]) -> None:
         if manifest.left_out:
             raise RunFolderError(manifest.left_out[0])
         entries = {entry.name: entry for entry in manifest.runs}
-        try:
-            configuration = flat(manifest.configuration)
-        except RecursionError as error:
-            raise RunFolderError(
-                f"workdir={workdir}: {_MANIFEST}: configuration: {error}"
-            ) from error
-        both = configuration.keys() & shared.keys()
+        configuration = manifest.configuration
+        asked = {name: shared[name] for name in configuration if name in shared}
         if different := differences(
-            {name: configuration[name] for name in configuration if name in both},
-            {name: shared[name] for name in shared if name in both},
+            {name: configuration[name] for name in asked}, asked
         ):
             raise RunFolderError(
                 f"workdir={workdir}: holds a sweep with other flags (stored != asked): "
@@ -258,10 +238,7 @@ def is_sweep(workdir: str | Path) -> bool:
 
 
 def finished_folders(workdir: str | Path) -> list[Path]:
-    """Run folders of a sweep whose trainings have come to their ends.
-
-    What of the sweep cannot be read is left out, with a warning.
-    """
+    """Run folders of finished runs; what cannot be read is left out, with a warning."""
     workdir = Path(workdir)
     manifest = Manifest.read(workdir)
     finished, left_out = [], list(manifest.left_out)

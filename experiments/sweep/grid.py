@@ -66,13 +66,8 @@ def define_flags() -> None:
         "Multipliers of the ResNet's channels to sweep over.",
         group=cli.SWEEP,
     )
-    cli.define(
-        "seeds",
-        cli.integer(1, cli.SEEDS_MAX),
-        1,
-        "Runs of each configuration, from --seed on.",
-        group=cli.SWEEP,
-    )
+    text = "Runs of each configuration, from --seed on."
+    cli.define_count("seeds", 1, text, group=cli.SWEEP)
     cli.define_repeated(
         "grid",
         "Values of a flag to sweep over, FLAG=VALUE,VALUE,..., of any flag of the "

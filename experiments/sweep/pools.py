@@ -20,7 +20,7 @@ import psutil
 import submitit
 from absl import logging
 
-from experiments.sweep.jobs import Training
+from experiments.sweep.jobs import Job
 
 
 class Pool(Protocol):
@@ -38,8 +38,8 @@ class Pool(Protocol):
     def alive(self) -> set[str]:
         """Names of the runs that are queued or running."""
 
-    def submit(self, training: Training) -> None:
-        """Starts a job."""
+    def submit(self, job: Job) -> None:
+        """Starts a job; `OSError` if it is not taken."""
 
     def stop(self) -> None:
         """Ends what should not outlive this process, saved."""
@@ -55,12 +55,12 @@ class Here:
         """None."""
         return set()
 
-    def submit(self, training: Training) -> None:
+    def submit(self, job: Job) -> None:
         """Trains."""
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.WARNING)
         with contextlib.suppress(Exception):  # It is in the folder of the job.
-            training.train(progress=False)
+            job.train()
         logging.set_verbosity(verbosity)
 
     def stop(self) -> None:
@@ -93,33 +93,32 @@ class Local:
 
         What else has to do with a folder, such as an editor or ``tail``, is no job.
         """
-        found = psutil.process_iter(["cmdline", "uids"])
-        return [process for process in found if self._is_job(**process.info)]
+        found = []
+        for process in psutil.process_iter(["cmdline", "uids"]):
+            python, *command = process.info["cmdline"] or [""]
+            if (
+                Path(python).name.startswith("python")
+                and tuple(command[:-1]) in _COMMANDS
+                and command[-1] in self._names
+                and process.info["uids"].real == os.getuid()
+            ):
+                found.append(process)
+        return found
 
-    def _is_job(self, cmdline: list[str] | None, uids: Any) -> bool:
-        if not cmdline:
-            return False
-        return (
-            Path(cmdline[0]).name.startswith("python")
-            and tuple(cmdline[1:-1]) in _COMMANDS
-            and cmdline[-1] in self._names
-            and uids.real == os.getuid()
-        )
-
-    def submit(self, training: Training) -> None:
+    def submit(self, job: Job) -> None:
         """Starts a process, on the GPU that has the fewest."""
-        executor = submitit.LocalExecutor(training.paths.job)
+        executor = submitit.LocalExecutor(job.folder)
         executor.update_parameters(timeout_min=_A_YEAR_MIN)
         if self._gpus:
             alive = self.alive()
             held = [gpu for name, gpu in self._gpu_of.items() if name in alive]
             gpu = min(self._gpus, key=held.count)
-            self._gpu_of[training.name] = gpu
+            self._gpu_of[job.name] = gpu
             executor.update_parameters(gpus_per_node=1, visible_gpus=[gpu])
         # Ctrl-C reaches them, too, and submitit would leave them a second to save in.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            executor.submit(training)
+            executor.submit(job)
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -150,11 +149,7 @@ def visible_gpus() -> list[int]:
 
 
 class Slurm:
-    """A cluster, by submitit.
-
-    Attributes:
-      parameters: options of sbatch, with underscores; ``time`` is in minutes.
-    """
+    """A cluster, by submitit, with options of sbatch; ``time`` is in minutes."""
 
     poll_s = 10.0
     # A shared file system may show a result only some time after the job has gone.
@@ -169,11 +164,7 @@ class Slurm:
         self._names = {_slurm_name(folder): folder.name for folder in folders}
 
     def alive(self) -> set[str]:
-        """Those that Slurm's queue names.
-
-        Raises:
-          OSError: if it cannot be asked.
-        """
+        """Those that Slurm's queue names; `OSError` if it cannot be asked."""
         try:
             queue = subprocess.run(
                 ["squeue", "--noheader", "--format=%j", f"--user={getpass.getuser()}"],
@@ -186,18 +177,17 @@ class Slurm:
         queued = {line.strip() for line in queue.stdout.splitlines()}
         return {name for job, name in self._names.items() if job in queued}
 
-    def submit(self, training: Training) -> None:
-        """Puts a job into the queue.
-
-        Raises:
-          RuntimeError: if Slurm does not take it.
-        """
-        folder = training.paths.job
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=_REQUEUES)
-        executor.update_parameters(
-            **{"time": _A_DAY_MIN, **self.parameters}, job_name=_slurm_name(folder)
-        )
-        executor.submit(training)
+    def submit(self, job: Job) -> None:
+        """Puts a job into the queue."""
+        try:
+            executor = submitit.SlurmExecutor(job.folder, max_num_timeout=_REQUEUES)
+            executor.update_parameters(
+                **{"time": _A_DAY_MIN, **self.parameters},
+                job_name=_slurm_name(job.folder),
+            )
+            executor.submit(job)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
 
     def stop(self) -> None:
         """They stay at work, and another start follows them."""
@@ -215,68 +205,63 @@ def _slurm_name(folder: Path) -> str:
 
 def follow(
     pool: Pool,
-    trainings: Iterable[Training],
+    jobs: Iterable[Job],
     *,
     at_once: int,
     running: set[str],
-    ended: Callable[[Training], None],
+    ended: Callable[[Job], None],
 ) -> None:
-    """Has all trainings made that are not finished, and waits for them.
+    """Has all runs made that are not finished, and waits for them.
 
     Args:
       pool: makes them.
-      trainings: all of the sweep.
-      at_once: how many jobs there may be.
+      jobs: all of the sweep.
+      at_once: how many there may be.
       running: is kept up to date with the names of the runs that have a job.
-      ended: called with every training that has come to an end, good or bad.
+      ended: called with every job that has come to an end, good or bad.
     """
-    waiting = {t.name: t for t in trainings if not t.is_finished()}
+    waiting = {job.name: job for job in jobs if job.left()}
     alive = pool.alive() & set(waiting)  # Left by a sweep that was killed.
-    jobs = {name: waiting.pop(name) for name in alive}
-    for training in waiting.values():
-        for member in training.members:
-            member.paths.set_error(None)
+    going = {name: waiting.pop(name) for name in alive}
+    for job in waiting.values():
+        for run in job.runs:
+            job.paths(run).set_error(None)
     seen: dict[str, float] = {}
     submitted: set[str] = set()
-    while waiting or jobs:
+    while waiting or going:
         now = time.monotonic()
         seen |= dict.fromkeys(alive, now)
-        for name, training in list(jobs.items()):
+        for name, job in list(going.items()):
             if name in alive:
                 continue
-            untold = [
-                member
-                for member in training.members
-                if not member.is_finished() and member.paths.error() is None
-            ]
+            untold = [run for run in job.left() if job.paths(run).error() is None]
             if untold and now - seen[name] < pool.grace_s:
                 continue
-            del jobs[name]
+            del going[name]
             if untold and name not in submitted:
-                waiting[name] = training  # It died of the kill.
+                waiting[name] = job  # It died of the kill.
                 continue
-            for member in untold:
-                member.paths.set_error(
-                    f"ended without a result; its log is in {training.paths.job}"
-                )
-            running -= _runs_of([training])
-            ended(training)
-        running |= _runs_of(jobs.values())
-        while waiting and len(jobs) < at_once:
+            for run in untold:
+                error = f"ended without a result; its log is in {job.folder}"
+                job.paths(run).set_error(error)
+            running -= _runs_of([job])
+            ended(job)
+        running |= _runs_of(going.values())
+        while waiting and len(going) < at_once:
             name = next(iter(waiting))
-            jobs[name] = waiting.pop(name)
+            job = going[name] = waiting.pop(name)
             seen[name] = time.monotonic()
             submitted.add(name)
-            running |= _runs_of([jobs[name]])
-            pool.submit(jobs[name])
-        if jobs:
+            running |= _runs_of([job])
+            pool.submit(job)
+        if going:
             time.sleep(pool.poll_s)
             try:
-                alive = pool.alive() & set(jobs)
+                alive = pool.alive() & set(going)
             except OSError as error:
                 logging.warning("%s; asking again later", error)
-                alive = set(jobs)
+                alive = set(going)
 
 
-def _runs_of(trainings: Iterable[Training]) -> set[str]:
-    return {member.name for training in trainings for member in training.members}
+def _runs_of(jobs: Iterable[Job]) -> set[str]:
+    return {run.name for job in jobs for run in job.runs}

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from experiments import train as train_lib
 from experiments import train_options
-from experiments.config import differences
+from experiments.config import changed, differences
 from experiments.runs.intervals import (
     OpenRun,
     TrainingDiverged,
@@ -54,20 +54,20 @@ def train_together(
       CheckpointError: if a checkpoint cannot be written, or none can be read.
       Stopped: after a signal that asks to stop, when all are saved.
     """
-    for experiment in experiments[1:]:
-        check_same_but_for_seed(experiments[0], experiment)
+    first, *others = (changed(one.config, seed=0).to_dict() for one in experiments)
+    for other in others:
+        if different := differences(first, other):
+            raise ValueError(
+                f"runs that are trained together differ in more than their seeds: "
+                f"{'; '.join(different)}"
+            )
     with contextlib.ExitStack() as stack:
+        keep = options.keep_checkpoints
         folders = [
             stack.enter_context(
-                contextlib.closing(
-                    RunFolder.for_training(
-                        workdir,
-                        experiment.config,
-                        keep_checkpoints=options.keep_checkpoints,
-                    )
-                )
+                RunFolder.for_training(path, one.config, keep_checkpoints=keep)
             )
-            for workdir, experiment in zip(workdirs, experiments, strict=True)
+            for path, one in zip(workdirs, experiments, strict=True)
         ]
         stop = stack.enter_context(stop_requests())
         runs = _begin(experiments, folders)
@@ -81,17 +81,6 @@ def train_together(
                 train_lib.summarise(run, options)
                 stop_if(stop.asked(), run.step, [])
     return [run.error for run in runs]
-
-
-def check_same_but_for_seed(experiment: Experiment, other: Experiment) -> None:
-    """Raises `ValueError` if two experiments differ in more than their seeds."""
-    different = differences(experiment.config.to_dict(), other.config.to_dict())
-    more = [text for text in different if not text.startswith("train.seed:")]
-    if more:
-        raise ValueError(
-            f"runs that are trained together differ in more than their seeds: "
-            f"{'; '.join(more)}"
-        )
 
 
 def _begin(
@@ -113,18 +102,11 @@ def _begin(
 def _advance(
     runs: list[OpenRun], step: int, until: int, options: TrainOptions, stop: Requests
 ) -> None:
-    """Trains those at once that have done the same number of steps.
+    """Trains those at once that have done ``step`` steps, ``until`` another one.
 
     Each has the same place among as many as ever: what the others do there changes
-    nothing, but how many there are decides how a computer rounds.
-
-    Args:
-      runs: all of them; the places of those at other steps, or that failed, are filled
-        with a run that is trained, for nothing.
-      step: what those that are trained have done.
-      until: the step to end with.
-      options: how much is trained, kept and told.
-      stop: says when to stop before.
+    nothing, but how many there are decides how a computer rounds. The places of those
+    at other steps, or that failed, are filled with a run that is trained, for nothing.
     """
     # ---- set up
     group = {i: run for i, run in enumerate(runs) if run.step == step and not run.error}

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from hic_jax import checks
 from hic_jax.data import array_cache, preparation, prepared
 from hic_jax.data.errors import DataError
 
 _DIGITS_TEST_SIZE = 360
 _DIGITS_SPLIT_SEED = 0
+_VALIDATION_SEED = 0
 _CHUNK = 4096  # images counted at a time
 
 
@@ -63,6 +65,64 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.train_images.shape[1:]
+
+    def with_validation(self, images: int) -> "Dataset":
+        """The set with training images held out, and these in the place of the tests.
+
+        What is chosen, as a recipe, is chosen by them, so that the test images judge
+        what they had no part in.
+
+        Args:
+          images: how many; always the same ones, drawn at random. 0 for none: the set
+            as it is.
+
+        Raises:
+          ValueError: if none would be left to train with.
+        """
+        if images == 0:
+            return self
+        size = len(self.train_labels)
+        checks.integer("validation", images, 0, size - 1)
+        order = np.random.default_rng(_VALIDATION_SEED).permutation(size)
+        held, kept = np.sort(order[:images]), np.sort(order[images:])
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[kept],
+            train_labels=self.train_labels[kept],
+            test_images=self.train_images[held],
+            test_labels=self.train_labels[held],
+        )
+
+    def downscaled(self, factor: int) -> "Dataset":
+        """The set with images of fewer pixels, for a quick look: means of squares.
+
+        Args:
+          factor: height and width of the squares, pixels; 1 leaves the set as it is.
+
+        Raises:
+          ValueError: if images cannot be cut into such squares.
+        """
+        height, width, channels = self.image_shape
+        checks.integer("downscale", factor, 1)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"downscale={factor}: must divide the images' {height}x{width} pixels"
+            )
+        if factor == 1:
+            return self
+
+        def means(images):
+            cut = images.reshape(
+                -1, height // factor, factor, width // factor, factor, channels
+            )
+            total = cut.sum(axis=(2, 4), dtype=np.uint32)
+            return np.round(total / factor**2).astype(np.uint8)
+
+        return dataclasses.replace(
+            self,
+            train_images=means(self.train_images),
+            test_images=means(self.test_images),
+        )
 
     @property
     def mean(self) -> np.ndarray:

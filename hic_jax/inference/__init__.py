@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 from hic_jax.inference import compensation, deployment
 
 if TYPE_CHECKING:
-    from hic_jax.inference import compensations, network, over_time
+    from hic_jax.inference import (
+        compensations,
+        network,
+        over_time,
+        quantised,
+        sensitivity,
+    )
     from hic_jax.inference.over_time import (
         CHIPS_MAX,
         CONFIDENCE,
@@ -32,12 +38,17 @@ __all__ = [
     "network",
     "over_chips",
     "over_time",
+    "quantised",
+    "sensitivity",
 ]
+
+# What has training behind it, and is imported when it is asked for.
+_LATE = ("compensations", "network", "over_time", "quantised", "sensitivity")
 
 
 def __getattr__(name: str) -> object:
-    """All that has training behind it, which is imported when it is asked for."""
-    if name in ("compensations", "network", "over_time"):
+    """What has training behind it: a module, or a name of `over_time`."""
+    if name in _LATE:
         return importlib.import_module(f"hic_jax.inference.{name}")
     if name in __all__:
         return getattr(importlib.import_module("hic_jax.inference.over_time"), name)

@@ -1,12 +1,14 @@
 """A trained network, and how often it is right."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import struct
 
 from hic_jax import crossbar, data
@@ -86,13 +88,17 @@ def _fresh_variances(network: Network) -> Any:
     )
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _count_correct(key, model, variables, variances, split, indices, valid):
+@functools.partial(jax.jit, static_argnames=("model", "measure"))
+def _summed(key, model, variables, variances, split, indices, valid, measure):
     images, labels = split.batch(indices)
     images = data.normalise(images, split.mean, split.std)
     with crossbar.fresh_noise(variances, key):
         logits = model.apply(variables, images, train=False, rngs=crossbar.rngs(key))
-    return jnp.sum((jnp.argmax(logits, axis=-1) == labels) & valid)
+    return jnp.sum(jnp.where(valid, measure(logits, labels), 0))
+
+
+def _is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.int32)
 
 
 def correct_answers(
@@ -120,18 +126,44 @@ def correct_answers(
     Returns:
       () int32.
     """
+    return _total(key, model, network, split, batch_size, _is_correct)
+
+
+def cross_entropy(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Split,
+    *,
+    batch_size: int = 500,
+) -> jax.Array:
+    """Mean cross-entropy over a whole split, nats; see `correct_answers`."""
+    measure = optax.losses.softmax_cross_entropy_with_integer_labels
+    total = _total(key, model, network, split, batch_size, measure)
+    return total / split.labels.shape[0]
+
+
+def _total(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Split,
+    batch_size: int,
+    measure: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """Sum over a split of what is measured of the logits and label of each image."""
     size = split.labels.shape[0]
     batch_size = min(batch_size, size)
     # The devices share a batch equally, if need be with its last image several times.
     devices = split.mesh.size if split.mesh else 1
     places = jnp.arange(-(-batch_size // devices) * devices)
     variances = network.fresh_variances()
-    correct = []
+    totals = []
     for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.minimum(places, batch_size - 1)
         read_key = jax.random.fold_in(key, i)
-        correct.append(
-            _count_correct(
+        totals.append(
+            _summed(
                 read_key,
                 model,
                 network.variables(read_key, fresh=False),
@@ -139,9 +171,10 @@ def correct_answers(
                 split,
                 jnp.minimum(position, size - 1),
                 (places < batch_size) & (position < size),
+                measure,
             )
         )
-    return jnp.sum(jnp.stack(correct))
+    return jnp.sum(jnp.stack(totals))
 
 
 def accuracy(

@@ -6,7 +6,6 @@ has a spec.
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,9 @@ import optax
 from hic_jax import algorithms, checks
 from hic_jax.algorithms import PairSpec
 from hic_jax.labels import analog_labels
+from hic_jax.packing import path_name
+from hic_jax.path_rules import first_match
+from hic_jax.quantisation import is_kernel, quantised
 from hic_jax.training.schedules import SCHEDULES
 
 # Training algorithms by name: the class of the spec, or None for training without
@@ -42,6 +44,8 @@ class Recipe:
       momentum: momentum of parameters that are held digitally, 0 to 1.
       weight_decay: weight decay of digital kernels, per step and times the learning
         rate, up to 1e6.
+      kernel_bits: bits of each weight of digital kernels, 2 to 16, to which training is
+        aware that they are rounded (`hic_jax.quantisation`); 32 for float32.
     """
 
     learning_rate: float = 0.2
@@ -49,10 +53,16 @@ class Recipe:
     warmup: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    kernel_bits: int = 32
 
     def __post_init__(self):
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.within("warmup", self.warmup, 0.0, 1.0)
+        if self.kernel_bits != 32 and self.kernel_bits not in range(2, 17):
+            raise ValueError(
+                f"kernel_bits={self.kernel_bits!r}: must be an integer in [2, 16], or "
+                "32 for float32"
+            )
         _check_rule(self)
 
     def rates(self, highest: float, total_steps: int) -> optax.Schedule:
@@ -121,6 +131,7 @@ def make_tx(
     total_steps: int,
     key: jax.Array,
     digital_layers: Sequence[str] = (),
+    devices_by_layer: Mapping[str, int] | None = None,
 ) -> optax.GradientTransformation:
     """The transformation that trains a network, by any of `ALGORITHMS`.
 
@@ -131,9 +142,18 @@ def make_tx(
       total_steps: steps of the whole training.
       key: of all that the devices draw.
       digital_layers: paths of layers whose kernels are held digitally, too.
+      devices_by_layer: devices on each side of a pair, by regular expressions of the
+        beginnings of paths (`hic_jax.path_rules`); elsewhere as ``spec`` has it.
+
+    Raises:
+      ValueError: if a spec has no such number of devices; of its ``init``, if there is
+        no such layer.
     """
     rates = recipe.rates(recipe.learning_rate, total_steps)
     digital = sgd(rates, recipe.momentum, recipe.weight_decay)
+    if recipe.kernel_bits != 32:
+        rounded = optax.masked(quantised(recipe.kernel_bits), _kernels)
+        digital = optax.chain(digital, rounded)
     if spec is None:
         return digital
     analog = analog or AnalogRecipe()
@@ -144,13 +164,31 @@ def make_tx(
         trust_ratio=analog.trust_ratio,
         norm_decay=analog.norm_decay,
     )
-    return optax.partition(
-        {
-            "analog": optax.chain(updates, algorithms.analog(spec, key)),
-            "digital": digital,
-        },
-        functools.partial(analog_labels, digital=tuple(digital_layers)),
-    )
+    rules = dict(devices_by_layer or {})
+    groups = {"analog": optax.chain(updates, algorithms.analog(spec, key))}
+    for number in set(rules.values()):
+        more = dataclasses.replace(spec, devices_per_sign=number)
+        own_key = jax.random.fold_in(key, number)
+        groups[_group(number)] = optax.chain(updates, algorithms.analog(more, own_key))
+
+    def labels(params):
+        found = analog_labels(params, digital=digital_layers)
+        leaves = jax.tree_util.tree_leaves_with_path(found)
+        analog = [path_name(path) for path, label in leaves if label == "analog"]
+        numbers = first_match(analog, rules)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, label: (
+                _group(numbers[name]) if (name := path_name(path)) in numbers else label
+            ),
+            found,
+        )
+
+    return optax.partition(groups | {"digital": digital}, labels)
+
+
+def _group(devices_per_sign: int) -> str:
+    """Label of the weights that have so many devices on a side, by a rule."""
+    return f"analog, {devices_per_sign} per sign"
 
 
 def sgd(
@@ -170,6 +208,10 @@ def sgd(
     if trust_ratio:
         rules.insert(0, optax.scale_by_trust_ratio())
     if weight_decay:
-        kernels = functools.partial(jax.tree.map, lambda x: x.ndim >= 2)
-        rules.insert(0, optax.add_decayed_weights(weight_decay, mask=kernels))
+        rules.insert(0, optax.add_decayed_weights(weight_decay, mask=_kernels))
     return optax.chain(*rules)
+
+
+def _kernels(params: Any) -> Any:
+    """Which of the parameters are kernels: a tree of booleans."""
+    return jax.tree.map(is_kernel, params)

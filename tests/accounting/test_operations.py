@@ -22,8 +22,6 @@ from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.crossbar.geometry import Geometry
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 
 

@@ -7,6 +7,7 @@ from flax import nnx
 
 import hic_jax
 from hic_jax import accounting, pcm
+from hic_jax.quantisation import quantised
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 
@@ -109,3 +110,20 @@ def test_the_floating_point_baseline_keeps_a_buffer_per_parameter():
     state = optax.sgd(0.1, momentum=0.9).init(params)
     fp32_bits = hic_jax.model_size({}, params)["fp32_bits"]
     assert accounting.optimizer_bits(state) == fp32_bits == 33 * 32
+
+
+def test_digital_kernels_of_few_bits_have_scales_beside_them():
+    params = {"a": {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}}
+    size = hic_jax.model_size({}, params, kernel_bits=4)
+    assert size["inference_bits"] == 288 * 4 + 8 * 32 + 8 * 32
+    assert size["training_bits"] == size["fp32_bits"] == (288 + 8) * 32
+    hybrid = hic_jax.model_size(_hybrid(PARAMS), PARAMS, kernel_bits=4)
+    assert hybrid == hic_jax.model_size(_hybrid(PARAMS), PARAMS)  # All kernels analog.
+
+
+def test_exact_weights_below_quantised_ones_are_no_buffer():
+    params = {"kernel": jnp.zeros((10, 3))}
+    momentum = optax.sgd(0.1, momentum=0.9)
+    plain = accounting.optimizer_bits(momentum.init(params))
+    aware = optax.chain(momentum, quantised(4))
+    assert accounting.optimizer_bits(aware.init(params)) == plain == 30 * 32

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 import hic_jax
 from hic_jax import accounting, pcm
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IDEAL = hic_jax.HICSpec(
     multilevel=pcm.ideal(), initial_words="zero", word_steps=1, refresh_every=0
 )

@@ -16,8 +16,6 @@ import hic_jax
 from hic_jax import pcm
 from hic_jax.pcm import pair
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IDEAL = hic_jax.HICSpec(
     multilevel=pcm.ideal(),
     initial_words="zero",

@@ -17,8 +17,6 @@ from hic_jax import pcm
 from hic_jax.algorithms.base import _later
 from hic_jax.pcm import binary
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal())
 ZERO = dataclasses.replace(SPEC, initial_words="zero")
 PARAMS = {

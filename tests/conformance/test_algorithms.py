@@ -35,7 +35,6 @@ from tests.conformance.trained import (
 )
 from tests.key_recorder import keys_used_once
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
 
 

@@ -31,7 +31,7 @@ every_device = pytest.mark.parametrize("spec", DEVICES.values(), ids=DEVICES)
 every_preset = pytest.mark.parametrize(
     "spec", [DEVICES[name] for name in pcm.PRESETS], ids=pcm.PRESETS
 )
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 # Compiled once for a device and a shape.
 WRITTEN = ("spec", "max_pulses", "verify")

@@ -15,8 +15,6 @@ from hic_jax.pcm import pair, programmed
 from hic_jax.weights import DAY, YEAR
 from tests.conformance.trained import SHAPE, only, spec_of, trained
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SPREAD = pcm.nandakumar_2018(drift_nu_std=0.008)
 CHIPS = list(pcm.PROGRAMMED_PRESETS)
 every_weight = pytest.mark.parametrize("name", [*ALGORITHMS, *CHIPS])

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from hic_jax.crossbar import converters
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @settings(deadline=None)
 @given(

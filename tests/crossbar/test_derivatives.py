@@ -8,8 +8,6 @@ import pytest
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Codes of 16 bits, so that what is found is that of the product to about 1e-4.
 FINE = {
     "dac_bits": 16, "adc_bits": 16, "error_dac_bits": 16, "error_adc_bits": 16,

@@ -14,8 +14,6 @@ from hic_jax.crossbar import CrossbarSpec
 from tests import virtual_devices
 from tests.crossbar.reference import whole
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SPEC = CrossbarSpec(tile_rows=5, tile_columns=3)
 RUNNING = CrossbarSpec(dac_range="running", adc_range="running")
 MATRIX = (((1,), (0,)), ((), ()))

@@ -11,8 +11,6 @@ from flax.core import FrozenDict
 from hic_jax import convolution, crossbar, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OFF = CrossbarSpec(
     dac_bits=0, adc_bits=0, error_dac_bits=0, error_adc_bits=0,
     tile_rows=7, tile_columns=5,

@@ -11,8 +11,6 @@ import pytest
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 RUNNING = CrossbarSpec(dac_range="running", adc_range="running", range_momentum=0.5)
 HOOK = crossbar.LinenDotGeneral(RUNNING)
 TOKENS = jax.random.normal(jax.random.key(0), (3, 5, 8))

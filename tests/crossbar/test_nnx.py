@@ -14,8 +14,6 @@ from flax import nnx
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 RUNNING = CrossbarSpec(dac_range="running", adc_range="running", range_momentum=0.5)
 X = jax.random.normal(jax.random.key(0), (5, 8))
 TOKENS = jax.random.normal(jax.random.key(1), (3, 5, 8))

@@ -22,8 +22,6 @@ from hic_jax.training.state import init_state
 from tests.crossbar.reference import absmax
 from tests.key_recorder import keys_used_once
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OFF = {
     "dac_bits": 0, "adc_bits": 0, "error_dac_bits": 0, "error_adc_bits": 0,
 }  # fmt: skip

@@ -16,8 +16,6 @@ from hic_jax.crossbar.products import tiles
 from tests.crossbar import reference
 from tests.crossbar.reference import absmax, whole
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OFF = {
     "dac_bits": 0, "adc_bits": 0, "error_dac_bits": 0, "error_adc_bits": 0,
 }  # fmt: skip

@@ -12,8 +12,6 @@ from hic_jax.crossbar import CrossbarSpec
 from tests.crossbar import reference
 from tests.crossbar.reference import whole
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MOMENTUM = 0.75
 RUNNING = CrossbarSpec(
     dac_range="running", adc_range="running", range_momentum=MOMENTUM,

@@ -17,8 +17,6 @@ from hic_jax.training import steps
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OFF = CrossbarSpec(
     dac_bits=0, adc_bits=0, error_dac_bits=0, error_adc_bits=0,
     tile_rows=0, tile_columns=0,

@@ -152,6 +152,49 @@ def test_digits_split_is_fixed_stratified_and_complete():
     assert zlib.crc32(digits.test_images.tobytes()) == 1382952854
 
 
+def test_images_held_out_are_training_images_and_no_others():
+    digits = data.load("digits")
+    held = digits.with_validation(300)
+    assert len(held.train_labels) == 1137
+    assert len(held.test_labels) == 300
+    both = np.concatenate([held.train_images, held.test_images])
+
+    def rows(images):
+        return np.sort([image.tobytes() for image in images])
+
+    np.testing.assert_array_equal(rows(both), rows(digits.train_images))
+    tests = {image.tobytes() for image in digits.test_images}
+    assert not tests & {image.tobytes() for image in held.test_images}
+    again = digits.with_validation(300)
+    np.testing.assert_array_equal(held.test_images, again.test_images)
+    # Labels go with their images, and all classes are there as often as in the whole.
+    pairs = zip(digits.train_images, digits.train_labels, strict=True)
+    labels = {image.tobytes(): label for image, label in pairs}
+    found = [labels[image.tobytes()] for image in held.test_images]
+    np.testing.assert_array_equal(found, held.test_labels)
+    assert np.bincount(held.test_labels).min() > 15  # 30 expected; deviation 5.
+
+
+def test_none_are_held_out_unless_asked_for():
+    digits = data.load("digits")
+    assert digits.with_validation(0) is digits
+    for images in (1437, -1, 0.5):
+        with pytest.raises(ValueError, match=f"validation={images}: must be"):
+            digits.with_validation(images)
+
+
+def test_smaller_images_hold_the_means_of_squares():
+    digits = data.load("digits")
+    small = digits.downscaled(4)
+    assert small.image_shape == (2, 2, 1)
+    corner = digits.test_images[:, :4, 4:].astype(float).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(small.test_images[:, 0, 1, 0], corner, atol=0.5)
+    assert digits.downscaled(1) is digits
+    for factor in (3, 0, 16):
+        with pytest.raises(ValueError, match=f"downscale={factor}: must"):
+            digits.downscaled(factor)
+
+
 def test_moments_are_those_of_float64():
     digits = data.load("digits")
     images = np.random.default_rng(0).integers(0, 200, (5000, 3, 4, 2)).astype(np.uint8)

@@ -13,20 +13,14 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import cli, config_flags, launch, parts, train_options
+from experiments import cli, launch, parts
 from experiments.config import resolve
+from experiments.runs.intervals import TrainingDiverged
 
-# What defines the flags of each launcher, beside its own module.
-BESIDE = {
-    "train": (config_flags.define_flags,),
-    "sweep.__main__": (train_options.define_flags, config_flags.define_flags),
-    "ablate": (train_options.define_flags, config_flags.define_flags),
-    "field": (train_options.define_flags,),
-    "drift": (),
-    "demo": (),
-    "report.__main__": (),
-    "benchmark.__main__": (),
-}
+LAUNCHERS = (
+    "train", "sweep.__main__", "ablate", "field", "drift", "demo", "report.__main__",
+    "benchmark.__main__",
+)  # fmt: skip
 REQUIRED = {
     "field": ["--trained=x", "--workdir=y"],
     "report.__main__": ["--out=y"],
@@ -41,9 +35,7 @@ def define():
 
     def define(name):
         module = importlib.import_module(f"experiments.{name}")
-        own = getattr(module, "define_launch_flags", None) or module.define_flags
-        for function in (own, *BESIDE[name]):
-            function()
+        module.define_flags()
         return module, sorted(set(flags.FLAGS) - before)
 
     yield define
@@ -66,7 +58,7 @@ def _page(module):
     return entries, lines
 
 
-@pytest.mark.parametrize("launcher", BESIDE)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_help_tells_all_flags_of_a_launcher_and_each_by_itself(define, launcher):
     module, names = define(launcher)
     entries, lines = _page(module)
@@ -178,7 +170,7 @@ def test_home_is_where_a_path_says(define, monkeypatch):
     assert flags.FLAGS.data_dir == "/somewhere/data"
 
 
-@pytest.mark.parametrize("launcher", BESIDE)
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_platform_that_is_not_there_is_one_line(define, launcher, monkeypatch):
     module, _ = define(launcher)
 
@@ -200,15 +192,20 @@ def test_a_platform_that_is_not_there_is_one_line(define, launcher, monkeypatch)
         PermissionError(13, "Permission denied", "/root/runs"),
         OSError(36, "File name too long", "x" * 300),
         OSError(28, "No space left on device"),
+        ValueError("epochs=0: must be at least 1"),
+        TrainingDiverged("step 3: the loss is nan"),
     ],
 )
-def test_what_the_file_system_refuses_is_one_line(error):
+def test_what_the_user_can_mend_is_one_line_and_a_traceback_if_asked(error, caplog):
     def main(argv):
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        launch.told(main, ["x"])
+        with caplog.at_level("DEBUG"):
+            launch.told(main, ["x"])
     assert str(stop.value) == f"error: {error}"
+    (record,) = caplog.records
+    assert record.levelname == "DEBUG" and record.exc_info[1] is error
 
 
 def test_interrupted_later_is_no_traceback_either():
@@ -240,7 +237,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("launcher", [name.split(".")[0] for name in BESIDE])
+@pytest.mark.parametrize("launcher", [name.split(".")[0] for name in LAUNCHERS])
 def test_interrupted_in_its_imports_a_launcher_ends(tmp_path, launcher):
     (tmp_path / "jax.py").write_text(_INTERRUPTED)
     process = subprocess.run(

@@ -17,6 +17,8 @@ WORDS = {
     "crossbar_adc_range": "fixed",
     "crossbar_dac_range": "running",
     "digital_layers": "stem,head",
+    "devices_by_layer": "stem|head=4",
+    "kernel_bits": "4",
     "algorithm": "fp32",
     "dataset": "mnist",
     "data_dir": "/data",

@@ -17,7 +17,7 @@ PICTURES = {
     "set_pulses.png",
 }
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from experiments import examples
 
 SCRIPTS = sorted(Path(examples.__file__).parent.glob("[!_]*.py"))
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_trains_and_ages(script, capsys):

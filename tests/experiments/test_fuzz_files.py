@@ -22,7 +22,7 @@ from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.inference import Reading
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 JSON_FILES = ("config.json", "summary.json", "metrics.jsonl", "provenance.json")
 USUAL = settings(
@@ -157,9 +157,9 @@ def _check_readers(run, name, content):
     if folder is not None:
         with contextlib.closing(folder):
             assert folder.resume(run.start).step == len(run.rows)
-            folder.begin_metrics(len(run.rows))
-            assert folder.logged.last == run.rows[-1]
-            assert (folder.metrics_fault() is None) == (folder.metrics() == run.rows)
+            folder.metrics.begin(len(run.rows))
+            assert folder.metrics.logged.last == run.rows[-1]
+            assert (folder.metrics.fault() is None) == (folder.metrics.rows == run.rows)
     # What has been read is known, or the file is named.
     _tried(name, lambda: drift.has_been_read(str(path), run.reading))
 

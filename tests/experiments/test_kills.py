@@ -15,7 +15,6 @@ import signal
 import threading
 
 import chex
-import jax
 import orbax.checkpoint
 import pytest
 
@@ -23,11 +22,12 @@ from experiments import drift, field, plots
 from experiments.config import resolve
 from experiments.runs import checkpoints, files
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.sweep import jobs
-from experiments.sweep.folder import RunPaths
+from experiments.sweep.grid import Run
 from experiments.sweep.together import train_together
 from experiments.train import train
 from experiments.train_options import TrainOptions
@@ -41,10 +41,10 @@ KILLS = int(os.environ.get("HIC_JAX_KILLS", "1"))
 EVENTS = [
     (files, "write_text"),
     (RunFolder, "resume"),
-    (RunFolder, "begin_metrics"),
+    (Metrics, "begin"),
     (Experiment, "epoch_order"),
     (Experiment, "test_accuracy"),
-    (RunFolder, "log"),
+    (Metrics, "log"),
     (RunFolder, "save"),
     (Checkpoints, "_write_sums"),
     (checkpoints, "_remove"),
@@ -57,7 +57,7 @@ EVENTS = [
     (plots, "field_learning"),
 ]
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 STEPS = 6
@@ -75,9 +75,8 @@ def _train(path):
 
 
 def _train_as_a_job(path):
-    paths = RunPaths.of(path, "run")
-    config = _experiment().config
-    jobs.Training("run", paths, config, STEPS, OPTIONS).train(progress=False)
+    run = Run(name="run", swept={}, config=_experiment().config, steps=STEPS)
+    jobs.Job(path, (run,), OPTIONS).train()
 
 
 def _train_together(path):
@@ -131,10 +130,8 @@ def _die(delay=0.0):
     threading.Timer(delay, kill).start() if delay else kill()
 
 
-def _act_and_die(action, path, flags, event, number, delay):
+def _act_and_die(action, path, event, number, delay):
     """In a process of its own: dies some time after the n-th event of a name."""
-    for name, value in flags.items():
-        jax.config.update(name, value)
     models.CHANNEL_PLANS["one_block"] = (4,)
     left = number
 
@@ -157,14 +154,9 @@ def start():
     context.set_forkserver_preload(
         ["experiments.train", "experiments.field", "experiments.sweep.jobs"]
     )
-    flags = {
-        "jax_compilation_cache_dir": jax.config.jax_compilation_cache_dir,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-        "jax_disable_most_optimizations": True,
-    }
 
     def start(action, path, event=None, number=1, delay=0.0):
-        arguments = (action, path, flags, event, number, delay)
+        arguments = (action, path, event, number, delay)
         process = context.Process(target=_act_and_die, args=arguments)
         process.start()
         return process

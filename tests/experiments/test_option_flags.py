@@ -6,8 +6,9 @@ import json
 import pytest
 from absl import flags
 
-from experiments import ablate, config_flags, field, train, train_options
+from experiments import ablate, field, launch, train, train_options
 from experiments.config import resolve
+from experiments.runs.intervals import TrainingDiverged
 from experiments.sweep import __main__ as sweep
 from hic_jax.accounting import EnergyTable
 
@@ -19,13 +20,12 @@ TOLD = {
     "endurance_cycles": 1e6,
     "energy_table": EnergyTable(binary_set_pj=5.0),
 }
-TRAINING = (train_options.define_flags, config_flags.define_flags)
-# By launcher: what defines its flags, and the function that has to be told.
+# By launcher: the function that has to be told.
 LAUNCHERS = {
-    train: ((train.define_launch_flags, config_flags.define_flags), (train, "train")),
-    sweep: ((sweep.define_flags, *TRAINING), (train, "train")),
-    ablate: ((ablate.define_launch_flags, *TRAINING), (train, "train")),
-    field: ((field.define_flags, train_options.define_flags), (field, "learn")),
+    train: (train, "train"),
+    sweep: (train, "train"),
+    ablate: (train, "train"),
+    field: (field, "learn"),
 }
 
 
@@ -59,12 +59,10 @@ def test_options_reach_the_training(launcher, tmp_path, monkeypatch):
 
     def record(*arguments, options=None, **others):
         told.update(vars(options or arguments[-1]))
-        raise train.TrainingDiverged("enough")
+        raise TrainingDiverged("enough")
 
-    define, place = LAUNCHERS[launcher]
-    monkeypatch.setattr(*place, record)
-    for function in define:
-        function()
+    monkeypatch.setattr(*LAUNCHERS[launcher], record)
+    launcher.define_flags()
     with pytest.raises(SystemExit, match="enough"):
-        launcher.main(flags.FLAGS([launcher.__name__, *words]))
+        launch.told(launcher.main, flags.FLAGS([launcher.__name__, *words]))
     assert {name: told[name] for name in TOLD} == TOLD

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import hic_jax
-from experiments import launch
+from experiments import processes
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
@@ -22,7 +22,7 @@ from hic_jax.algorithms import analog_states
 from hic_jax.inference.network import Network
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 # Steps, of the 59 of an epoch.
 FIRST, LAST = 10, 50
@@ -46,13 +46,13 @@ try:
 except SystemExit as end:
     if end.code:
         raise
-from experiments import drift, launch, train
+from experiments import drift, processes, train
 from experiments.runs.stored import read_config
 from experiments.setup import Experiment
 from experiments.train_options import TrainOptions
 from hic_jax.inference import Reading
 path, coordinator = (sys.argv[i].partition("=")[2] for i in (1, -3))
-assert launch._answers(coordinator)  # It is JAX's own service.
+assert processes._answers(coordinator)  # It is JAX's own service.
 experiment = Experiment.of(read_config(path))
 train.train(experiment, path, TrainOptions(max_steps={LAST}, log_every=1))
 drift.read_over_time(experiment, path, Reading(**{READING!r}))
@@ -66,9 +66,6 @@ def _launch(path):
         port = free.getsockname()[1]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        # What is compiled for the first part the second need not compile again.
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
     }
     flags = (
@@ -211,7 +208,7 @@ def test_several_processes_are_found(monkeypatch, environment, several):
         monkeypatch.setenv(name, value)
     started = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a: started.append(a))
-    launch.join_processes()
+    processes.join()
     assert started == ([()] if several else [])
 
 
@@ -219,8 +216,8 @@ def test_what_is_asked_for_comes_first(monkeypatch):
     started = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a: started.append(a))
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    launch.join_processes("node7:1234", 2, 1)
-    launch.join_processes("auto")
+    processes.join("node7:1234", 2, 1)
+    processes.join("auto")
     assert started == [("node7:1234", 2, 1), ()]
 
 
@@ -232,7 +229,7 @@ def test_processes_that_jax_does_not_find(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     message = r"coordinator_address .*give --coordinator, --num_processes, --process_id"
     with pytest.raises(ValueError, match=message):
-        launch.join_processes()
+        processes.join()
 
 
 @pytest.fixture
@@ -246,21 +243,21 @@ def ended(monkeypatch):
         # Other threads of this process write elsewhere.
         return told.append(text) if file == 2 else write(file, text)
 
-    monkeypatch.setattr(launch.os, "write", tell)
-    monkeypatch.setattr(launch.os, "_exit", lambda status: ends.set())
+    monkeypatch.setattr(processes.os, "write", tell)
+    monkeypatch.setattr(processes.os, "_exit", lambda status: ends.set())
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a: ends.wait(60))
     return told
 
 
 def test_a_coordinator_that_nobody_answers_at_is_told(monkeypatch, ended):
-    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
-    launch.join_processes("localhost:1", 2, 1)
+    monkeypatch.setattr(processes, "ANSWER_S", 0.0)
+    processes.join("localhost:1", 2, 1)
     assert ended == [b"error: coordinator=localhost:1: nobody answers there\n"]
 
 
 @pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
 def test_whoever_else_answers_is_no_coordinator(monkeypatch, ended, says):
-    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
+    monkeypatch.setattr(processes, "ANSWER_S", 0.0)
     with socket.create_server(("localhost", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
 
@@ -270,21 +267,21 @@ def test_whoever_else_answers_is_no_coordinator(monkeypatch, ended, says):
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        launch.join_processes(address, 2, 1)
+        processes.join(address, 2, 1)
     assert ended == [f"error: coordinator={address}: nobody answers there\n".encode()]
 
 
 @pytest.mark.parametrize("asked", [("auto",), ("localhost:1", 2, 0)])
 def test_processes_that_do_not_come_are_told(monkeypatch, ended, asked):
-    monkeypatch.setattr(launch, "COMING_S", 0.01)
-    monkeypatch.setattr(launch, "_answers", lambda coordinator: True)
-    launch.join_processes(*asked)
+    monkeypatch.setattr(processes, "COMING_S", 0.01)
+    monkeypatch.setattr(processes, "_answers", lambda coordinator: True)
+    processes.join(*asked)
     assert ended == [b"error: not all processes have come within 0 s\n"]
 
 
 def test_a_coordinator_that_answers_is_waited_for(monkeypatch):
-    monkeypatch.setattr(launch, "ANSWER_S", 0.0)
-    monkeypatch.setattr(launch.os, "_exit", lambda status: pytest.fail("ended"))
+    monkeypatch.setattr(processes, "ANSWER_S", 0.0)
+    monkeypatch.setattr(processes.os, "_exit", lambda status: pytest.fail("ended"))
     with socket.create_server(("localhost", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
         asked = threading.Event()
@@ -297,5 +294,5 @@ def test_a_coordinator_that_answers_is_waited_for(monkeypatch):
 
         threading.Thread(target=answer, daemon=True).start()
         monkeypatch.setattr(jax.distributed, "initialize", lambda *a: asked.wait(60))
-        launch.join_processes(address, 2, 1)
+        processes.join(address, 2, 1)
         assert asked.is_set()

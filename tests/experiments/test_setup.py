@@ -6,6 +6,7 @@ import pytest
 
 from experiments import setup
 from experiments.config import resolve
+from experiments.parts import Hardware
 from hic_jax import models
 
 LAYERS = (
@@ -40,15 +41,49 @@ def test_without_converters_nothing_is_on_crossbars(fields):
 )
 def test_digital_layers_that_cannot_be(layers, message):
     with pytest.raises(ValueError, match=message):
-        setup.check_digital_layers(tuple(layers.split(",")), MODEL, (8, 8, 1))
+        setup.check_layers(Hardware(digital_layers=layers), MODEL, (8, 8, 1))
 
 
 def test_digital_layers_that_can():
-    for layers in ((), ("stem", "head"), ("stage2_block1/projection",)):
-        setup.check_digital_layers(layers, MODEL, (8, 8, 1))
+    for layers in ("", "stem,head", "stage2_block1/projection"):
+        setup.check_layers(Hardware(digital_layers=layers), MODEL, (8, 8, 1))
 
 
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.parametrize(
+    ("layers", "rules", "message"),
+    [
+        ("", "stm=4", "devices_by_layer: rule='stm': must match the beginning"),
+        ("stem", "stem=4", "devices_by_layer: rule='stem': must match the beginning"),
+        ("", "stage=4,stage2=2", "devices_by_layer: rule='stage2': must match"),
+        ("", "(=4", r"devices_by_layer: rule='\(': must be a regular expression"),
+        ("", "stem=3", "devices_by_layer=stem=3: must be RULE=NUMBER"),
+        ("", "stem", "devices_by_layer=stem: must be RULE=NUMBER"),
+        ("", "stem=2,stem=4", "devices_by_layer=stem=2,stem=4: .* each rule once"),
+    ],
+)
+def test_devices_by_layer_that_cannot_be(layers, rules, message):
+    with pytest.raises(ValueError, match=message):
+        hardware = Hardware(digital_layers=layers, devices_by_layer=rules)
+        setup.check_layers(hardware, MODEL, (8, 8, 1))
+
+
+def test_devices_by_layer_that_can():
+    hardware = Hardware(devices_by_layer="stem|head=8,stage1=4,.*projection=1")
+    assert hardware.devices_by_rule == {"stem|head": 8, "stage1": 4, ".*projection": 1}
+    setup.check_layers(hardware, MODEL, (8, 8, 1))
+
+
+@pytest.mark.usefixtures("one_block")
+def test_validation_and_fewer_pixels_are_those_of_the_data():
+    fields = {"channel_plan": "one_block", "validation": 137, "downscale": 2}
+    experiment = setup.Experiment.of(resolve(**fields))
+    assert experiment.steps_per_epoch == 13
+    assert experiment.split("test").images.shape == (137, 4, 4, 1)
+    with pytest.raises(ValueError, match="downscale=3: must divide"):
+        setup.Experiment.of(resolve(channel_plan="one_block", downscale=3))
+
+
+@pytest.mark.usefixtures("one_block")
 def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(caplog):
     experiment = setup.Experiment.of(resolve(channel_plan="one_block"))
     run, train = experiment.runner(), experiment.split("train")
@@ -62,7 +97,7 @@ def test_the_step_compiled_for_the_shapes_of_the_initial_state_is_that_of_it(cap
 
 
 @pytest.mark.parametrize("converters", [True, False])
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.usefixtures("one_block")
 def test_bfloat16_is_for_products_and_not_for_devices(converters):
     losses, dtypes = {}, {}
     for name in ("float32", "bfloat16"):

@@ -22,6 +22,7 @@ from experiments import terminal
 from experiments.config import resolve
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.intervals import TrainingDiverged, check_losses
+from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.runs.stopping import Stopped
 from experiments.setup import Experiment
@@ -32,7 +33,7 @@ from tests.experiments import run_files, shown
 
 EPOCH = 3  # Steps; a run has two epochs.
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 def _experiment(algorithm="hic", epochs=2, **others):
@@ -109,9 +110,16 @@ def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
     table = EnergyTable(digital_mac_pj=2.0)
     train(experiment, str(tmp_path), TrainOptions(max_steps=1, energy_table=table))
     summary = run_files.timeless_summary(tmp_path)
-    assert set(summary) == set(uninterrupted.summary)
+    assert set(summary) == set(uninterrupted.summary) | {"post_training"}
     assert summary["write_erase_cycles"] is None
     assert summary["optimizer_bits"] == summary["fp32_bits"]
+    after = summary["post_training"]
+    weights, columns = summary["fp32_bits"] // 32, 3 * 4 + 10
+    digital = 3 * 8 + 10  # Scales and offsets of BatchNorm, and the bias of the head.
+    for name, bits in (("int8", 8), ("int4", 4)):
+        kernels = bits * (weights - digital) + 32 * columns
+        assert after[name]["inference_bits"] == kernels + 32 * digital
+        assert 0 <= after[name]["test_accuracy"] <= 1
     operations, energy = summary["operations"], summary["energy"]
     assert operations["arrays"] == {}
     # The same products, all digital: two or three passes of each.
@@ -282,19 +290,19 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, uninterrupte
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     gone_on = threading.Event()
-    write, log = Checkpoints._write_sums, RunFolder.log
+    write, log = Checkpoints._write_sums, Metrics.log
 
     def write_slowly(checkpoints):
         assert gone_on.wait(timeout=300)
         write(checkpoints)
 
-    def log_and_tell(folder, row):
-        log(folder, row)
+    def log_and_tell(metrics, row):
+        log(metrics, row)
         if row["step"] > EPOCH:
             gone_on.set()
 
     monkeypatch.setattr(Checkpoints, "_write_sums", write_slowly)
-    monkeypatch.setattr(RunFolder, "log", log_and_tell)
+    monkeypatch.setattr(Metrics, "log", log_and_tell)
     experiment = _experiment("fp32")
     train(experiment, str(tmp_path), TrainOptions(max_steps=EPOCH + 1, log_every=1))
     assert run_files.restored(tmp_path, experiment).step == EPOCH + 1

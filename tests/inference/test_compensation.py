@@ -20,9 +20,6 @@ INPUTS, WIDTH = 6, 5
 KEY, OTHER = jax.random.split(jax.random.key(4))
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 # ---- models: two products, each with a BatchNorm behind it
 
 

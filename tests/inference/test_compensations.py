@@ -21,9 +21,6 @@ ALIKE = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018().without("read_noise"))
 KEY, OTHER = jax.random.split(jax.random.key(4))
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @pytest.fixture(scope="module")
 def network():
     return network_of()

@@ -19,8 +19,6 @@ STUCK = dataclasses.replace(pcm.nandakumar_2019(), stuck_set=0.02, stuck_reset=0
 EXACT = STUCK.without(*programmed.NON_IDEALITIES)
 KEY = jax.random.key(7)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def weights():

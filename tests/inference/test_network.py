@@ -10,8 +10,6 @@ import hic_jax
 from hic_jax.inference.network import accuracy
 from tests.small_network import IMAGES, Net, network_of, random_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_every_read_has_its_own_noise():
     noisy = hic_jax.HICSpec(multilevel=hic_jax.pcm.nandakumar_2018())

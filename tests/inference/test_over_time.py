@@ -32,9 +32,6 @@ REAL = hic_jax.HICSpec(
 QUIET = dataclasses.replace(REAL, multilevel=REAL.multilevel.without("read_noise"))
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @pytest.fixture(scope="module")
 def network():
     return network_of()

@@ -10,8 +10,6 @@ import pytest
 from hic_jax import pcm
 from hic_jax.pcm import bits, pair
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 DEVICE, IDEAL = pcm.nandakumar_2018(), pcm.ideal()
 NOW = jnp.float32(100.0)
 

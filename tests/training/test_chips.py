@@ -31,8 +31,6 @@ SPEC = hic_jax.HICSpec(
 )
 OPTIONS = {"augmentation": "crop", "label_smoothing": 0.0}
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Net(nn.Module):
     """The least with a convolution, running statistics and a dense layer."""

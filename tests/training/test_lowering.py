@@ -30,8 +30,6 @@ STEP = steps.make_step(
     MODEL, TX, jax.random.key(1), augmentation="crop_flip", label_smoothing=0.1
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def state():

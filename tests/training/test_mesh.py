@@ -25,8 +25,6 @@ DEVICES, STEPS, WORDS = 8, 50, 10
 IMAGES, TESTED, BATCH, CLASSES = 50, 20, 16, 3
 SHARED = (16, 100, 7, 11)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Net(nn.Module):
     """The least that has analog and digital parameters and running statistics."""

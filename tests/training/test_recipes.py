@@ -9,12 +9,11 @@ import pytest
 
 import hic_jax
 from hic_jax.algorithms import analog_states
+from hic_jax.quantisation import quantise_kernels
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx, sgd
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def _params():
@@ -200,3 +199,53 @@ def test_devices_follow_the_key():
     )
     chex.assert_trees_all_equal(first, again)
     assert jnp.all(first["first"] != other["first"])
+
+
+def test_digital_kernels_are_rounded_and_nothing_else():
+    grads = _constant(0.1)
+    updates, _, _ = _update(None, grads, kernel_bits=4)
+    found = optax.apply_updates(_params(), updates)
+    exact = optax.apply_updates(_params(), _update(None, grads)[0])
+    expected = quantise_kernels(exact, 4)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"kernel_bits=24: must be .* or 32"):
+        Recipe(kernel_bits=24)
+
+
+def test_kernels_on_devices_are_not_rounded():
+    one, other = (_update(SPEC, _constant(0.1), kernel_bits=b)[0] for b in (4, 32))
+    chex.assert_trees_all_equal(one, other)
+
+
+def test_layers_have_as_many_devices_as_rules_say():
+    rules = {"second": 4}
+    tx = make_tx(Recipe(), None, SPEC, 1, jax.random.key(1), devices_by_layer=rules)
+    weights = hic_jax.analog_weights(tx.init(_params()))
+    first, second = (weights[n]["kernel"] for n in ("first", "second"))
+    assert first.devices()["multilevel"] == 2 * first.size
+    assert second.devices()["multilevel"] == 8 * second.size
+    plain = make_tx(Recipe(), None, SPEC, 1, jax.random.key(1)).init(_params())
+    unruled = hic_jax.analog_weights(plain)["first"]["kernel"]
+    np.testing.assert_array_equal(unruled.read(None), first.read(None))
+
+
+def test_layers_of_a_rule_draw_noise_of_their_own():
+    """Two layers of equal weights, one of them of a rule: their errors are unlike."""
+    spec = hic_jax.HICSpec()
+    kernel = jnp.ones((40, 50))
+    params = {name: {"kernel": kernel} for name in ("first", "second")}
+    tx = make_tx(
+        Recipe(), None, spec, 1, jax.random.key(1), devices_by_layer={"second": 1}
+    )
+    weights = hic_jax.analog_weights(tx.init(params))
+    errors = [np.ravel(weights[name]["kernel"].read(None) - kernel) for name in params]
+    assert min(map(np.std, errors)) > 0.01
+    # 2,000 pairs: five standard errors of a correlation of none.
+    assert abs(np.corrcoef(errors)[0, 1]) < 5 / np.sqrt(2000)
+
+
+@pytest.mark.parametrize("rules", [{"third": 2}, {"norm": 2}])
+def test_a_rule_of_no_analog_layer_is_refused(rules):
+    tx = make_tx(Recipe(), None, SPEC, 1, jax.random.key(1), devices_by_layer=rules)
+    with pytest.raises(ValueError, match="rule="):
+        tx.init(_params())

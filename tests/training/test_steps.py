@@ -47,9 +47,6 @@ class Net(nn.Module):
         return nn.Dense(CLASSES, kernel_init=init, name="head")(x)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @functools.cache
 def _images():
     image_key, label_key = jax.random.split(jax.random.key(7))

@@ -12,7 +12,7 @@ def run(algorithm="hic", width=1.0, seed=0, *, config=None, **fields):
     known = {
         "folder": f"{algorithm}-{width}-{seed}", "accuracy": 90.0, "size_kb": 100.0,
         "drift": [], "wear": None, "summary": {}, "provenance": [],
-        "on_devices": algorithm != "fp32",
+        "on_devices": algorithm not in ("fp32", "int8", "int4"), "rounded": False,
         "of_devices": frozenset(),
     }  # fmt: skip
     named = {"algorithm": algorithm, "width": width, "seed": seed, "config": flags}
@@ -46,9 +46,12 @@ def three_seeds(algorithm, points):
     return curve(algorithm, spread)
 
 
-def worn(kind, worst, part=WHOLE, counts=(3, 4), algorithm="hic"):
+HIC = recipe([run()])
+
+
+def worn(kind, worst, part=WHOLE, counts=(3, 4), of=HIC):
     """Wear of a part, with a histogram."""
     return Wear(
-        algorithm, WHOLE, kind, 1.0, part, estimate([worst]), 1.0, 2.0, worst, 1e9,
-        worst / 1e9, 1.0, (0, 1, 2), counts,
+        of, kind, 1.0, part, 1.0, 2.0, worst, estimate([worst]), 1e9, worst / 1e9, 1.0,
+        (0, 1, 2), counts,
     )  # fmt: skip

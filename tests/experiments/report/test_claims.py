@@ -2,19 +2,18 @@
 
 import pytest
 
-from experiments.report import claims, endurance, sections, size
+from experiments.report import accuracy, claims, endurance, sections
 from tests.experiments.report import made
 
 
 def test_rules_state_their_thresholds():
     group = made.group([])
-    rules = {n: claims.rule_of(claim, group) for n, (claim, _) in claims.CLAIMS.items()}
+    said = {n: claims.stated(claim, group) for n, (claim, _) in claims.CLAIMS.items()}
+    rules = {name: rule for name, (_, rule) in said.items()}
     assert f"−{sections.COMPARABLE_POINTS:g} points" in rules["half-size"]
     assert f"below {sections.COMPARABLE_POINTS:g} points" in rules["drift"]
     assert f"below {100 * endurance.SMALL_FRACTION:g} %" in rules["endurance"]
-    assert f"{100 * size.REDUCTION:g} % less" in claims.statement(
-        size.halves_the_model, group
-    )
+    assert f"{100 * accuracy.REDUCTION:g} % less" in said["half-size"][0]
     assert all("95 %" in rules[name] for name in ("equal-size", "half-size", "drift"))
 
 
@@ -28,13 +27,14 @@ def test_claims_are_about_the_pair():
     runs = [run for name in points for run in made.three_seeds(name, points[name])]
     group = made.group(runs, "hic", "pulsed_sgd")
     (gain, _), (half, _), *_ = claims.CLAIMS.values()
-    assert claims.statement(gain, group) == (
+    title, rule = claims.stated(gain, group)
+    assert title == (
         "At comparable inference model size pulsed sgd beats the HIC baseline"
     )
-    assert "accuracy of pulsed sgd less that of HIC" in claims.rule_of(gain, group)
+    assert "accuracy of pulsed sgd less that of HIC" in rule
     assert gain(group).verdict is sections.Verdict.SUPPORTED
     assert gain(group).estimate.mean == pytest.approx(5.0)
-    assert claims.statement(half, group).endswith("size for HIC-comparable accuracy")
+    assert claims.stated(half, group)[0].endswith("size for HIC-comparable accuracy")
     assert "HIC at width 1 (86.00 % at 50 kB)" in half(group).sentences[0]
     # And the pair of the paper is judged as if the third had not run.
     alone = made.group([run for run in runs if run["algorithm"] != "pulsed_sgd"])

@@ -120,8 +120,8 @@ def test_what_was_not_read_over_a_year_with_adabs_is_open():
 def _case(compensation, means, stds, devices="trained"):
     times = (25.0, YEAR)[: len(means)]
     return Ageing(
-        "hic", devices, 1.0, compensation, times, (estimate([90.0]),) * 2, means, stds,
-        4, estimate([0.5]),
+        made.HIC, devices, 1.0, compensation, times, (estimate([90.0]),) * 2,
+        means, stds, 4, estimate([0.5]),
     )  # fmt: skip
 
 

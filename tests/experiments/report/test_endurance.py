@@ -36,6 +36,27 @@ def test_wear_is_a_small_fraction_or_not():
     assert "two seeds" in one.sentences[1]
 
 
+def test_a_long_training_is_extrapolated_and_said():
+    """967 cycles in 4,000 steps are 24,175 in 100,000: 2.4 % of a million."""
+    runs = _worn(900, 967)
+    for run in runs:
+        run["summary"] = {"steps": 4000}
+    finding = endurance.spares_the_devices(made.group(runs))
+    assert finding.verdict is YES
+    (sentence,) = (s for s in finding.sentences if "Extrapolated" in s)
+    assert "100,000 steps" in sentence
+    assert "24,175 cycles: 2.4 % of 10⁶, 0.024 % of 10⁸" in sentence
+    assert sentence.endswith("a small fraction of 10⁸ and 10⁹.")
+    for run in runs:
+        run["summary"] = {"steps": 100_000}
+    assert len(endurance.spares_the_devices(made.group(runs)).sentences) == 1
+    worse = _worn(900, 967_000_000)
+    for run in worse:
+        run["summary"] = {"steps": 50_000}
+    finding = endurance.spares_the_devices(made.group(worse))
+    assert "of none of these a small fraction" in finding.sentences[1]
+
+
 def test_wear_that_was_not_tracked_is_said():
     untracked = made.three_seeds("hic", [(1, 30.0, 90.0)])
     finding = endurance.spares_the_devices(made.group(untracked))
@@ -98,9 +119,9 @@ def test_wear_of_another_algorithm_is_no_verdict_on_the_candidate(tmp_path):
 
 
 def test_algorithms_have_rows_of_their_own_in_the_figure(draw):
+    other = made.recipe([made.run("mixed_precision")])
     cases = [
-        _wear("multilevel", 50), _wear("binary", 5),
-        _wear("multilevel", 500, algorithm="mixed_precision"),
+        _wear("multilevel", 50), _wear("binary", 5), _wear("multilevel", 500, of=other)
     ]  # fmt: skip
     axes = draw(endurance.draw_endurance, cases)
     assert [bar.get_width() for bar in axes.patches] == [50, 5, 500]

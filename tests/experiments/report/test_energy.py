@@ -8,7 +8,6 @@ import pytest
 from experiments.report import energy as energy_lib
 from experiments.report.energy import Cost
 from experiments.report.estimates import estimate
-from experiments.report.groups import Look
 from hic_jax.accounting import EnergyTable, Operations, energy
 from tests.experiments.report import made
 
@@ -87,15 +86,15 @@ def test_energies_have_the_sources_of_the_library_or_are_given():
 
 
 def test_energy_by_kind_leaves_out_what_takes_none(draw):
+    fp32, hic = made.group([_run("fp32"), _run()]).recipes
     costs = [
-        Cost(name, 1.0, {}, energy, estimate([sum(energy.values())] * 2))
-        for name, energy in (
-            ("fp32", {"analog_macs": 0.0, "digital_macs": 2e-5, "binary_sets": 0.0}),
-            ("hic", {"analog_macs": 1e-7, "digital_macs": 0.0, "binary_sets": 0.0}),
+        Cost(recipe, 1.0, {}, energy, estimate([sum(energy.values())] * 2))
+        for recipe, energy in (
+            (fp32, {"analog_macs": 0.0, "digital_macs": 2e-5, "binary_sets": 0.0}),
+            (hic, {"analog_macs": 1e-7, "digital_macs": 0.0, "binary_sets": 0.0}),
         )
     ]
-    looks = {"fp32": Look("#555555", "s"), "hic": Look("#0072B2", "o")}
-    axes = draw(energy_lib.draw_energy, costs, looks, "J")
+    axes = draw(energy_lib.draw_energy, costs, "training")
     assert axes.get_xscale() == "log"
     rows = [text.get_text() for text in axes.get_yticklabels()]
     assert rows == ["MACs in arrays", "digital MACs", "total"]
@@ -108,8 +107,8 @@ def test_energies_of_algorithms_stay_apart(tmp_path):
     runs = [_run("fp32"), _run(sets=100), _run("volatile", sets=300)]
     group = made.group(runs)
     costs = energy_lib.costs(group, "training", EnergyTable())
-    sets = [(cost.algorithm, cost.operations["binary_sets"]) for cost in costs]
+    sets = [(cost.recipe.label, cost.operations["binary_sets"]) for cost in costs]
     assert sets == [("fp32", 0), ("hic", 100), ("volatile", 300)]
     section = energy_lib.operations_and_energy(group, tmp_path)
-    words = "0 J by FP32 and 1.35\u00a0nJ by HIC and 4.05\u00a0nJ by volatile"
+    words = "0\u00a0J by FP32 and 1.35\u00a0nJ by HIC and 4.05\u00a0nJ by volatile"
     assert words in section.paragraphs[0]

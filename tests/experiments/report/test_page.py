@@ -211,11 +211,7 @@ def test_verdicts_and_their_rules_are_on_the_page(text, out):
     }
     words = " ".join(re.sub(r"<[^>]+>", " ", text).split())
     for name, (claim, _) in claims.CLAIMS.items():
-        for part in (
-            claims.statement(claim, PAIR),
-            claims.rule_of(claim, PAIR),
-            verdicts[name]["found"],
-        ):
+        for part in (*claims.stated(claim, PAIR), verdicts[name]["found"]):
             assert part.replace("'", "&#39;").replace("\xa0", " ") in words
     # A badge in the card and in the section of each claim.
     assert text.count('class="badge yes"') == 6
@@ -453,7 +449,7 @@ def test_runs_that_show_little_are_a_page_too(tmp_path):
     assert "There are no HIC runs." in (tmp_path / "out" / "report.html").read_text()
 
 
-@pytest.mark.usefixtures("quick_compilation", "one_block")
+@pytest.mark.usefixtures("one_block")
 def test_a_run_that_was_trained_is_reported(tmp_path):
     """What the launchers write is what the report reads."""
     fields = {"channel_plan": "one_block", "epochs": 1, "batch_size": 479}
@@ -540,9 +536,13 @@ def test_a_page_of_others_is_one_error_before_anything_is_drawn(tmp_path, monkey
 
 
 def test_numbers_have_their_places():
-    row = {"interval_low": -1.234, "interval_high": 5.0}
-    assert tables.interval(row) == "−1.23 to 5.00"
-    assert tables.interval({"interval_low": None}) == tables.ABSENT
+    row = {"mean": -1.234, "std": None, "seeds": 1}
+    columns = tables.statistics_columns("gain", "+.2f")
+    for interval, text in (((-1.234, 5.0), "−1.23 to 5.00"), ((None, None), "–")):
+        low, high = interval
+        row |= {"interval_low": low, "interval_high": high}
+        cells = [column.text(row) for column in columns]
+        assert cells == ["−1.23", "–", text, "1"]
 
 
 def test_looks_are_told_apart_without_colour():

@@ -8,7 +8,7 @@ from absl import flags
 
 from experiments import config_flags
 from experiments.config import resolve
-from experiments.report import making, runs
+from experiments.report import groups, making, runs
 from tests.experiments.report.conftest import SUMMARY
 
 FIELD = {"trained": "runs/a", "step": 3, "seconds": 3600.0, "shift": "none"}
@@ -179,3 +179,33 @@ def test_fields_of_devices_are_told_from_the_others(write, read):
     folder = write("c", stored={"field_of_another_version": 3}, seed=1)
     (other,) = read(folder)
     assert "field_of_another_version" in set(other["config"]) - other["of_devices"]
+
+
+def test_a_network_rounded_afterwards_stands_beside_itself(write, read):
+    after = {
+        "int8": {"test_accuracy": 0.89, "inference_bits": 24_000},
+        "int4": {"test_accuracy": 0.7, "inference_bits": 16_000},
+    }
+    folder = write("fp32", SUMMARY | {"post_training": after}, algorithm="fp32")
+    exact, *rounded = read(folder)
+    assert (exact["accuracy"], exact["size_kb"], exact["rounded"]) == (90, 10, False)
+    found = [
+        (r["algorithm"], r["accuracy"], r["size_kb"], r["rounded"]) for r in rounded
+    ]
+    assert found == [("int8", 89, 3, True), ("int4", 70, 2, True)]
+    (group,) = groups.group([exact, *rounded, *read(write("hic"))])
+    assert [r.name for r in group.recipes] == [
+        "FP32", "HIC", "FP32 rounded to int8", "FP32 rounded to int4",
+    ]  # fmt: skip
+
+
+def test_a_digital_network_of_few_bits_is_an_algorithm_of_its_own(write, read):
+    folders = [
+        write("fp32", algorithm="fp32"),
+        write("int4", algorithm="fp32", kernel_bits=4),
+        write("hic"),
+    ]
+    (group,) = groups.group(read(*folders))
+    assert [(r.name, r.on_devices) for r in group.recipes] == [
+        ("FP32", False), ("HIC", True), ("int4 in training", False),
+    ]  # fmt: skip

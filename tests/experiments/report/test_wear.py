@@ -16,7 +16,7 @@ def _runs(*widths):
 
 
 def _of(runs, level):
-    return [case for case in wear.wear(made.recipe(runs)) if case.level == level]
+    return wear.wear(made.recipe(runs))[level]
 
 
 def _kind(most):
@@ -36,10 +36,10 @@ def test_wear_is_that_of_the_worst_seed():
     cases = {(case.kind, case.width): case for case in _of(runs, wear.WHOLE)}
     assert set(cases) == {(k, w) for k in ("multilevel", "binary") for w in (1, 2)}
     worst = cases["multilevel", 1]
-    assert (worst.most.mean, worst.worst) == (20.0, 30)
-    assert worst.fraction == pytest.approx(3e-8)
-    assert worst.trainings == 33_333_333
-    assert cases["multilevel", 2].trainings == math.inf
+    assert (worst.most.mean, worst.worst_cycles) == (20.0, 30)
+    assert worst.fraction_of_endurance == pytest.approx(3e-8)
+    assert worst.trainings_survived == 33_333_333
+    assert cases["multilevel", 2].trainings_survived == math.inf
     assert worst.edges == ()
     assert _of(_runs((1, 1)), wear.WHOLE) == []
 
@@ -99,20 +99,20 @@ def test_layers_stand_in_the_order_of_the_network(detailed):
         for part in ("stem", "head", "x")
     ]
     stem = cases[0]
-    assert (stem.most.mean, stem.worst, stem.most.seeds) == (6.0, 7, 2)
+    assert (stem.most.mean, stem.worst_cycles, stem.most.seeds) == (6.0, 7, 2)
     assert stem.endurance_cycles == 1e9
-    assert stem.trainings == 10**9 // 7
+    assert stem.trainings_survived == 10**9 // 7
     assert stem.edges == (0, 1, 2, 9)
     assert stem.counts == (0, 4, 6)
 
 
 def test_planes_are_of_binary_cells_only(detailed):
     low, high = _of(detailed, wear.PLANE)
-    assert (low.part, low.kind, low.worst, low.counts) == (
+    assert (low.part, low.kind, low.worst_cycles, low.counts) == (
         "bit 0", "binary", 8, (2, 0, 0),
     )  # fmt: skip
-    assert (high.part, high.worst, high.counts) == ("bit 1", 12, (0, 2, 0))
-    assert high.fraction == pytest.approx(1.2e-8)
+    assert (high.part, high.worst_cycles, high.counts) == ("bit 1", 12, (0, 2, 0))
+    assert high.fraction_of_endurance == pytest.approx(1.2e-8)
 
 
 def test_runs_that_tell_no_parts_have_none(detailed):
@@ -126,7 +126,7 @@ def test_parts_are_rows_of_shares(draw):
         _wear("binary", 1, "bit 0", (3, 1)),
         _wear("binary", 0, "bit 1", (4, 0)),
     ]
-    axes = draw(wear.draw_parts, cases)
+    axes = draw(wear.draw_parts, cases, "Layers")
     (mesh,) = axes.collections
     np.testing.assert_array_equal(
         mesh.get_array().filled(0.0), [[0.75, 0.25], [1.0, 0.0]]
@@ -139,7 +139,7 @@ def test_parts_are_rows_of_shares(draw):
 
 def test_a_layer_may_have_any_name(draw):
     cases = [_wear("binary", 1, name) for name in ("$x_$", "a$", "\\frac$^$")]
-    axes = draw(wear.draw_parts, cases)
+    axes = draw(wear.draw_parts, cases, "Layers")
     axes.figure.draw_without_rendering()  # Mathematics would be parsed here.
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert labels == [r"\$x_\$", r"a\$", r"\frac\$^\$"]
@@ -148,10 +148,10 @@ def test_a_layer_may_have_any_name(draw):
 def test_kinds_of_devices_are_those_that_the_runs_tell_of(detailed, tmp_path):
     for run in detailed:
         run["wear"] = {"multilevel": run["wear"]["multilevel"]}
-    found = wear.wear(made.recipe(detailed))
-    assert [(case.kind, case.width) for case in found] == [
-        ("multilevel", 1), ("multilevel", 2),
-    ]  # fmt: skip
+    levels = wear.wear(made.recipe(detailed))
+    found = [(case.kind, case.width) for case in levels[wear.WHOLE]]
+    assert found == [("multilevel", 1), ("multilevel", 2)]
+    assert not levels[wear.LAYER] and not levels[wear.PLANE]
     assert wear.by_part(made.group(detailed), tmp_path) is None
     kind = {"leaky_cell": _kind(9), "histogram": {"edges": [0, 9], "leaky_cell": [4]}}
     layers = {"layers": {"x": {"leaky_cell": _part(9, [4])}}}

@@ -27,7 +27,7 @@ from hic_jax.training.state import TrainState
 
 STEPS = 6  # Two epochs of three batches.
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 class Run:
@@ -185,32 +185,32 @@ def config():
 
 def _log(folder, *logged):
     for step in logged:
-        folder.log({"step": step, "epoch": step, "loss": 1 / step})
+        folder.metrics.log({"step": step, "epoch": step, "loss": 1 / step})
 
 
 def test_rows_after_the_last_checkpoint_are_dropped(tmp_path, config):
     folder = RunFolder.for_training(str(tmp_path), config)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     _log(folder, 2, 4, 6)
-    folder.begin_metrics(4)
-    assert [row["step"] for row in folder.metrics()] == [2, 4]
+    folder.metrics.begin(4)
+    assert [row["step"] for row in folder.metrics.rows] == [2, 4]
     _log(folder, 5)
-    assert [row["step"] for row in folder.metrics()] == [2, 4, 5]
-    folder.begin_metrics(0)
-    assert folder.metrics() == []
+    assert [row["step"] for row in folder.metrics.rows] == [2, 4, 5]
+    folder.metrics.begin(0)
+    assert folder.metrics.rows == []
     folder.close()
 
 
 @pytest.mark.parametrize("torn", ['{"step": 6, "lo', "{", '{"loss": 1.0}'])
 def test_a_line_that_was_cut_off_is_dropped(tmp_path, config, torn):
     folder = RunFolder.for_training(str(tmp_path), config)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     _log(folder, 2, 4)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(torn)
-    folder.begin_metrics(4)
+    folder.metrics.begin(4)
     _log(folder, 6)
-    assert [row["step"] for row in folder.metrics()] == [2, 4, 6]
+    assert [row["step"] for row in folder.metrics.rows] == [2, 4, 6]
     folder.close()
 
 
@@ -330,10 +330,10 @@ def test_a_save_or_a_removal_that_was_cut_off_is_forgotten(tmp_path, config):
 def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, config):
     accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: 0.9, 6: 0.6, 7: 0.8}
     folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     for step, accuracy in accuracies.items():
         tested = {} if accuracy is None else {"test_accuracy": accuracy}
-        folder.log({"step": step, "epoch": step, "loss": 1.0} | tested)
+        folder.metrics.log({"step": step, "epoch": step, "loss": 1.0} | tested)
         folder.save(_state(step))
         if step == 4:
             folder.wait()
@@ -343,8 +343,8 @@ def test_the_best_checkpoint_is_that_of_the_highest_test_accuracy(tmp_path, conf
             folder.close()
             folder = RunFolder.for_training(str(tmp_path), config, keep_checkpoints=1)
             folder.resume(_state(0))
-            folder.begin_metrics(4)
-    assert folder.logged.best_accuracy == 0.9
+            folder.metrics.begin(4)
+    assert folder.metrics.logged.best_accuracy == 0.9
     folder.close()
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"5", "7"}
 
@@ -353,7 +353,7 @@ def test_a_run_begins_where_there_is_no_checkpoint_yet(tmp_path, config, caplog)
     folder = RunFolder.for_training(str(tmp_path), config)
     assert folder.resume(_state(0)).step == 0
     assert caplog.records == []
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     _log(folder, 2, 4)
     folder.close()
     folder = RunFolder.for_training(str(tmp_path), config)
@@ -391,7 +391,7 @@ FULL = Path("/dev/full")  # A file of Linux to which nothing can be written.
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
 def test_metrics_on_a_full_disk_are_one_clear_error(tmp_path, config):
     folder = RunFolder.for_training(str(tmp_path), config)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     _log(folder, 1)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to(FULL)
@@ -405,7 +405,7 @@ def test_events_on_a_full_disk_are_one_clear_error(tmp_path, config, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     folder = RunFolder.for_training(str(tmp_path), config)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     with monkeypatch.context() as patch:
         patch.setattr(metrics.EventsWriter, "flush", full)
         with pytest.raises(RunFolderError, match=rf"workdir={tmp_path}: .*No space"):
@@ -424,7 +424,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, config, monkeypatch)
 
     monkeypatch.setattr(files, "write_text", read_only)
     folder = RunFolder.for_training(str(tmp_path), config)
-    for write in (lambda: folder.begin_metrics(0), folder.update_summary):
+    for write in (lambda: folder.metrics.begin(0), folder.update_summary):
         with pytest.raises(RunFolderError, match=rf"^workdir={tmp_path}: .*Read-only"):
             write()
     folder.close()
@@ -435,10 +435,10 @@ def test_of_several_processes_the_first_one_writes(tmp_path, config, monkeypatch
     before = _files(tmp_path)
     monkeypatch.setattr(jax, "process_index", lambda *arguments: 1)
     folder = RunFolder.for_training(str(tmp_path), config)
-    folder.begin_metrics(0)
+    folder.metrics.begin(0)
     _log(folder, 2, 4)
     assert folder.update_summary(steps=4) == {"steps": 4}
     # Yet it knows what the first one writes.
-    assert [row["step"] for row in folder.metrics()] == [2, 4]
+    assert [row["step"] for row in folder.metrics.rows] == [2, 4]
     folder.close()
     assert _files(tmp_path) == before

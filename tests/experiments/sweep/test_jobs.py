@@ -8,7 +8,7 @@ import pytest
 from experiments.config import resolve
 from experiments.sweep import jobs
 from experiments.sweep.folder import RunPaths
-from experiments.train_options import TrainOptions
+from experiments.sweep.grid import Run
 
 NAMES = ("hic-seed0", "hic-seed1")
 
@@ -41,34 +41,34 @@ def locked(monkeypatch, tmp_path):
     return seen
 
 
-def _training(sweep, name):
-    paths = RunPaths.of(sweep, name)
-    return jobs.Training(name, paths, resolve(), 10, TrainOptions())
+def _job(sweep, *names):
+    runs = [Run(name=name, swept={}, config=resolve(), steps=10) for name in names]
+    return jobs.Job(sweep, tuple(runs))
 
 
 def test_a_run_is_locked_while_it_is_trained(tmp_path, locked):
-    training = _training(tmp_path, NAMES[0])
-    training.train(progress=False)
+    job = _job(tmp_path, NAMES[0])
+    job.train()
     assert locked == [[True]]
-    assert not _is_locked(training.paths.job)
+    assert not _is_locked(job.folder)
 
 
 def test_runs_that_are_trained_together_are_all_locked(tmp_path, locked):
-    group = [_training(tmp_path, name) for name in NAMES]
-    jobs.Together.of(group).train()
+    job = _job(tmp_path, *NAMES)
+    job.train()
     assert locked == [[True, True]]
-    assert not any(_is_locked(training.paths.job) for training in group)
+    assert not any(_is_locked(job.paths(run).job) for run in job.runs)
 
 
 def test_a_lock_is_given_back_when_a_training_fails(tmp_path, monkeypatch):
-    training = _training(tmp_path, NAMES[0])
+    job = _job(tmp_path, NAMES[0])
 
     def fail(*arguments, **options):
-        assert _is_locked(training.paths.job)
+        assert _is_locked(job.folder)
         raise ValueError("as it happens")
 
     monkeypatch.setattr(jobs.Experiment, "of", fail)
     with pytest.raises(ValueError, match="as it happens"):
-        training.train(progress=False)
-    assert not _is_locked(training.paths.job)
-    assert "as it happens" in training.paths.error()
+        job.train()
+    assert not _is_locked(job.folder)
+    assert "as it happens" in job.paths(job.runs[0]).error()

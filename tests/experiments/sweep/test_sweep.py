@@ -13,19 +13,19 @@ import pytest
 from absl import flags
 
 import hic_jax
-from experiments import config_flags, parts, train_options
+from experiments import config_flags, launch, parts
 from experiments import train as train_lib
+from experiments.runs.intervals import TrainingDiverged
 from experiments.runs.stopping import Stopped, stop_requests
 from experiments.runs.stored import RunFolderError, read_config
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
-from experiments.train_options import TrainOptions
 from hic_jax.training import recipes
 from tests.experiments import shown
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 TINY = ("--channel_plan=one_block", "--batch_size=479", "--epochs=2")
 STEPS = 6
@@ -36,8 +36,6 @@ def parse():
     """Parses words of a command line."""
     before = set(flags.FLAGS)
     sweep.define_flags()
-    train_options.define_flags()
-    config_flags.define_flags()
 
     def parse(*words, workdir="unused"):
         flags.FLAGS.unparse_flags()
@@ -167,7 +165,7 @@ def test_mistakes_are_refused_before_anything_is_written(
 ):
     argv = parse(*words.split(), workdir=tmp_path / "sweep")
     with pytest.raises(SystemExit) as stop:
-        sweep.main(argv)
+        launch.told(sweep.main, argv)
     assert re.search(message, str(stop.value)), stop.value
     assert "\n" not in str(stop.value)
     assert list(tmp_path.iterdir()) == []
@@ -307,7 +305,7 @@ class FakePool:
     grace_s = 0.0
 
     def __init__(self, left=(), dies=()):
-        self._left = {training.name: training for training in left}
+        self._left = {job.name: job for job in left}
         self._dies = set(dies)
         self.submitted = []
         self.most = 0
@@ -315,76 +313,81 @@ class FakePool:
     def alive(self):
         alive = set(self._left)
         self.most = max(self.most, len(alive))
-        for name, training in self._left.items():
+        for name, job in self._left.items():
             if name not in self._dies:
-                _finish(training.paths)
+                _finish(_paths(job))
         self._left = {}
         return alive
 
-    def submit(self, training):
-        self.submitted.append(training.name)
-        self._left[training.name] = training
+    def submit(self, job):
+        self.submitted.append(job.name)
+        self._left[job.name] = job
+
+
+def _paths(job):
+    """Where the only run of a job is."""
+    (run,) = job.runs
+    return job.paths(run)
 
 
 @pytest.fixture
-def trainings(tmp_path):
-    return [
-        jobs.Training(name, RunPaths.of(tmp_path, name), None, STEPS, TrainOptions())
-        for name in "abcd"
-    ]
+def four(tmp_path):
+    """Jobs of a run each."""
+    runs = [grid.Run(name=n, swept={}, config=None, steps=STEPS) for n in "abcd"]
+    return [jobs.Job(tmp_path, (run,)) for run in runs]
 
 
-def _follow(pool, trainings, at_once=2):
+def _follow(pool, waiting, at_once=2):
     ended, running = [], set()
     pools.follow(
         pool,
-        trainings,
+        waiting,
         at_once=at_once,
         running=running,
-        ended=lambda training: ended.append(training.name),
+        ended=lambda job: ended.append(job.name),
     )
     assert running == set()
     return ended
 
 
-def test_so_many_jobs_at_once_as_were_asked_for(trainings):
+def test_so_many_jobs_at_once_as_were_asked_for(four):
     pool = FakePool()
-    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+    assert sorted(_follow(pool, four)) == ["a", "b", "c", "d"]
     assert pool.submitted == ["a", "b", "c", "d"]
     assert pool.most == 2
     pool = FakePool()
-    assert _follow(pool, trainings, sweep.ANY_NUMBER) == []  # Nothing is run twice.
+    assert _follow(pool, four, sweep.ANY_NUMBER) == []  # Nothing is run twice.
     assert pool.submitted == []
 
 
-def test_jobs_that_are_alive_are_followed(trainings):
-    pool = FakePool(left=trainings[1:3])
-    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+def test_jobs_that_are_alive_are_followed(four):
+    pool = FakePool(left=four[1:3])
+    assert sorted(_follow(pool, four)) == ["a", "b", "c", "d"]
     assert pool.submitted == ["a", "d"]
 
 
-def test_a_job_that_the_kill_took_along_is_submitted_again(trainings):
+def test_a_job_that_the_kill_took_along_is_submitted_again(four):
     class Orphans(FakePool):
-        def submit(self, training):
-            self._dies.discard(training.name)
-            super().submit(training)
+        def submit(self, job):
+            self._dies.discard(job.name)
+            super().submit(job)
 
-    pool = Orphans(left=trainings[:1], dies="a")
-    assert _follow(pool, trainings[:1]) == ["a"]
+    pool = Orphans(left=four[:1], dies="a")
+    assert _follow(pool, four[:1]) == ["a"]
     assert pool.submitted == ["a"]
 
 
-def test_a_job_that_ends_without_a_result_has_failed(trainings):
+def test_a_job_that_ends_without_a_result_has_failed(four):
     pool = FakePool(dies="b")
-    assert sorted(_follow(pool, trainings)) == ["a", "b", "c", "d"]
+    assert sorted(_follow(pool, four)) == ["a", "b", "c", "d"]
     assert pool.submitted == ["a", "b", "c", "d"]
-    errors = [training.paths.error() for training in trainings]
+    errors = [_paths(job).error() for job in four]
     assert [error is None for error in errors] == [True, False, True, True]
     assert "ended without a result" in errors[1]
     # Another start tries it again.
-    assert _follow(FakePool(), trainings) == ["b"]
-    assert trainings[1].is_finished()
-    assert trainings[1].paths.error() is None
+    assert _follow(FakePool(), four) == ["b"]
+    assert not four[1].left()
+    assert _paths(four[1]).error() is None
 
 
 @pytest.mark.parametrize(
@@ -410,13 +413,13 @@ def test_what_else_has_to_do_with_a_folder_is_no_job(tmp_path, command):
         process.communicate()
 
 
-def test_a_lock_is_no_link(trainings, tmp_path):
+def test_a_lock_is_no_link(four, tmp_path):
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    trainings[0].paths.job.mkdir(parents=True)
-    (trainings[0].paths.job / "lock").symlink_to(mine)
-    with pytest.raises(OSError, match="lock"):
-        trainings[0].train()
+    four[0].folder.mkdir(parents=True)
+    (four[0].folder / "lock").symlink_to(mine)
+    with pytest.raises(RunFolderError, match="lock"):
+        four[0].train()
     assert mine.read_text() == "mine"
 
 
@@ -424,7 +427,7 @@ def test_a_lock_is_no_link(trainings, tmp_path):
     ("signum", "queued_again"), [(signal.SIGTERM, False), (signal.SIGUSR2, True)]
 )
 def test_a_job_that_is_stopped_says_so_or_is_queued_again(
-    trainings, monkeypatch, signum, queued_again
+    four, monkeypatch, signum, queued_again
 ):
     """SIGUSR2 is what Slurm sends for submitit when the time of a job is almost up."""
     told = []
@@ -444,13 +447,13 @@ def test_a_job_that_is_stopped_says_so_or_is_queued_again(
     }
     try:
         with pytest.raises(SystemExit) as stop:
-            trainings[0]()
+            four[0]()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert stop.value.code == 128 + signum
     assert told == [signal.SIGUSR2] * queued_again
-    error = trainings[0].paths.error()
+    error = _paths(four[0]).error()
     if queued_again:
         assert error is None
     else:
@@ -460,27 +463,14 @@ def test_a_job_that_is_stopped_says_so_or_is_queued_again(
 # ---- runs that differ in their seeds, as one job
 
 
-def _trainings(tmp_path, runs):
-    return [
-        jobs.Training(
-            run.name,
-            RunPaths.of(tmp_path, run.name),
-            run.config,
-            run.steps,
-            TrainOptions(),
-        )
-        for run in runs
-    ]
-
-
 def _seeds(job):
-    return [training.config.train.seed for training in job.members]
+    return [run.config.train.seed for run in job.runs]
 
 
 def test_seeds_of_one_configuration_are_one_job(tmp_path, runs):
-    trainings = _trainings(tmp_path, runs("--widths=0.5,1", "--seeds=6"))
-    _finish(trainings[2].paths)  # Width 0.5, seed 1.
-    grouped = jobs.together(trainings, 4)
+    asked = runs("--widths=0.5,1", "--seeds=6")
+    _finish(RunPaths.of(tmp_path, asked[2].name))  # Width 0.5, seed 1.
+    grouped = jobs.of_runs(tmp_path, asked, 4)
     assert [job.name for job in grouped] == [
         "hic-width0.5-seed0",
         "hic-width0.5-seed4",
@@ -492,64 +482,64 @@ def test_seeds_of_one_configuration_are_one_job(tmp_path, runs):
     assert [_seeds(job) for job in grouped] == [
         [0, 2, 3], [4, 5], [0, 1, 2], [3, 4, 5], [1],
     ]  # fmt: skip
-    assert jobs.together(trainings, 1) == trainings
+    alone = jobs.of_runs(tmp_path, asked, 1)
+    assert [job.runs for job in alone] == [(run,) for run in asked]
 
 
 def test_of_runs_trained_together_each_fails_for_itself(tmp_path, runs, monkeypatch):
-    trainings = _trainings(tmp_path, runs("--seeds=3"))
-    _finish(trainings[0].paths)
+    job = jobs.Job(tmp_path, tuple(runs("--seeds=3")))
+    paths = [job.paths(run) for run in job.runs]
+    _finish(paths[0])
     asked = []
 
     def train_together(experiments, workdirs, options):
         asked.extend(Path(workdir).name for workdir in workdirs)
-        _finish(trainings[1].paths)
-        return [None, train_lib.TrainingDiverged("step 3: the loss is nan")]
+        _finish(paths[1])
+        return [None, TrainingDiverged("step 3: the loss is nan")]
 
     monkeypatch.setattr(jobs, "train_together", train_together)
-    job = jobs.Together.of(trainings)
     ended, running = [], set()
 
     class Watched(pools.Here):
-        def submit(self, training):
-            assert running == {t.name for t in trainings}
-            super().submit(training)
+        def submit(self, job):
+            assert running == {run.name for run in job.runs}
+            super().submit(job)
 
     pools.follow(Watched(), [job], at_once=1, running=running, ended=ended.append)
-    assert asked == [trainings[1].name, trainings[2].name]
+    assert asked == [run.name for run in job.runs[1:]]
     assert ended == [job] and running == set()
-    assert [t.paths.error() is None for t in trainings] == [True, True, False]
-    assert (
-        trainings[2].paths.error().endswith("TrainingDiverged: step 3: the loss is nan")
-    )
-    assert not job.is_finished()
+    assert [path.error() is None for path in paths] == [True, True, False]
+    assert paths[2].error().endswith("TrainingDiverged: step 3: the loss is nan")
+    assert job.left() == [job.runs[2]]
 
 
 def test_a_job_of_several_that_ends_without_a_result_has_failed(tmp_path, runs):
-    trainings = _trainings(tmp_path, runs("--seeds=3"))
+    job = jobs.Job(tmp_path, tuple(runs("--seeds=3")))
+    paths = [job.paths(run) for run in job.runs]
 
     class Dies(pools.Here):
-        def submit(self, training):
-            _finish(trainings[0].paths)
-            trainings[1].paths.set_error("TrainingDiverged: step 3")
+        def submit(self, job):
+            _finish(paths[0])
+            paths[1].set_error("TrainingDiverged: step 3")
 
-    job = jobs.Together.of(trainings)
     pools.follow(Dies(), [job], at_once=1, running=set(), ended=sweep.note_end)
-    first, second, third = (training.paths.error() for training in trainings)
+    first, second, third = (path.error() for path in paths)
     assert first is None and second == "TrainingDiverged: step 3"
     assert "ended without a result" in third
 
 
 def test_what_stops_all_is_told_of_all_that_are_left(tmp_path, runs, monkeypatch):
-    trainings = _trainings(tmp_path, runs("--seeds=3"))
-    _finish(trainings[1].paths)
+    job = jobs.Job(tmp_path, tuple(runs("--seeds=3")))
+    paths = [job.paths(run) for run in job.runs]
+    _finish(paths[1])
 
     def train_together(experiments, workdirs, options):
         raise MemoryError("too many at once")
 
     monkeypatch.setattr(jobs, "train_together", train_together)
     with pytest.raises(MemoryError):
-        jobs.Together.of(trainings).train()
-    errors = [training.paths.error() or "" for training in trainings]
+        job.train()
+    errors = [path.error() or "" for path in paths]
     assert ["MemoryError: too many" in error for error in errors] == [True, False, True]
 
 
@@ -599,11 +589,11 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_slurm_knows_a_job_by_the_name_of_its_run(slurm, trainings):
+def test_slurm_knows_a_job_by_the_name_of_its_run(slurm, four):
     words = ["partition=gpu", "time=90", "cpus_per_task=4", "reservation=mine"]
     parameters = sweep.slurm_parameters(words)
-    pool = pools.Slurm([training.paths.job for training in trainings], parameters)
-    pool.submit(trainings[0])
+    pool = pools.Slurm([job.folder for job in four], parameters)
+    pool.submit(four[0])
     batch = (slurm / "batch").read_text()
     for option in words:
         assert f"#SBATCH --{option.replace('_', '-')}\n" in batch
@@ -670,14 +660,15 @@ def alone(tmp_path, parse, capsys):
 KILLED = """
 import os, signal, sys
 from absl import app
-from experiments import config_flags, train_options
+from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.sweep import __main__ as sweep
 from hic_jax import models
 
 models.CHANNEL_PLANS["one_block"] = (4,)
 name, calls = sys.argv.pop(1).split(":")
-original, left = getattr(RunFolder, name), int(calls)
+of = RunFolder if hasattr(RunFolder, name) else Metrics
+original, left = getattr(of, name), int(calls)
 
 def call(*arguments, **keywords):
     global left
@@ -686,17 +677,15 @@ def call(*arguments, **keywords):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **keywords)
 
-setattr(RunFolder, name, call)
+setattr(of, name, call)
 sweep.define_flags()
-train_options.define_flags()
-config_flags.define_flags()
 app.run(sweep.main)
 """
 MOMENTS = {
     # In the second epoch of FP32, whose first checkpoint may just be being written,
     "log:5": ("fp32-width1-seed0", "metrics.jsonl"),
     # before the first step of HIC,
-    "begin_metrics:2": ("hic-width1-seed0", "config.json"),
+    "begin:2": ("hic-width1-seed0", "config.json"),
     # and after its last step, before its summary.
     "update_summary:1": ("hic-width1-seed0", "checkpoints/6"),
 }
@@ -733,7 +722,7 @@ def test_what_is_finished_stays_and_the_grid_grows(
     def train(experiment, workdir, options):
         trained.append(Path(workdir).name)
         if "seed2" in workdir:
-            raise train_lib.TrainingDiverged("step 3: the loss is nan")
+            raise TrainingDiverged("step 3: the loss is nan")
         return original(experiment, workdir, options)
 
     monkeypatch.setattr(train_lib, "train", train)
@@ -781,11 +770,9 @@ def test_processes_of_submitit_and_one_that_was_left(
     words += ("--batch_size=1437", "--epochs=1", "--augmentation=none")
     argv = parse(*words, workdir=path)
     left, other = grid.runs_of(grid.axes_from_flags())
-    paths = RunPaths.of(path.resolve(), left.name)
-    pool = pools.Local([paths.job])
-    pool.submit(
-        jobs.Training(left.name, paths, left.config, left.steps, TrainOptions())
-    )
+    job = jobs.Job(path.resolve(), (left,))
+    pool = pools.Local([job.folder])
+    pool.submit(job)
     assert pool.alive() == {left.name}
     # A sweep in other processes must not take the accelerator; here it would stay off.
     monkeypatch.setattr(jax.config, "update", lambda *arguments: None)

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from experiments import device_warnings
 from experiments.config import resolve
+from experiments.runs.intervals import warn_of_programming
 from experiments.setup import Experiment
 from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.training.state import TrainState
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "one_block")
+pytestmark = pytest.mark.usefixtures("one_block")
 
 
 def _experiment():
@@ -70,9 +70,9 @@ def test_weights_that_were_not_written_as_they_were_are_counted(caplog, event, w
         opt_state = state.opt_state._replace(inner_states=states)
         return dataclasses.replace(state, opt_state=opt_state, step=jnp.int32(step))
 
-    device_warnings.of_programming(with_events(state, 3))
+    warn_of_programming(with_events(state, 3))
     assert not _warnings(caplog)
-    device_warnings.of_programming(with_events(state, 0))
+    warn_of_programming(with_events(state, 0))
     kernels = [x for x in jax.tree.leaves(state.params) if x.ndim > 1]
     size = sum(x.size for x in kernels)
     assert _warnings(caplog) == [f"7 of {size} initial weights {what}"]
