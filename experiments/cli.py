@@ -137,6 +137,18 @@ def number(low: float = -math.inf, high: float = math.inf) -> Kind:
     return Kind(read, f"a finite number, {bounds}", "NUMBER", bounds)
 
 
+def number_or(names: Iterable[str]) -> Kind:
+    """Finite numbers, or one of several names."""
+    names = tuple(names)
+    finite = number()
+
+    def read(word):
+        return word if word in names else finite.parse(word)
+
+    allowed = checks.names(names)
+    return Kind(read, f"a finite number or {allowed}", "NUMBER|NAME", f"or {allowed}")
+
+
 def text(placeholder: str = "TEXT") -> Kind:
     """Any words, for others to check."""
     return Kind(str, "a text", placeholder)

@@ -14,8 +14,11 @@ from experiments.parts import (
     TrainConfig,
     assembled,
     check_used,
+    device_of,
     flag_of,
     parts_of,
+    with_curves,
+    with_names,
 )
 from hic_jax import checks, data
 from hic_jax.algorithms import PairSpec
@@ -62,7 +65,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in a run folder: the parts that the algorithm uses."""
-        parts = dataclasses.asdict(self)
+        parts = with_names(self)
         return {name: part for name, part in parts.items() if part is not None}
 
     def to_json(self) -> str:
@@ -98,7 +101,7 @@ class Config:
             fields = {field.name for field in dataclasses.fields(part.cls)}
             if unknown := set(values) - fields:
                 raise ValueError(f"{part.path}.{min(unknown)}: must not be there")
-            return part.cls(**values | inner)
+            return part.cls(**with_curves(part.cls, values | inner))
 
         return cls(**assembled(parts, made))
 
@@ -117,7 +120,8 @@ def resolve(**given: Any) -> Config:
     preset = given.get("preset", Hardware.preset)
     check_used(given, algorithm, preset)
     if "pcm_drift_nu" in given:  # As `parts.device_of` does with that of a preset.
-        spread = DRIFT_NU_STD if given["pcm_drift_nu"] else 0.0
+        own = device_of(preset).drift_nu_std or DRIFT_NU_STD
+        spread = own if given["pcm_drift_nu"] else 0.0
         given = {"pcm_drift_nu_std": spread} | given
     config = _made(algorithm, preset, given, lambda part: part.usual)
     if config.train.augmentation == "auto":
@@ -159,6 +163,7 @@ def _made(
         changes = {f: given[flag] for flag, f in part.fields().items() if flag in given}
         start = of(part)
         with named(part.prefix):
+            changes = with_curves(part.cls, changes)
             if isinstance(start, type):
                 return start(**inner, **changes)
             return dataclasses.replace(start, **inner, **changes)

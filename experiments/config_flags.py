@@ -7,7 +7,16 @@ from absl import flags
 
 from experiments import cli
 from experiments.config import Config, named, resolve
-from experiments.parts import CHOICES, Hardware, Part, TrainConfig, parts_of, used_flags
+from experiments.parts import (
+    CHOICES,
+    CURVES,
+    NUMBER_OR_CURVE,
+    Hardware,
+    Part,
+    TrainConfig,
+    parts_of,
+    used_flags,
+)
 from hic_jax import pcm
 from hic_jax.training.recipes import ALGORITHMS
 
@@ -78,6 +87,8 @@ def _define(
         takes = cli.Choice(CHOICES[name])
     elif typing.get_origin(kind) is typing.Literal:
         takes = cli.Choice(typing.get_args(kind))
+    elif kind == NUMBER_OR_CURVE:
+        takes = cli.number_or(CURVES)
     elif name == "data_dir":
         takes = cli.path()
     else:

@@ -13,6 +13,7 @@ from typing import Any
 from hic_jax import checks, data, models, pcm
 from hic_jax.algorithms.pairs import DEVICES_PER_SIGN
 from hic_jax.crossbar import CrossbarSpec
+from hic_jax.pcm.fits import Fit
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
 from hic_jax.training.schedules import SCHEDULES
 
@@ -39,9 +40,17 @@ _PREFIXES = {
     "crossbar": "crossbar_",
 }
 
+# Curves of conductance that stand in the place of a constant, by the names that flags
+# and stored configurations have for them: spreads of the drift exponent, each that of a
+# preset of the programmed regime.
+CURVES: dict[str, Fit | None] = {
+    name: make().drift_nu_std for name, make in pcm.PROGRAMMED_PRESETS.items()
+}
+NUMBER_OR_CURVE = float | Fit
+
 # Types of fields that have flags, beside one of several names, and what a preset says
 # of itself, which has none.
-_SIMPLE = (bool, int, float, str, str | None)
+_SIMPLE = (bool, int, float, str, str | None, NUMBER_OR_CURVE)
 _TOLD = ("name", "source")
 
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
@@ -271,10 +280,33 @@ def flag_of(name: str, algorithm: str) -> str:
     return _prefix(path, algorithm) + field if is_part else name
 
 
+def with_curves(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a dataclass, with the curves that some of them name.
+
+    Raises:
+      ValueError: if there is no curve of that name.
+    """
+    kinds, curves = typing.get_type_hints(cls), {}
+    for name, value in values.items():
+        if kinds.get(name) == NUMBER_OR_CURVE and isinstance(value, str):
+            checks.one_of(name, value, CURVES)
+            curves[name] = CURVES[value]
+    return {**values, **curves}
+
+
+def with_names(part: Any) -> Any:
+    """A part as it is stored: a dictionary, with names in the place of curves."""
+    if not dataclasses.is_dataclass(part):
+        return part
+    names = (name for name, curve in CURVES.items() if curve == part)
+    fields = [field.name for field in dataclasses.fields(part)]
+    return next(names, {name: with_names(getattr(part, name)) for name in fields})
+
+
 def device_of(preset: str) -> Any:
     """A multi-level device as experiments take it."""
     device: Any = pcm.preset(preset)
-    if hasattr(device, "drift_nu_std") and device.drift_nu:
+    if getattr(device, "drift_nu_std", None) == 0 and device.drift_nu:
         device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)
     return device
 

@@ -33,6 +33,7 @@ from hic_jax.weights import (
     YEAR,
     AnalogWeight,
     drift,
+    fresh_variances,
     read,
     read_params,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "drift",
     "endurance",
     "find_kernel_axes",
+    "fresh_variances",
     "hic",
     "inference",
     "mixed_precision",

@@ -5,6 +5,7 @@ written, is the business of `hic_jax.algorithms` and of `hic_jax.inference.deplo
 what is asked of them is the same.
 """
 
+import numbers
 from typing import Any, Self
 
 import jax
@@ -35,6 +36,8 @@ class AnalogWeight(struct.PyTreeNode):
       scale: float32, uS per unit of weight, broadcastable to the tensor: (), or one
         for each part of a tensor that is a stack.
       time: () float32, s, the clock of the devices now.
+      time_rest: () float32, s, what ages have added to ``time`` and rounding has left
+        out: half a step of a year's float32 is a second.
       spec: what made it, static, with the device as ``multilevel`` where it has one.
       axes: `hic_jax.KernelAxes` of the tensor: which axes are rows of an array, and
         which columns, static.
@@ -42,6 +45,7 @@ class AnalogWeight(struct.PyTreeNode):
 
     scale: Any
     time: jax.Array
+    time_rest: jax.Array
     spec: Any = struct.field(pytree_node=False)
     axes: Any = struct.field(pytree_node=False)
 
@@ -65,13 +69,22 @@ class AnalogWeight(struct.PyTreeNode):
         """Number of weights."""
         return int(np.prod(self.shape))
 
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
-        """Signed conductances at ``time``, uS; exact without draws."""
+    def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
+        """Signed conductances at ``time``, uS; exact without draws.
+
+        Args:
+          normal: standard normal draws of ``read_shape``.
+          fresh: whether to add what is new in every product, too.
+        """
         raise NotImplementedError
 
-    def read(self, normal: jax.Array | None) -> jax.Array:
-        """Float32 weights at ``time``; exact without draws."""
-        return self.conductance(normal) / self.scale
+    def read(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
+        """Float32 weights at ``time``; see `conductance`."""
+        return self.conductance(normal, fresh=fresh) / self.scale
+
+    def fresh_variance(self) -> jax.Array | None:
+        """Variance of the weights that is new in every product; None without any."""
+        raise NotImplementedError
 
     def on_another_chip(self, normal: jax.Array) -> Self:
         """The same conductances on devices that age otherwise."""
@@ -86,7 +99,13 @@ class AnalogWeight(struct.PyTreeNode):
 
     def aged(self, seconds: jax.Array | float) -> Self:
         """The devices ``seconds`` later, if nothing is written."""
-        return self.replace(time=self.time + jnp.asarray(seconds, jnp.float32))
+        # A number of Python has digits that float32 has not.
+        whole = jnp.asarray(seconds, jnp.float32)
+        exact = isinstance(seconds, numbers.Real)
+        left = float(seconds) - float(np.float32(seconds)) if exact else 0.0
+        time, rest = _two_sum(self.time, whole)
+        time, rest = _two_sum(time, rest + (self.time_rest + jnp.float32(left)))
+        return self.replace(time=time, time_rest=rest)
 
     def set_back(self, seconds: jax.Array | float) -> Self:
         """The devices ``seconds`` older at the same time: writes lie further back.
@@ -120,17 +139,27 @@ class AnalogWeight(struct.PyTreeNode):
         raise NotImplementedError
 
 
+def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A sum, and what rounding has left out of it (Knuth)."""
+    total = a + b
+    second = total - a
+    return total, (a - (total - second)) + (b - second)
+
+
 def is_analog(x: Any) -> bool:
     """Whether ``x`` is an `AnalogWeight` of any kind."""
     return isinstance(x, AnalogWeight)
 
 
-def read(weights: Any, *, key: jax.Array | None = None) -> Any:
+def read(weights: Any, *, key: jax.Array | None = None, fresh: bool = True) -> Any:
     """Reads the weights from their devices, drifted to their time.
 
     Args:
       weights: an `AnalogWeight` of any kind, or any pytree of them.
       key: draws the read noise; without one the read is exact.
+      fresh: whether it draws the noise that is new in every product, too: once for all
+        products of what was read. False where these add it themselves
+        (`hic_jax.crossbar.fresh_noise`).
 
     Returns:
       The same tree with float32 weights in place of the devices.
@@ -143,7 +172,26 @@ def read(weights: Any, *, key: jax.Array | None = None) -> Any:
         return treedef.unflatten([w.read(None) for w in leaves])
     read_key = jax.random.fold_in(key, _READ)
     normal = packing.normals(read_key, [w.read_shape for w in leaves])
-    return treedef.unflatten([w.read(z) for z, w in zip(normal, leaves, strict=True)])
+    return treedef.unflatten(
+        [w.read(z, fresh=fresh) for z, w in zip(normal, leaves, strict=True)]
+    )
+
+
+def fresh_variances(weights: Any) -> Any:
+    """Variances of the weights that are new in every product.
+
+    Args:
+      weights: an `AnalogWeight` of any kind, or any pytree of them.
+
+    Returns:
+      The same tree with float32 arrays in the shape of the weights, in their squared
+      unit, or None where all noise lasts longer.
+
+    Raises:
+      ValueError: at what holds no devices.
+    """
+    leaves, treedef = _flatten(weights)
+    return treedef.unflatten([w.fresh_variance() for w in leaves])
 
 
 def _flatten(weights: Any) -> tuple[list[AnalogWeight], Any]:
@@ -164,15 +212,17 @@ def drift(
     """Ages the devices: what the hardware is ``seconds`` later, if nothing is written.
 
     A pure function: it jits, vmaps over times and chips, never changes its argument,
-    and ``drift(drift(w, a), b) == drift(w, a + b)``.
+    and ``drift(drift(w, a), b) == drift(w, a + b)``, to the rounding of ``b`` to
+    float32, whatever the age: time is kept as two numbers.
 
     Args:
       weights: an `AnalogWeight` of any kind, or any pytree of them.
       seconds: s, not negative.
       key: makes another chip of the same conductances: each device's own drift
-        exponent is drawn from it. The same key is the same chip, at whatever time.
-        Without a key the devices keep the exponents that they have. A deployed chip
-        is made by `hic_jax.deploy`, and takes no key here.
+        exponent is drawn from it, and its slow noise, where there is any. The same key
+        is the same chip, at whatever time. Without a key the devices keep what they
+        have; of slow noise that is none in training, and then every read draws it. A
+        deployed chip is made by `hic_jax.deploy`, and takes no key here.
 
     Returns:
       The same tree of devices, ``seconds`` older.
@@ -200,7 +250,9 @@ def drift(
     return treedef.unflatten([w.aged(seconds) for w in leaves])
 
 
-def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> Any:
+def read_params(
+    params: Any, weights: Any, *, key: jax.Array | None = None, fresh: bool = True
+) -> Any:
     """Parameters of a model whose analog leaves are what the devices hold now.
 
     Args:
@@ -208,6 +260,7 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
       weights: `analog_weights(opt_state)`, or what `hic_jax.deploy` made of it: of the
         same structure, with `MaskedNode` where a leaf is digital.
       key: draws the read noise; without one the read is exact.
+      fresh: see `read`.
 
     Returns:
       ``params`` with its analog leaves replaced, dtypes kept.
@@ -228,7 +281,7 @@ def read_params(params: Any, weights: Any, *, key: jax.Array | None = None) -> A
 
     return jax.tree_util.tree_map_with_path(
         replaced,
-        read(weights, key=key),
+        read(weights, key=key, fresh=fresh),
         params,
         is_leaf=lambda x: isinstance(x, optax.MaskedNode),
     )

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # with: what is not listed is in "hic_jax", above all rooms of the library.
 ROOMS = (
     "hic_jax.checks",
+    "hic_jax.streams",
     "hic_jax.packing",
     "hic_jax.path_rules",
     "hic_jax.sharding",

@@ -5,6 +5,7 @@ tested beside each effect; here only that none is another's.
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,12 @@ import optax
 import pytest
 
 import hic_jax
-from hic_jax import pcm
+from hic_jax import compensation, crossbar, pcm
+from hic_jax.inference import compensations
+from hic_jax.inference.network import correct_answers
 from hic_jax.pcm import writing
 from tests.key_recorder import keys_used_once, recorded_keys
+from tests.small_network import SHAPE, Net, images_of, network_of
 
 # Everything that draws: all devices are due for a refresh at every second step.
 SPEC = hic_jax.HICSpec(
@@ -77,6 +81,47 @@ def test_a_read_and_a_drift_may_be_given_one_key():
     )
     correlation = np.corrcoef(noise, spread.ravel())[0, 1]
     assert abs(correlation) < 5 / np.sqrt(noise.size)
+
+
+def test_any_two_functions_may_be_given_one_key():
+    """Of a device whose every part of the noise is drawn."""
+    device = dataclasses.replace(SPEC.multilevel, read_spectrum="flicker")
+    chip = dataclasses.replace(pcm.nandakumar_2019(), read_spectrum="flicker")
+    network = network_of(dataclasses.replace(SPEC, multilevel=device))
+    images = images_of(np.random.default_rng(0).integers(0, 256, (6, *SHAPE)))
+    key, params, weights = jax.random.key(3), {"w": jnp.ones(6)}, network.weights
+
+    def train():
+        tx = hic_jax.hic(SPEC, key)
+        tx.update(params, tx.init(params), params)
+
+    def statistics(params, stats, batch):
+        return {"mean": 0.9 * stats["mean"] + 0.1 * batch}
+
+    means, batches = {"mean": jnp.ones(3)}, jnp.ones((2, 3))
+    uses = {
+        "hic": train,
+        "read": lambda: hic_jax.read(weights, key=key),
+        "drift": lambda: hic_jax.drift(weights, hic_jax.YEAR, key),
+        "deploy": lambda: hic_jax.deploy(weights, chip, key),
+        "gains": lambda: compensation.column_currents(weights, key=key),
+        "adabs": lambda: compensation.adabs(
+            statistics, network.params, means, weights, batches, key=key
+        ),
+        "adabs of a network": lambda: compensations.adabs(
+            key, Net(), network, images, batches=2
+        ),
+        "accuracy": lambda: correct_answers(key, Net(), network, images, batch_size=3),
+        "converters": lambda: jax.random.normal(crossbar.rngs(key)["crossbar"]),
+    }
+    drawn = {}
+    for name, use in uses.items():
+        with recorded_keys() as record:
+            use()
+        drawn[name] = set(record.draws)
+        assert drawn[name], name
+    for one, two in itertools.combinations(drawn, 2):
+        assert not drawn[one] & drawn[two], (one, two)
 
 
 def test_a_key_makes_another_chip_and_another_read_each_time():

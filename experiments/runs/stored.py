@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import Config
-from experiments.parts import Hardware, Part, TrainConfig, assembled, parts_of
+from experiments.parts import (
+    NUMBER_OR_CURVE,
+    Hardware,
+    Part,
+    TrainConfig,
+    assembled,
+    parts_of,
+)
 from hic_jax import pcm
 from hic_jax.training.recipes import ALGORITHMS
 
@@ -208,8 +215,12 @@ def _numbers_and_words(cls: type) -> dict[str, dict[str, Any]]:
         kind = str if literal else hints[name]
         options = typing.get_args(kind) or (kind,)
         types = [_TYPES[option] for option in options if option in _TYPES]
+        if kind == NUMBER_OR_CURVE:
+            types = ["number", "string"]
+        elif len(options) > 1:
+            types = [*types, "null"]
         if types:
-            fields[name] = {"type": [*types, "null"] if len(options) > 1 else types[0]}
+            fields[name] = {"type": types if len(types) > 1 else types[0]}
     return fields
 
 

@@ -118,6 +118,7 @@ def analog(
             target,
             scale=scales,
             time=jnp.zeros((), jnp.float32),
+            time_rest=jnp.zeros((), jnp.float32),
             axes=tuple(
                 axes or KernelAxes.plain(x.ndim)
                 for x, axes in zip(tensors, known, strict=True)

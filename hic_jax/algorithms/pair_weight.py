@@ -43,9 +43,16 @@ class PairWeight(AnalogWeight):
         """As many draws for each device as differ between chips."""
         return (self.spec.multilevel.chip_draws, *self.multilevel.g.shape)
 
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
+    def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
         """G+ - G- at ``time``, uS."""
-        return pair.read(normal, self.multilevel, self.time, self.spec.multilevel)
+        device = self.spec.multilevel
+        return pair.read(normal, self.multilevel, self.time, device, fresh=fresh)
+
+    def fresh_variance(self) -> jax.Array | None:
+        """Variance of the weights that is new in every product; None without any."""
+        device = self.spec.multilevel
+        variance = pair.fresh_variance(self.multilevel, self.time, device)
+        return None if variance is None else (jnp.sqrt(variance) / self.scale) ** 2
 
     def on_another_chip(self, normal: jax.Array) -> Self:
         """The same conductances on devices that age otherwise."""

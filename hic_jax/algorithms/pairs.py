@@ -154,7 +154,7 @@ class PairSpec(abc.ABC):
         Args:
           key: device variation, programming noise.
           target: (n,) float32, wanted signed conductances, uS.
-          **common: ``scale``, ``time`` and ``axes`` of the weight.
+          **common: ``scale``, ``time``, ``time_rest`` and ``axes`` of the weight.
 
         Returns:
           The devices, and what happened.

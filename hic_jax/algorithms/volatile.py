@@ -66,9 +66,9 @@ class VolatileWeight(PairWeight):
         age = self.time - self.charged_at
         return self.cell * jnp.exp(-age / self.spec.leak_seconds)
 
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
+    def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
         """G+ - G- at ``time``, and what the cell holds then, uS."""
-        return super().conductance(normal) + self.held
+        return super().conductance(normal, fresh=fresh) + self.held
 
     def set_back(self, seconds: jax.Array | float) -> Self:
         """The cells leak, too."""

@@ -1,5 +1,6 @@
 """Crossbar products: converters, tiles, and the hooks that flax layers take."""
 
+from hic_jax.crossbar.fresh import fresh_noise
 from hic_jax.crossbar.hooks import conv_general_dilated, dot_general
 from hic_jax.crossbar.layers import LayerCrossbars
 from hic_jax.crossbar.linen import (
@@ -23,5 +24,6 @@ __all__ = [
     "NnxDotGeneral",
     "conv_general_dilated",
     "dot_general",
+    "fresh_noise",
     "rngs",
 ]

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from hic_jax.crossbar.callers import calling_modules
 from hic_jax.crossbar.converters import absmax
+from hic_jax.crossbar.fresh import take
 from hic_jax.crossbar.geometry import (
     Geometry,
     convolution_roles,
@@ -125,10 +126,14 @@ def multiply_general(
     shape += [rhs.shape[a] for a in rhs_free]
     geometry = Geometry.of_matrices(lhs.shape, rhs.shape, dimension_numbers)
 
-    def on_arrays(lhs, rhs, running, key):
+    def on_arrays(lhs, rhs, running, key, fresh):
         x = _grouped(lhs, lhs_batch, lhs_free, lhs_rows)
         w = _grouped(rhs, rhs_batch, rhs_rows, rhs_free)
-        y, seen = _multiply(MatrixProduct(precision), spec, x, w, running, key)
+        if fresh is not None:
+            variance = _grouped(fresh.variance, rhs_batch, rhs_rows, rhs_free)
+            fresh = fresh._replace(variance=variance)
+        product = MatrixProduct(precision)
+        y, seen = _multiply(product, spec, x, w, running, key, fresh)
         y = tagged(y, geometry, w.shape, matrix_roles(3, rows=[1], batch=[0]), spec)
         y = y.reshape(shape)
         return y.astype(preferred_element_type or y.dtype), seen
@@ -136,7 +141,7 @@ def multiply_general(
     def digital(lhs, rhs, *_):
         return lax.dot_general(lhs, rhs, dimension_numbers), _scalars(lhs)
 
-    return divided_like(digital, on_arrays, lhs, rhs, running, key)
+    return divided_like(digital, on_arrays, lhs, rhs, running, key, take())
 
 
 def convolve(
@@ -198,8 +203,8 @@ def convolve(
         precision=precision,
     )
 
-    def on_arrays(lhs, rhs, running, key):
-        y, seen = _multiply(product, spec, lhs, rhs, running, key)
+    def on_arrays(lhs, rhs, running, key, fresh):
+        y, seen = _multiply(product, spec, lhs, rhs, running, key, fresh)
         # JAX takes none by name with an lhs_dilation, for which alone it matters.
         known = None if isinstance(padding, str) else padding
         geometry = Geometry.of_convolution(
@@ -213,7 +218,7 @@ def convolve(
     def digital(lhs, rhs, *_):
         return product(lhs, rhs), _scalars(lhs)
 
-    return divided_like(digital, on_arrays, lhs, rhs, running, key)
+    return divided_like(digital, on_arrays, lhs, rhs, running, key, take())
 
 
 def _scalars(x: jax.Array) -> Ranges:
@@ -221,7 +226,7 @@ def _scalars(x: jax.Array) -> Ranges:
     return Ranges(jnp.sum(x), jnp.sum(x))
 
 
-def _multiply(product, spec, x, w, running, key):
+def _multiply(product, spec, x, w, running, key, fresh):
     """Sets the ranges that the spec fixes, and multiplies."""
     dac = {
         "absmax": None,
@@ -237,7 +242,7 @@ def _multiply(product, spec, x, w, running, key):
             kept, to = product.input_examples, product.result_examples
             largest = jnp.moveaxis(absmax(x, kept=kept), kept, to)
         adc = spec.adc_bound * jax.lax.stop_gradient(largest * absmax(w))
-    return multiply(product, spec, x, w, Ranges(dac, adc), key)
+    return multiply(product, spec, x, w, Ranges(dac, adc), key, fresh)
 
 
 def _real(

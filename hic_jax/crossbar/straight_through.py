@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from hic_jax.convolution import materialised
 from hic_jax.crossbar import converters
 from hic_jax.crossbar.converters import absmax
+from hic_jax.crossbar.fresh import Fresh, with_noise
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 
@@ -40,6 +41,7 @@ def multiply(
     w: jax.Array,
     ranges: Ranges,
     key: jax.Array | None = None,
+    fresh: Fresh | None = None,
 ) -> tuple[jax.Array, Ranges]:
     r"""``product(x, w)`` as a crossbar computes it.
 
@@ -62,15 +64,16 @@ def multiply(
       ranges: what the converters assume.
       key: draws the noise of all reads, those of the backward pass on a stream of
         their own; None without noise.
+      fresh: noise of the weights that is new in every product of the forward pass.
 
     Returns:
       The result, and the ranges that were seen.
     """
-    y, seen, _ = _forward(product, spec, x, w, ranges, key)
+    y, seen, _ = _forward(product, spec, x, w, ranges, key, fresh)
     return y, seen
 
 
-def _forward(product, spec, x, w, ranges, key):
+def _forward(product, spec, x, w, ranges, key, fresh):
     largest = absmax(x, kept=product.input_examples)
     bound = _known_or(ranges.dac, largest)
     codes = converters.to_codes(x, bound, spec.dac_bits)
@@ -83,6 +86,13 @@ def _forward(product, spec, x, w, ranges, key):
     if adc_bound is not None:  # In codes; where there is no input, at no range.
         adc_bound = jnp.where(bound < converters.TINY, 0.0, adc_bound / unit)
     sums = product.partial_sums(codes, w, spec.tile_rows)
+    if fresh is not None:
+        variance = fresh.variance.astype(w.dtype)
+        variances = product.partial_sums(codes**2, variance, spec.tile_rows)
+        sums = [
+            with_noise(x, v, jax.random.fold_in(fresh.key, tile))
+            for tile, (x, v) in enumerate(zip(sums, variances, strict=True))
+        ]
     examples = product.result_examples
     y = _read_columns(
         sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, _stream(key, _FORWARD)
@@ -92,8 +102,8 @@ def _forward(product, spec, x, w, ranges, key):
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 
-def _forward_for_gradient(product, spec, x, w, ranges, key):
-    y, seen, (codes, unit) = _forward(product, spec, x, w, ranges, key)
+def _forward_for_gradient(product, spec, x, w, ranges, key, fresh):
+    y, seen, (codes, unit) = _forward(product, spec, x, w, ranges, key, fresh)
     return (y, seen), (codes, unit, w, ranges, key)
 
 
@@ -118,6 +128,7 @@ def _backward(product, spec, residuals, cotangents):
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
         w_bar.astype(w.dtype),
         jax.tree.map(jnp.zeros_like, ranges),
+        None,
         None,
     )
 

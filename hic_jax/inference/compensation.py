@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import checks
+from hic_jax.streams import stream
 from hic_jax.weights import is_analog, read, read_params
 
 # AdaBS as published keeps 0.015 of the old running statistics.
@@ -43,6 +44,8 @@ def column_currents(weights: Any, *, key: jax.Array | None = None) -> Any:
         rows = weight.axes.rows(held.ndim)
         return jnp.sum(jnp.abs(held), axis=rows, keepdims=True)
 
+    if key is not None:
+        key = stream(key, "column currents")
     return jax.tree.map(currents, weights, read(weights, key=key), is_leaf=is_analog)
 
 
@@ -142,6 +145,7 @@ def adabs(
     key: jax.Array | None = None,
     gains: Any = None,
     axis_name: str | None = None,
+    fresh: bool = True,
 ) -> Any:
     r"""Adaptive BatchNorm statistics update, for weights that have drifted.
 
@@ -168,6 +172,8 @@ def adabs(
       axis_name: of BatchNorms that average over an axis of `jax.vmap` or
         `jax.shard_map`; each batch then is all that there is on that axis. Not needed
         inside of that axis.
+      fresh: whether each read draws the noise that is new in every product, too; False
+        where ``update`` adds it to the products (`hic_jax.crossbar.fresh_noise`).
 
     Returns:
       The new statistics.
@@ -215,8 +221,8 @@ def adabs(
     kept = ADABS_KEPT ** (1 / len(batches))
     running = stats
     for i, batch in enumerate(batches):
-        read_key = None if key is None else jax.random.fold_in(key, i)
-        held = _held(params, weights, gains, read_key)
+        read_key = None if key is None else jax.random.fold_in(stream(key, "adabs"), i)
+        held = _held(params, weights, gains, read_key, fresh)
         estimate, shares = _batch_statistics(update, held, running, batch, axis_name)
         if i == 0:
             _check_moved(shares)
@@ -249,11 +255,11 @@ def _check_moved(shares: Any) -> None:
             )
 
 
-@jax.jit
-def _held(params, weights, gains, key):
+@functools.partial(jax.jit, static_argnames="fresh")
+def _held(params, weights, gains, key, fresh):
     """Parameters as one read of the devices gives them, and with gains."""
     if weights is not None:
-        params = read_params(params, weights, key=key)
+        params = read_params(params, weights, key=key, fresh=fresh)
     return with_gains(params, gains)
 
 

@@ -16,6 +16,7 @@ from flax import struct
 from hic_jax import checks, crossbar, data
 from hic_jax.inference import compensation
 from hic_jax.inference.network import Network
+from hic_jax.streams import stream
 from hic_jax.training.split import Split
 
 # AdaBS as published: 2,600 training images in 13 batches.
@@ -117,19 +118,21 @@ def adabs(
     size = train.labels.shape[0]
     checks.integer("batches", batches, 1, size)
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
-    order_key, read_key = jax.random.split(key)
+    order_key, read_key = jax.random.split(stream(key, "images of adabs"))
     order = jax.random.permutation(order_key, size)[: batches * batch_size]
+    variances = network.fresh_variances()
     batch_stats = compensation.adabs(
         _update_of(model),
         network.params,
         network.batch_stats,
         network.weights,
         [
-            (jax.random.fold_in(read_key, i), network.ranges, train, indices)
+            (jax.random.fold_in(read_key, i), network.ranges, variances, train, indices)
             for i, indices in enumerate(order.reshape(batches, batch_size))
         ],
         key=read_key,
         gains=network.gains,
+        fresh=False,
     )
     return network.replace(batch_stats=batch_stats)
 
@@ -137,20 +140,21 @@ def adabs(
 @functools.cache  # One function for each model, so that it is compiled once.
 def _update_of(model: nn.Module) -> compensation.Update:
     def update(params, stats, batch):
-        key, ranges, train, indices = batch
+        key, ranges, variances, train, indices = batch
         images, _ = train.batch(indices)
         variables = {
             "params": params,
             "batch_stats": stats,
             crossbar.COLLECTION: ranges,
         }
-        _, new = model.apply(
-            variables,
-            data.normalise(images, train.mean, train.std),
-            train=True,
-            mutable=["batch_stats"],
-            rngs=crossbar.rngs(key),
-        )
+        with crossbar.fresh_noise(variances, key):
+            _, new = model.apply(
+                variables,
+                data.normalise(images, train.mean, train.std),
+                train=True,
+                mutable=["batch_stats"],
+                rngs=crossbar.rngs(key),
+            )
         return new["batch_stats"]
 
     return update

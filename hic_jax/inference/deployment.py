@@ -15,6 +15,7 @@ from flax import struct
 from hic_jax import packing
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
+from hic_jax.streams import stream
 from hic_jax.weights import AnalogWeight, Pulses, is_analog, read
 
 _NOT_TRAINED = (
@@ -35,11 +36,13 @@ class DeployedWeight(AnalogWeight):
     Attributes:
       g: (2, *S) float32, uS, (G+, G-) when programming ended.
       nu: (2, *S) float32 drift exponents; None if nothing drifts.
+      slow: (2, *S) float32 standard normal draws of the slow noise; None without any.
       spec: the devices, static. Their ``time`` is since programming ended.
     """
 
     g: jax.Array
     nu: jax.Array | None
+    slow: jax.Array | None
     spec: ProgrammedSpec = struct.field(pytree_node=False)
 
     @property
@@ -60,14 +63,29 @@ class DeployedWeight(AnalogWeight):
             "made by hic_jax.deploy with another key"
         )
 
-    def conductance(self, normal: jax.Array | None) -> jax.Array:
+    def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
         """G+ - G- at ``time``, uS."""
-        spec, g = self.spec, self.g
-        if self.nu is not None:
-            g = programmed.drifted(g, self.time, self.nu, spec)
-        if normal is not None and spec.read_noise is not None:
-            g = programmed.read(self.g, g, self.time, normal, spec)
+        g = self._drifted
+        if normal is not None and self.spec.read_noise is not None:
+            g = programmed.read(
+                self.g, g, self.time, normal, self.spec, slow=self.slow, fresh=fresh
+            )
         return g[0] - g[1]
+
+    def fresh_variance(self) -> jax.Array | None:
+        """Variance of the weights that is new in every product; None without any."""
+        spec = self.spec
+        if spec.read_noise is None or spec.read_spectrum == "per_read":
+            return None
+        both = programmed.fresh_variance(self.g, self._drifted, self.time, spec)
+        return (both[0] + both[1]) / self.scale**2
+
+    @property
+    def _drifted(self) -> jax.Array:
+        """Conductances at ``time``, (2, *S) uS."""
+        if self.nu is None:
+            return self.g
+        return programmed.drifted(self.g, self.time, self.nu, self.spec)
 
     def without(self, *names: str) -> Self:
         """The chip as if it had never had some of its non-idealities.
@@ -123,7 +141,7 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
       weights: `analog_weights(opt_state)`, aged or not; `optax.MaskedNode`s stay.
       spec: of the chip's devices, such as `hic_jax.pcm.nandakumar_2019()`.
       key: the chip: read noise of the trained devices, programming noise, drift
-        exponents, which devices are stuck. Another key is another chip.
+        exponents, which devices are stuck, slow noise. Another key is another chip.
 
     Returns:
       The same tree with a `DeployedWeight` in place of every weight, at time 0.
@@ -166,7 +184,8 @@ def deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
 
 @functools.partial(jax.jit, static_argnames="spec")
 def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
-    read_key, write_key, nu_key, stuck_key = jax.random.split(key, 4)
+    keys = jax.random.split(stream(key, "deploy"), 5)
+    read_key, write_key, nu_key, stuck_key, slow_key = keys
     held = read(weights, key=read_key)
     layout = packing.Layout.of(held)
     tensors = jax.tree.leaves(held)
@@ -186,14 +205,27 @@ def _deploy(weights: Any, spec: ProgrammedSpec, key: jax.Array) -> Any:
         uniform = jax.random.uniform(stuck_key, target.shape, jnp.float32)
         g, nu = programmed.stick(g, nu, uniform, spec)
 
-    exponents = [None] * len(tensors) if nu is None else layout.unpack(nu)
+    slow = _normal(slow_key, target) if spec.has_slow_noise else None
+    each = len(tensors) * [None]
     return layout.treedef.unflatten(
         [
             DeployedWeight(
-                g=g, nu=nu, scale=s, time=jnp.float32(0.0), spec=spec, axes=t.axes
+                g=g,
+                nu=nu,
+                slow=slow,
+                scale=s,
+                time=jnp.float32(0.0),
+                time_rest=jnp.float32(0.0),
+                spec=spec,
+                axes=t.axes,
             )
-            for g, nu, s, t in zip(
-                layout.unpack(g), exponents, scales, trained, strict=True
+            for g, nu, slow, s, t in zip(
+                layout.unpack(g),
+                each if nu is None else layout.unpack(nu),
+                each if slow is None else layout.unpack(slow),
+                scales,
+                trained,
+                strict=True,
             )
         ]
     )

@@ -17,7 +17,7 @@ from hic_jax.inference.compensation import with_gains
 from hic_jax.training.chips import axes_of_chips
 from hic_jax.training.split import Split
 from hic_jax.training.state import TrainState
-from hic_jax.weights import read_params
+from hic_jax.weights import fresh_variances, read_params
 
 
 class Network(struct.PyTreeNode):
@@ -46,30 +46,54 @@ class Network(struct.PyTreeNode):
         weights = analog_weights(state.opt_state) if analog else None
         return cls(state.params, state.batch_stats, state.ranges, weights)
 
-    def read(self, key: jax.Array) -> Any:
-        """Parameters as one read of the devices gives them, read noise included."""
-        return self.params if self.weights is None else _read(key, self)
+    def read(self, key: jax.Array, *, fresh: bool = True) -> Any:
+        """Parameters as one read of the devices gives them, read noise included.
 
-    def variables(self, key: jax.Array) -> dict[str, Any]:
-        """All variables of the model, at one read of the devices."""
+        Args:
+          key: draws the read noise.
+          fresh: whether it draws the noise that is new in every product, too; False
+            where products add that of `fresh_variances`.
+        """
+        return self.params if self.weights is None else _read(key, self, fresh)
+
+    def fresh_variances(self) -> Any:
+        """What `hic_jax.crossbar.fresh_noise` adds to products; gains included."""
+        return None if self.weights is None else _fresh_variances(self)
+
+    def variables(self, key: jax.Array, *, fresh: bool = True) -> dict[str, Any]:
+        """All variables of the model, at one read of the devices; see `read`."""
         return {
-            "params": self.read(key),
+            "params": self.read(key, fresh=fresh),
             "batch_stats": self.batch_stats,
             crossbar.COLLECTION: self.ranges,
         }
 
 
-@jax.jit
-def _read(key: jax.Array, network: Network) -> Any:
-    params = read_params(network.params, network.weights, key=key)
+@functools.partial(jax.jit, static_argnames="fresh")
+def _read(key: jax.Array, network: Network, fresh: bool) -> Any:
+    params = read_params(network.params, network.weights, key=key, fresh=fresh)
     return with_gains(params, network.gains)
 
 
+@jax.jit
+def _fresh_variances(network: Network) -> Any:
+    variances = fresh_variances(network.weights)
+    if network.gains is None:
+        return variances
+    return jax.tree.map(
+        lambda v, gain: None if v is None else v * gain**2,
+        variances,
+        network.gains,
+        is_leaf=lambda x: x is None,
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("model", "measure"))
-def _summed(key, model, variables, split, indices, valid, measure):
+def _summed(key, model, variables, variances, split, indices, valid, measure):
     images, labels = split.batch(indices)
     images = data.normalise(images, split.mean, split.std)
-    logits = model.apply(variables, images, train=False, rngs=crossbar.rngs(key))
+    with crossbar.fresh_noise(variances, key):
+        logits = model.apply(variables, images, train=False, rngs=crossbar.rngs(key))
     return jnp.sum(jnp.where(valid, measure(logits, labels), 0))
 
 
@@ -88,7 +112,9 @@ def correct_answers(
     """Number of correct answers on a whole split, BatchNorm on running statistics.
 
     Noise of devices and of converters is new at every read, so every batch of images
-    reads the devices anew. The function can be vmapped, over chips for instance.
+    reads the devices anew; what of it stays for longer, or is new in every product, is
+    as ``read_spectrum`` of the devices says. The function can be vmapped, over chips
+    for instance.
 
     Args:
       key: draws the noise.
@@ -131,6 +157,7 @@ def _total(
     # The devices share a batch equally, if need be with its last image several times.
     devices = split.mesh.size if split.mesh else 1
     places = jnp.arange(-(-batch_size // devices) * devices)
+    variances = network.fresh_variances()
     totals = []
     for i, start in enumerate(range(0, size, batch_size)):
         position = start + jnp.minimum(places, batch_size - 1)
@@ -139,7 +166,8 @@ def _total(
             _summed(
                 read_key,
                 model,
-                network.variables(read_key),
+                network.variables(read_key, fresh=False),
+                variances,
                 split,
                 jnp.minimum(position, size - 1),
                 (places < batch_size) & (position < size),

@@ -24,6 +24,7 @@ from hic_jax.pcm.presets import (
     nandakumar_2019,
     preset,
     programmed_preset,
+    projected,
 )
 from hic_jax.pcm.programmed import ProgrammedSpec
 
@@ -50,5 +51,6 @@ __all__ = [
     "preset",
     "programmed",
     "programmed_preset",
+    "projected",
     "writing",
 ]

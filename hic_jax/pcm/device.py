@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hic_jax import checks
+from hic_jax.pcm import flicker
 
 # Bounds of conductances: beyond any device, and close enough that nothing computed of
 # them leaves float32. A conductance of a siemens is that of a wire; a step of a
@@ -50,6 +51,8 @@ class DeviceSpec(abc.ABC):
         to 1.
       NON_IDEALITIES: what can be switched off by name, and the constants that then
         become zero.
+      NOT_NUMBERS: fields that may hold something else than a number, and are checked by
+        the device that has them.
     """
 
     name: str
@@ -63,10 +66,11 @@ class DeviceSpec(abc.ABC):
     NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
         "stuck": ("stuck_set", "stuck_reset")
     }
+    NOT_NUMBERS: ClassVar[tuple[str, ...]] = ("name", "source")
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            if field.name not in ("name", "source"):
+            if field.name not in self.NOT_NUMBERS:
                 checks.finite(field.name, getattr(self, field.name))
         checks.above("g_max", self.g_max, 0.0)
         for name in ("g_min", "g_max", "reset_mean"):
@@ -124,13 +128,34 @@ class DeviceSpec(abc.ABC):
         """Standard deviation of one read of a device at conductance ``g``, uS."""
         return jnp.zeros_like(g)
 
+    def read_shares(self, age: jax.Array) -> flicker.Parts | None:
+        """Shares of the variance of a read by how long the noise stays.
+
+        Args:
+          age: s since the last write of each device.
+
+        Returns:
+          None if all of it is new at every read.
+        """
+        del age
+        return None
+
+    def slow_draws(self, state: Any) -> jax.Array | None:
+        """Standard normal draws of the devices' slow noise; None before there are any.
+
+        Args:
+          state: of the devices.
+        """
+        del state
+        return None
+
     @property
     def chip_draws(self) -> int:
         """Standard normal draws per device that `on_another_chip` takes."""
         return 0
 
     def on_another_chip(self, state: Any, normal: jax.Array) -> Any:
-        """The same conductances on devices that age otherwise.
+        """The same conductances on devices that age and fluctuate otherwise.
 
         Args:
           state: of the devices.

@@ -12,12 +12,14 @@ g         conductance, as measured ``drift_t0`` after the last write   uS
 P         programming memory, exp(-pulses / memory_pulses)             1
 t         time since the last write of the device                      s
 nu        drift exponent                                               1
+z         standard normal draw of a device, for all its life           1
 ========  ===========================================================  ==========
 """
 
 import dataclasses
 import functools
 import math
+import typing
 from typing import ClassVar, Self
 
 import jax
@@ -26,6 +28,7 @@ import numpy as np
 from flax import struct
 
 from hic_jax import checks
+from hic_jax.pcm import fits, flicker
 from hic_jax.pcm.device import LARGEST_US, SMALLEST_STEP_US, DeviceSpec
 
 # Pulses counted before the programming memory is treated as spent: a uint8 counter
@@ -39,12 +42,19 @@ class MultilevelState(struct.PyTreeNode):
     Attributes:
       g: float32, uS, as measured ``drift_t0`` after the last write.
       pulses: uint8, SET pulses since the last RESET.
-      nu: float32 drift exponents; None if all devices share the mean.
+      nu: float32 drift exponents, where they do not follow from conductance; None if
+        they do, or if all devices share the mean.
+      z: float32 standard normal draws, one for the life of a device, that its drift
+        exponent follows from wherever it stands; None if ``nu`` tells, or the mean.
+      slow: float32 standard normal draws, one for the life of a device, of its slow
+        noise; None before `MultilevelSpec.on_another_chip` has drawn them.
     """
 
     g: jax.Array
     pulses: jax.Array
     nu: jax.Array | None
+    z: jax.Array | None = None
+    slow: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,9 +80,17 @@ class MultilevelSpec(DeviceSpec):
         1e6. Conductances are those at this age; younger devices keep them.
       drift_nu: mean drift exponent, -0.5 to 1.
       drift_nu_std: standard deviation of the drift exponent from device to device, 0 to
-        0.25.
+        0.25: a constant, or a curve of `hic_jax.pcm.fits`, of the conductance that a
+        device was last written to over g_max. A flag takes the curve of a programmed
+        device, by its name.
       read_slope: growth of the read noise per uS of conductance, uS per uS, 0 to 1.
       read_offset: standard deviation of the read noise at zero conductance, uS.
+      read_spectrum: how long read noise stays what it is: per_read, new at every read
+        of an array, for as many images as are computed at once; white, new in every
+        product; flicker, of all durations (see `hic_jax.pcm.flicker`). Training
+        draws all of it once a step.
+      read_time: shortest duration of flicker noise, s, 1e-12 to 1e-4: the length of a
+        read.
     """
 
     reset_std: float = 0.0
@@ -86,9 +104,11 @@ class MultilevelSpec(DeviceSpec):
     memory_pulses: float = 1.0
     drift_t0: float = 1.0
     drift_nu: float = 0.0
-    drift_nu_std: float = 0.0
+    drift_nu_std: float | fits.Fit = 0.0
     read_slope: float = 0.0
     read_offset: float = 0.0
+    read_spectrum: flicker.Spectrum = "per_read"
+    read_time: float = 250e-9
 
     NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
         "nonlinearity": ("step_slope", "step_memory"),
@@ -98,6 +118,7 @@ class MultilevelSpec(DeviceSpec):
         "drift_spread": ("drift_nu_std",),
         **DeviceSpec.NON_IDEALITIES,
     }
+    NOT_NUMBERS = (*DeviceSpec.NOT_NUMBERS, "drift_nu_std", "read_spectrum")
 
     def __post_init__(self):
         super().__post_init__()
@@ -116,7 +137,20 @@ class MultilevelSpec(DeviceSpec):
         # 1e32 in `checks.SECONDS_MAX`.
         checks.within("drift_t0", self.drift_t0, 1e-6, 1e6)
         checks.within("drift_nu", self.drift_nu, -0.5, 1.0)
-        checks.within("drift_nu_std", self.drift_nu_std, 0.0, 0.25)
+        spread = self.drift_nu_std
+        if isinstance(spread, fits.Fit):
+            least, most = fits.extremes(spread)
+            if not 0.0 <= least <= most <= 0.25:
+                raise ValueError(
+                    f"drift_nu_std={spread!r}: must lie in [0.0, 0.25] at all "
+                    f"conductances; goes from {least:.3g} to {most:.3g}"
+                )
+        else:
+            checks.within("drift_nu_std", spread, 0.0, 0.25)
+        checks.one_of(
+            "read_spectrum", self.read_spectrum, typing.get_args(flicker.Spectrum)
+        )
+        checks.within("read_time", self.read_time, 1e-12, 1e-4)
         if self.mean_step < SMALLEST_STEP_US:
             raise ValueError(
                 f"g_max={self.g_max}, reset_mean={self.reset_mean}, "
@@ -127,14 +161,14 @@ class MultilevelSpec(DeviceSpec):
 
     def init(self, key: jax.Array, shape: tuple[int, ...]) -> MultilevelState:
         """Devices as after a RESET without noise, with drift exponents of their own."""
-        nu = None
-        if self.drift_nu_std:
-            nu = self.drift_exponents(jax.random.normal(key, shape, jnp.float32))
-        return MultilevelState(
+        state = MultilevelState(
             g=jnp.full(shape, self.reset_mean, jnp.float32),
             pulses=jnp.zeros(shape, jnp.uint8),
-            nu=nu,
+            nu=None,
         )
+        if not self.drift_nu_std:
+            return state
+        return self._of_other_draws(state, jax.random.normal(key, shape, jnp.float32))
 
     def pulse(self, state: MultilevelState, normal: jax.Array) -> MultilevelState:
         """Applies one blind SET pulse; conductances stay in [g_min, g_max]."""
@@ -157,7 +191,9 @@ class MultilevelSpec(DeviceSpec):
         if not (self.drift_nu or self.drift_nu_std):
             return state.g
         nu: jax.Array | float = self.drift_nu
-        if self.drift_nu_std and state.nu is not None:
+        if self.drift_nu_std and state.z is not None:
+            nu = self.drift_exponents(state.g, state.z)
+        elif self.drift_nu_std and state.nu is not None:
             nu = state.nu
         t0 = self.drift_t0
         return state.g * (jnp.maximum(age, t0) / t0) ** -nu
@@ -166,26 +202,54 @@ class MultilevelSpec(DeviceSpec):
         """Standard deviation of one read of a device at (drifted) ``g``, uS."""
         return self.read_slope * g + self.read_offset
 
+    def read_shares(self, age: jax.Array) -> flicker.Parts | None:
+        """Shares of the variance of a read, as ``read_spectrum`` has them."""
+        if self.read_spectrum == "per_read" or not self._is_read_with_noise:
+            return None
+        return flicker.shares(self.read_spectrum, age, self.read_time)
+
+    def slow_draws(self, state: MultilevelState) -> jax.Array | None:
+        """Those of `on_another_chip`."""
+        return state.slow
+
     @property
     def chip_draws(self) -> int:
-        """One, for the drift exponent, where devices differ in it."""
-        return 1 if self.drift_nu_std else 0
+        """One for the drift exponent where devices differ in it, one for slow noise."""
+        return bool(self.drift_nu_std) + self._has_slow_noise
+
+    @property
+    def _is_read_with_noise(self) -> bool:
+        return self.read_slope > 0 or self.read_offset > 0
+
+    @property
+    def _has_slow_noise(self) -> bool:
+        return self._is_read_with_noise and self.read_spectrum == "flicker"
 
     def on_another_chip(
         self, state: MultilevelState, normal: jax.Array
     ) -> MultilevelState:
-        """Other drift exponents, where devices differ in them."""
-        if not self.chip_draws:
-            return state
-        return state.replace(nu=self.drift_exponents(normal[0]))
+        """Other drift exponents, and other slow noise, where devices differ in them."""
+        if self._has_slow_noise:
+            state = state.replace(slow=normal[-1])
+        return self._of_other_draws(state, normal[0]) if self.drift_nu_std else state
 
-    def drift_exponents(self, normal: jax.Array) -> jax.Array:
-        r"""Drift exponents of new devices, :math:`|\nu + s z|`; none drifts upwards.
+    def _of_other_draws(self, state: MultilevelState, z: jax.Array) -> MultilevelState:
+        """The devices with drift exponents that follow from other draws."""
+        if isinstance(self.drift_nu_std, fits.Fit):
+            return state.replace(nu=None, z=z)
+        return state.replace(nu=self.drift_exponents(state.g, z), z=None)
+
+    def drift_exponents(self, g: jax.Array, z: jax.Array) -> jax.Array:
+        r"""Drift exponents, :math:`|\nu + s(G) z|`; none drifts upwards.
 
         Args:
-          normal: standard normal draws z, one per device.
+          g: conductances G that the devices were last written to, uS.
+          z: standard normal draws, one per device.
         """
-        return jnp.abs(self.drift_nu + self.drift_nu_std * normal)
+        spread = self.drift_nu_std
+        if isinstance(spread, fits.Fit):
+            return jnp.abs(self.drift_nu + fits.at(spread, g, self.g_max) * z)
+        return jnp.abs(self.drift_nu + spread * z)
 
     def memory(self, pulses: jax.Array) -> jax.Array:
         """Programming memory P after ``pulses`` SETs since RESET; 1 when fresh."""

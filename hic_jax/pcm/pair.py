@@ -123,15 +123,23 @@ def answering(g: jax.Array, state: PairState) -> tuple[jax.Array, jax.Array]:
 
 
 def read(
-    normal: jax.Array | None, state: PairState, time: jax.Array, spec: DeviceSpec
+    normal: jax.Array | None,
+    state: PairState,
+    time: jax.Array,
+    spec: DeviceSpec,
+    *,
+    fresh: bool = True,
 ) -> jax.Array:
     """G+ - G- at ``time``, uS.
+
+    Slow noise is that of the devices, or, before they have any, as new as the rest.
 
     Args:
       normal: (*shape) standard normal draws for the read noise; None reads exactly.
       state: the pairs.
       time: s, hardware time of the read.
       spec: the device.
+      fresh: whether to add what is new in every product, too; False where products do.
 
     Returns:
       (*shape) float32, uS.
@@ -142,8 +150,28 @@ def read(
     if normal is None:
         return difference
     # The independent read errors of all devices are one Gaussian of summed variance.
-    std = jnp.linalg.norm(spec.read_std(g), axis=0) / state.per_sign
-    return difference + std * normal
+    std, shares = spec.read_std(g), spec.read_shares(time - state.written_at)
+    if shares is not None:
+        slow, new, in_products = shares.times(std**2)
+        draws = spec.slow_draws(state.devices)
+        if draws is None:
+            new = new + slow
+        else:
+            plus, minus = sides.means(jnp.sqrt(slow) * draws)
+            difference += plus - minus
+        std = jnp.sqrt(new + in_products if fresh else new)
+    return difference + jnp.linalg.norm(std, axis=0) / state.per_sign * normal
+
+
+def fresh_variance(
+    state: PairState, time: jax.Array, spec: DeviceSpec
+) -> jax.Array | None:
+    """Variance of what every product finds anew in G+ - G-, (*shape) uS^2, or None."""
+    shares = spec.read_shares(time - state.written_at)
+    if shares is None:
+        return None
+    variance = shares.times(spec.read_std(conductances(state, time, spec)) ** 2).fresh
+    return jnp.sum(variance, axis=0) / state.per_sign**2
 
 
 def set_pulses(

@@ -17,16 +17,15 @@ nu        drift exponent                                               1
 """
 
 import dataclasses
+import typing
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hic_jax import checks
-from hic_jax.pcm.fits import Fit, Logarithm, Piecewise, Polynomial, Power
-
-# Relative conductance at which the fits of a device at zero are evaluated.
-MIN_RELATIVE = 1e-7
+from hic_jax.pcm import fits, flicker
+from hic_jax.pcm.fits import Fit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,10 @@ class ProgrammedSpec:
       drift_nu_std: standard deviation of the drift exponent from device to device, of
         the target.
       read_noise: strength Q_s of the 1/f noise, 1, of the programmed conductance.
-      read_time: length of a read, s.
+      read_time: length of a read, s, 1e-12 to 1e-4.
+      read_spectrum: how long read noise stays what it is: per_read, new at every read
+        of an array, for as many images as are computed at once; white, new in every
+        product; flicker, of all durations (see `hic_jax.pcm.flicker`).
       stuck_set: fraction of devices that stay at ``g_max``.
       stuck_reset: fraction of devices that stay at zero.
     """
@@ -60,15 +62,20 @@ class ProgrammedSpec:
     drift_nu_std: Fit | None = None
     read_noise: Fit | None = None
     read_time: float = 1e-6
+    read_spectrum: flicker.Spectrum = "per_read"
     stuck_set: float = 0.0
     stuck_reset: float = 0.0
 
     def __post_init__(self):
-        for name in ("g_max", "drift_t0", "read_time"):
+        for name in ("g_max", "drift_t0"):
             checks.above(name, getattr(self, name), 0.0)
+        checks.within("read_time", self.read_time, 1e-12, 1e-4)
+        checks.one_of(
+            "read_spectrum", self.read_spectrum, typing.get_args(flicker.Spectrum)
+        )
         for name in ("write_std", "drift_nu", "drift_nu_std", "read_noise"):
             curve = getattr(self, name)
-            if not isinstance(curve, Polynomial | Logarithm | Power | Piecewise | None):
+            if not isinstance(curve, Fit | None):
                 raise ValueError(f"{name}={curve!r}: must be a curve of pcm.fits")
         for name in ("stuck_set", "stuck_reset"):
             checks.within(name, getattr(self, name), 0.0, 1.0)
@@ -80,6 +87,11 @@ class ProgrammedSpec:
     def drifts(self) -> bool:
         """Whether any device drifts."""
         return self.drift_nu is not None or self.drift_nu_std is not None
+
+    @property
+    def has_slow_noise(self) -> bool:
+        """Whether some of the read noise stays for hours."""
+        return self.read_noise is not None and self.read_spectrum == "flicker"
 
     def without(self, *names: str) -> "ProgrammedSpec":
         """The same device with some non-idealities switched off.
@@ -209,6 +221,9 @@ def read(
     age: jax.Array | float,
     normal: jax.Array,
     spec: ProgrammedSpec,
+    *,
+    slow: jax.Array | None = None,
+    fresh: bool = True,
 ) -> jax.Array:
     """Conductance as one read finds it, not below zero, uS.
 
@@ -218,13 +233,39 @@ def read(
       age: seconds since programming ended, broadcastable to ``g``.
       normal: standard normal draws, the shape of ``g``.
       spec: the device.
+      slow: standard normal draws of the slow noise, if there is any.
+      fresh: whether to add what is new in every product, too; False where products do.
     """
     std = read_std(g, drifted_g, age, spec)
+    if spec.read_spectrum != "per_read":
+        parts = _read_shares(age, spec).times(std**2)
+        if slow is not None:
+            drifted_g = drifted_g + jnp.sqrt(parts.slow) * slow
+        std = jnp.sqrt(parts.read + parts.fresh if fresh else parts.read)
     return jnp.maximum(drifted_g + std * normal, 0.0)
+
+
+def fresh_variance(
+    g: jax.Array, drifted_g: jax.Array, age: jax.Array | float, spec: ProgrammedSpec
+) -> jax.Array:
+    """Variance of what every product finds anew, as if none were below zero, uS^2.
+
+    Args:
+      g: conductance when programming ended, uS.
+      drifted_g: conductance now, uS.
+      age: seconds since programming ended, broadcastable to ``g``.
+      spec: the device.
+    """
+    return _read_shares(age, spec).fresh * read_std(g, drifted_g, age, spec) ** 2
+
+
+def _read_shares(age: jax.Array | float, spec: ProgrammedSpec) -> flicker.Parts:
+    since_the_last_pulse = jnp.asarray(age + spec.drift_t0)
+    return flicker.shares(spec.read_spectrum, since_the_last_pulse, spec.read_time)
 
 
 def _at(curve: Fit | None, g: jax.Array, spec: ProgrammedSpec) -> jax.Array:
     """A curve at a conductance in uS; zero if it is off."""
     if curve is None:
         return jnp.zeros_like(g)
-    return curve(jnp.maximum(g / spec.g_max, MIN_RELATIVE))
+    return fits.at(curve, g, spec.g_max)

@@ -15,6 +15,12 @@ from hic_jax.weights import YEAR
 DEVICES = {name: make() for name, make in pcm.PRESETS.items()}
 # No preset differs from chip to chip unless it is told to.
 DEVICES["spread"] = pcm.nandakumar_2018(drift_nu_std=0.008)
+DEVICES["spread by conductance"] = pcm.nandakumar_2018(
+    drift_nu_std=pcm.nandakumar_2019().drift_nu_std
+)
+DEVICES["flicker"] = dataclasses.replace(
+    DEVICES["spread by conductance"], read_spectrum="flicker"
+)
 
 # Without a formula of its own a device is judged by so many simulated ones.
 SIMULATED = 4096
@@ -395,7 +401,9 @@ def test_what_is_off_by_a_known_name_does_nothing(spec):
     off = {
         "stuck": lambda d: pairs_of(d).stuck is None,
         "drift": lambda d: (drifted(d) == state.g).all(),
-        "drift_spread": lambda d: not d.chip_draws,
+        "drift_spread": lambda d: (
+            drifted(d) == drifted(d, d.on_another_chip(state, normals(2, 2, 64)))
+        ).all(),
         "read_noise": lambda d: not d.read_std(jnp.asarray(state.g)).any(),
         "write_noise": lambda d: (
             (d.pulse(state, z).g == d.pulse(state, other).g).all()

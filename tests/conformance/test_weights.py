@@ -107,6 +107,16 @@ def test_ageing_adds_up_and_leaves_its_argument(name):
     np.testing.assert_allclose(once.time, twice.time, rtol=1e-6)
     np.testing.assert_allclose(once.read(None), twice.read(None), rtol=1e-5)
     same(hic_jax.drift(weight, YEAR), weight.aged(YEAR))
+    # A year has steps of 2 s in float32.
+    later = once.aged(0.1)
+    for _ in range(49):
+        later = later.aged(0.1)
+    ahead = float(later.time - once.time) + float(later.time_rest - once.time_rest)
+    assert ahead == pytest.approx(5.0, rel=1e-5)
+    told = weight.aged(YEAR + 0.1)
+    assert float(told.time_rest) == pytest.approx(
+        float(weight.aged(YEAR).aged(0.1).time_rest), abs=1e-6
+    )
     same(weight, before)
     # The least of the exponents loses a third in a year.
     young, old = (np.linalg.norm(w.read(None)) for w in (weight, once))

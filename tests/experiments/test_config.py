@@ -25,6 +25,7 @@ WORDS = {
     "channel_plan": "textbook",
     "compute_dtype": "bfloat16",
     "schedule": "staircase",
+    "pcm_read_spectrum": "flicker",
     "augmentation": "none",
     "preset": "ideal",
     "shift": "noise",
@@ -108,7 +109,12 @@ def test_without_flags_nothing_is_left_open(parse):
 
 @pytest.mark.parametrize(
     ("preset", "spread"),
-    [("nandakumar_2018", 0.008), ("linear_noisy", 0.008), ("ideal", 0.0)],
+    [
+        ("nandakumar_2018", 0.008),
+        ("linear_noisy", 0.008),
+        ("projected", 0.003),
+        ("ideal", 0.0),
+    ],
 )
 def test_chips_of_a_device_that_drifts_have_a_spread(preset, spread):
     spec = resolve(preset=preset).spec
@@ -117,6 +123,29 @@ def test_chips_of_a_device_that_drifts_have_a_spread(preset, spread):
     )
     given = resolve(preset=preset, pcm_drift_nu_std=0.25).spec
     assert given.multilevel.drift_nu_std == 0.25
+
+
+def test_a_flag_takes_the_spread_of_a_programmed_device_by_its_name(parse):
+    given = parse("--pcm_drift_nu_std=nandakumar_2019")
+    assert given.spec.multilevel == pcm.nandakumar_2018(
+        drift_nu_std=pcm.nandakumar_2019().drift_nu_std
+    )
+    stored = _stored(given)
+    assert stored["spec"]["multilevel"]["drift_nu_std"] == "nandakumar_2019"
+    assert Config.from_dict(stored) == given
+    assert config.changed_flags(given) == ["pcm_drift_nu_std=nandakumar_2019"]
+    # Another constant leaves it as it is.
+    assert changed(given, pcm_g_max=12.0).spec.multilevel == dataclasses.replace(
+        given.spec.multilevel, g_max=12.0
+    )
+    assert parse("--pcm_drift_nu_std=0.01").spec.multilevel.drift_nu_std == 0.01
+
+
+def test_a_spread_that_no_device_has_is_refused(parse):
+    with pytest.raises(flags.IllegalFlagValueError, match="or one of nandakumar_2019"):
+        parse("--pcm_drift_nu_std=nandakumar")
+    with pytest.raises(ValueError, match="drift_nu_std='icecs': must be one of"):
+        resolve(pcm_drift_nu_std="icecs")
 
 
 def test_what_is_given_goes_before_preset_and_defaults():

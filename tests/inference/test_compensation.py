@@ -10,6 +10,7 @@ from flax import nnx
 
 import hic_jax
 from hic_jax import compensation, pcm
+from hic_jax.streams import stream
 from tests.key_recorder import keys_used_once
 
 SPEC = hic_jax.HICSpec(
@@ -378,9 +379,13 @@ def test_gains_make_up_for_what_drift_took_of_the_currents(make, per, key):
         axis = {"layer": (0, 1), "column": 0}[per]
         return [abs(kernel).sum(axis) for kernel in _named(params, "kernel")]
 
-    held = hic_jax.read_params(params, old, key=key)
+    def read(weights, key):  # As the currents were read.
+        key = None if key is None else stream(key, "column currents")
+        return hic_jax.read_params(params, weights, key=key)
+
+    held = read(old, key)
     mended = compensation.with_gains(held, gains)
-    before = hic_jax.read_params(params, new, key=None if key is None else OTHER)
+    before = read(new, None if key is None else OTHER)
     # float32 sums of up to 30.
     for a, b in zip(totals(mended), totals(before), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)

@@ -1,6 +1,7 @@
 """A multi-level device against published moments and closed forms."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from hic_jax import pcm
-from hic_jax.pcm import multilevel
+from hic_jax.pcm import fits, multilevel
 
 DEVICE = pcm.nandakumar_2018()
 
@@ -25,7 +26,7 @@ PUBLISHED = {
 
 def state_of(g, pulses=0, nu=None):
     """A device as it stands."""
-    return multilevel.MultilevelState(jnp.float32(g), jnp.uint8(pulses), nu)
+    return multilevel.MultilevelState(jnp.float32(g), jnp.uint8(pulses), nu, None)
 
 
 def simulate(spec, pulses, devices, key=0):
@@ -125,10 +126,61 @@ def test_drift_is_a_power_of_age_and_starts_at_t0():
 
 def test_drift_exponents_have_the_asked_moments():
     spec = pcm.nandakumar_2018(drift_nu_std=0.008)
-    nu = spec.drift_exponents(jax.random.normal(jax.random.key(2), (100_000,)))
+    nu = spec.init(jax.random.key(2), (100_000,)).nu
     # Standard errors: 2.5e-5 and 1.8e-5.
     assert float(nu.mean()) == pytest.approx(0.04, abs=1.3e-4)
     assert float(nu.std()) == pytest.approx(0.008, abs=1e-4)
+
+
+SPREAD = pcm.nandakumar_2018(drift_nu_std=pcm.nandakumar_2019().drift_nu_std)
+
+
+@pytest.mark.parametrize(
+    # What the model of ICECS 2019 has at 0.2, 0.11 and 0.5 of full conductance.
+    ("g", "std"),
+    [(4.0, 0.01422), (2.2, 0.02169), (10.0, 0.008)],
+)
+def test_the_spread_of_exponents_is_that_of_the_conductance_last_written_to(g, std):
+    devices = SPREAD.init(jax.random.key(2), (100_000,))
+    written = devices.replace(g=jnp.full(100_000, g))
+    factor = np.asarray(SPREAD.conductance(written, jnp.float32(38.6 * np.e))) / g
+    nu = -np.log(factor.astype(np.float64))
+    # Where the spread is half of the mean, a few are mirrored at zero.
+    z = np.random.default_rng(0).normal(size=1_000_000)
+    mirrored = np.abs(0.04 + std * z)
+    # Four standard errors of both.
+    assert nu.mean() == pytest.approx(mirrored.mean(), abs=4.2 * std / np.sqrt(1e5))
+    assert nu.std() == pytest.approx(mirrored.std(), abs=4.2 * std / np.sqrt(2e5))
+
+
+def test_a_device_keeps_its_draw_whatever_is_written():
+    devices = SPREAD.init(jax.random.key(2), (1000,))
+    assert devices.nu is None
+    normal = jax.random.normal(jax.random.key(3), (1000,))
+    pulsed = SPREAD.pulse(SPREAD.reset(devices, normal), normal)
+    np.testing.assert_array_equal(pulsed.z, devices.z)
+    expected = np.abs(
+        0.04
+        + devices.z
+        * np.clip(-0.0125 * np.log(np.asarray(pulsed.g) / 20) - 0.0059, 0.008, 0.045)
+    )
+    ratio = SPREAD.conductance(pulsed, jnp.float32(386.0)) / pulsed.g
+    np.testing.assert_allclose(-np.log10(ratio), expected, atol=1e-6)
+    chip = SPREAD.on_another_chip(pulsed, normal[None])
+    np.testing.assert_array_equal(chip.z, normal)
+    # On chips that spread otherwise it does not count any more.
+    constant = pcm.nandakumar_2018(drift_nu_std=0.008)
+    for one, other in ((SPREAD, constant), (constant, SPREAD)):
+        changed = other.on_another_chip(
+            one.init(jax.random.key(2), (9,)), normal[None, :9]
+        )
+        same = other.on_another_chip(
+            other.init(jax.random.key(4), (9,)), normal[None, :9]
+        )
+        jax.tree.map(np.testing.assert_array_equal, changed, same)
+    # It takes no more memory than exponents do.
+    constant = pcm.nandakumar_2018(drift_nu_std=0.008).init(jax.random.key(2), (1000,))
+    assert len(jax.tree.leaves(devices)) == len(jax.tree.leaves(constant))
 
 
 def test_read_noise_grows_with_conductance():
@@ -174,6 +226,8 @@ def test_exponents_spread_about_their_mean():
     spread = device.only("drift_spread")
     assert (spread.drift_nu, spread.drift_nu_std) == (device.drift_nu, 0.008)
     assert spread.read_offset == spread.noise_offset == 0.0
+    assert SPREAD.only("drift_spread").drift_nu_std == SPREAD.drift_nu_std
+    assert SPREAD.without("drift_spread") == DEVICE
 
 
 @pytest.mark.parametrize(
@@ -189,11 +243,15 @@ def test_exponents_spread_about_their_mean():
         ("reset_mean", 20.0, "SET pulses must add"),
         ("step_slope", -1.5, r"must lie in \[-1.0, 1.0\]"),
         ("drift_nu_std", 0.5, r"must lie in \[0.0, 0.25\]"),
+        ("drift_nu_std", "a", "finite number"),
+        ("drift_nu_std", fits.Polynomial((0.3, -0.3)), "goes from 0 to 0.3"),
+        ("drift_nu_std", fits.Polynomial((-0.01, 0.1)), "goes from -0.01 to 0.09"),
         ("g_max", 0.1 + 1e-12, "greater than 0.1, the g_min of the device, in float32"),
     ],
 )
 def test_bad_constants_are_named(field, value, allowed):
-    with pytest.raises(ValueError, match=f"{field}={value!r}.*: .*{allowed}"):
+    named = re.escape(f"{field}={value!r}")
+    with pytest.raises(ValueError, match=f"{named}.*: .*{allowed}"):
         dataclasses.replace(DEVICE, **{field: value})
 
 

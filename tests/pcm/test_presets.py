@@ -14,6 +14,15 @@ def test_linear_noisy_is_nandakumar_with_a_constant_step():
     assert linear.drift_nu == device.drift_nu
 
 
+def test_projected_cells_hardly_drift_and_are_else_as_others():
+    device = pcm.projected()
+    assert (device.drift_nu, device.drift_nu_std) == (0.01, 0.003)
+    constants = {"drift_nu", "drift_nu_std", "name", "source"}
+    other = pcm.nandakumar_2018()
+    for field in {f.name for f in dataclasses.fields(device)} - constants:
+        assert getattr(device, field) == getattr(other, field)
+
+
 def test_ideal_has_no_non_ideality():
     ideal = pcm.ideal()
     assert dataclasses.replace(ideal.only(), name="") == dataclasses.replace(

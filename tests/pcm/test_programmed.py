@@ -277,7 +277,7 @@ def test_the_two_regimes_name_their_non_idealities_alike():
     [
         ("g_max", 0.0, "greater than 0"),
         ("drift_t0", float("nan"), "finite"),
-        ("read_time", -1.0, "greater than 0"),
+        ("read_time", -1.0, "lie in .1e-12, 0.0001."),
         ("write_std", 0.3, "a curve of pcm.fits"),
         ("stuck_reset", 1.5, r"\[0.0, 1.0\]"),
     ],
