@@ -201,7 +201,7 @@ def test_what_the_user_can_mend_is_one_line_and_a_traceback_if_asked(error, capl
         raise error
 
     with pytest.raises(SystemExit) as stop:
-        with caplog.at_level("DEBUG"):
+        with caplog.at_level("DEBUG", logger="absl"):
             launch.told(main, ["x"])
     assert str(stop.value) == f"error: {error}"
     (record,) = caplog.records

@@ -11,7 +11,7 @@ import matplotlib.image
 import pytest
 from absl import flags
 
-from experiments import drawing
+from experiments import drawing, launch
 from experiments.config import resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
@@ -516,7 +516,7 @@ def test_nothing_to_report_is_one_error_and_no_folder(tmp_path):
         ):
             argv = flags.FLAGS(["report", *words, f"--out={out}"])
             with pytest.raises(SystemExit, match=f"error: .*{error}") as stop:
-                launcher.main(argv)
+                launch.told(launcher.main, argv)
             assert "\n" not in str(stop.value)
         assert not out.exists()
     finally:
