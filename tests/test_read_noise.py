@@ -13,8 +13,6 @@ from hic_jax import pcm
 from hic_jax.pcm import flicker
 from hic_jax.weights import YEAR
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SIZE, READS = 2000, 64
 # Exponents that all share: then another chip differs in nothing but slow noise.
 DEVICE = pcm.nandakumar_2018()

@@ -15,9 +15,14 @@ def call(file, function, *arguments, devices):
 import json, runpy
 print(json.dumps(runpy.run_path({file!r})[{function!r}](*{arguments!r})))
 """
-    flags = os.environ.get("XLA_FLAGS", "")
+    flags = (
+        os.environ.get("XLA_FLAGS", ""),
+        f"--xla_force_host_platform_device_count={devices}",
+        # On a busy machine one device may wait long for another.
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    )
     environment = os.environ | {
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": " ".join(flags),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(Path(hic_jax.__file__).parents[1]),
     }

@@ -18,6 +18,7 @@ N = 4000
 COMMON = {
     "scale": jnp.float32(1.0),
     "time": jnp.float32(0.0),
+    "time_rest": jnp.float32(0.0),
     "axes": hic_jax.KernelAxes.plain(1),
 }
 

@@ -18,8 +18,6 @@ from hic_jax.weights import YEAR
 from tests.key_recorder import keys_used_once
 from tests.small_network import SHAPE, Net, images_of, network_of, random_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OFF = {"dac_bits": 0, "adc_bits": 0, "error_dac_bits": 0, "error_adc_bits": 0}
 TILED = CrossbarSpec(**OFF, tile_rows=5)
 CONVERTED = CrossbarSpec(tile_rows=5, dac_bits=4, adc_bits=6)
