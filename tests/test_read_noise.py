@@ -137,7 +137,8 @@ def test_without_read_noise_there_is_none_of_any_part(regime):
     (chip,) = chips_of(regime, "flicker", 1)
     quiet = chip.without("read_noise")
     for found in noise_of(quiet):
-        np.testing.assert_array_equal(found, np.zeros((READS, SIZE)))
+        # Rounding of conductances that differ from program to program, uS.
+        np.testing.assert_allclose(found, np.zeros((READS, SIZE)), atol=1e-5)
     assert quiet.fresh_variance() is None
 
 
