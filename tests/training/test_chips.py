@@ -28,6 +28,7 @@ SPEC = hic_jax.HICSpec(
     seconds_per_step=100.0,
     refresh_every=2,
     refresh_above=1.0,
+    refresh_common=0.1,  # A RESET leaves as much: many pairs are due at each look.
 )
 OPTIONS = {"augmentation": "crop", "label_smoothing": 0.0}
 
