@@ -154,7 +154,7 @@ def derived(made: Config) -> dict[str, jax.Array | float]:
     device = spec.multilevel
     tails = jnp.float32([-6.0, 0.0, 6.0])  # Draws of a million devices are within.
     g = jnp.float32([device.g_min, device.g_max])[:, None]
-    exponents = device.drift_exponents(tails)
+    exponents = device.drift_exponents(g, tails)
     devices = MultilevelState(g, jnp.zeros(3, jnp.uint8), exponents)
     oldest = jnp.float32(checks.SECONDS_MAX)
     names = ("full_scale", "w_max_sigmas", "reach", "write_error")
