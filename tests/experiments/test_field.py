@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
     """The folder of a trained run."""
     path = tmp_path_factory.mktemp("field") / "trained"
     config = resolve(
-        channel_plan="one_block", width=2.0, epochs=3, batch_size=40,
+        channel_plan="one_block", width=2.0, epochs=6, batch_size=40,
         augmentation="none", converters=False,
         pcm_drift_nu_std=0.0,  # Without spread what drift does is known.
     )  # fmt: skip
@@ -69,9 +69,8 @@ def test_learning_recovers_what_drift_took(learnt, trained):
     assert result["accuracy_after"] == summary["test_accuracy"]
     before = result["accuracy_before"]
     assert set(before) == {"none", "gdc", "adabs"}
-    # 360 images: a standard deviation is 2.6 % at the most. Guessing is right in 10 %,
-    # which is ten of them below.
-    assert result["accuracy_trained"] > 0.36
+    # 360 images: a standard deviation is 2.6 % at the most. Guessing is right in 10 %.
+    assert result["accuracy_trained"] > 0.6
     assert before["none"] < result["accuracy_trained"] / 2
     assert result["accuracy_after"] > before["none"] + 0.2
     assert (path / "field.png").exists()
@@ -176,7 +175,7 @@ def test_a_run_that_was_trained_further_is_another_origin(learnt, trained, tmp_p
     path = shutil.copytree(learnt[1], tmp_path / "learnt")
     summary = json.loads((path / "summary.json").read_text())
     step = summary["field"]["step"]
-    assert step == 3 * 35  # Epochs of 35 batches.
+    assert step == 6 * 35  # Epochs of 35 batches.
     summary["field"]["step"] = step - 35
     (path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(RunFolderError, match=f"from step={step - 35}, not from {step}"):

@@ -113,13 +113,14 @@ def test_a_digital_run_has_the_same_fields(tmp_path, uninterrupted):
     assert set(summary) == set(uninterrupted.summary) | {"post_training"}
     assert summary["write_erase_cycles"] is None
     assert summary["optimizer_bits"] == summary["fp32_bits"]
-    after = summary["post_training"]
+    after, state = summary["post_training"], run_files.restored(tmp_path, experiment)
     weights, columns = summary["fp32_bits"] // 32, 3 * 4 + 10
     digital = 3 * 8 + 10  # Scales and offsets of BatchNorm, and the bias of the head.
     for name, bits in (("int8", 8), ("int4", 4)):
         kernels = bits * (weights - digital) + 32 * columns
         assert after[name]["inference_bits"] == kernels + 32 * digital
-        assert 0 <= after[name]["test_accuracy"] <= 1
+        found = experiment.quantised_accuracy(state, experiment.split("test"), bits)
+        assert after[name]["test_accuracy"] == found
     operations, energy = summary["operations"], summary["energy"]
     assert operations["arrays"] == {}
     # The same products, all digital: two or three passes of each.
