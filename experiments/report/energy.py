@@ -32,6 +32,7 @@ _OPERATIONS = {
     "gradient_macs": "MACs of gradients",
     "dac_conversions": "DAC conversions",
     "adc_conversions": "ADC conversions",
+    "idle_adc_conversions": "idle ADC conversions",
     "product_reads": "device reads in MACs",
     "multilevel_reads": "multi-level reads",
     "multilevel_sets": "multi-level SETs",
@@ -111,7 +112,7 @@ def operations_and_energy(
     words, pictures, joules, counts = [], [], [], []
     for what in _TASKS:
         if cases := costs(group, what, table):
-            words.append(_takes(what, cases))
+            words.append(f"{_takes(what, cases)}{_bounds(group, what, table)}")
             path = out / f"{group.prefix}energy_{what}"
             pictures.append(draw_energy(path, cases, what))
             joules.append(_energy_table(what, cases))
@@ -146,6 +147,25 @@ def _takes(what: str, cases: Sequence[Cost]) -> str:
     return f"{_TASKS[what][0]} takes an estimated {energies} at width {width:g}."
 
 
+def _bounds(group: Group, what: str, table: EnergyTable) -> str:
+    """What it would be at the most and the least use of arrays, where this matters."""
+    bounds = table.full_arrays(), table.whole_arrays()
+    both = list(zip(*(costs(group, what, bound) for bound in bounds), strict=True))
+    width = typical([least for least, _ in both]).width
+    found = " and ".join(
+        f"from {si(least.total.mean, 'J')} to {si(most.total.mean, 'J')} by "
+        f"{least.recipe.name}"
+        for least, most in both
+        if least.width == width and least.total.mean < most.total.mean
+    )
+    if not found:
+        return ""
+    return (
+        f" That depends on how full arrays are: {found}, if all were used in full, and "
+        "if columns and rows without weights are not switched off."
+    )
+
+
 def draw_energy(path: Path, costs: Sequence[Cost], what: str) -> Picture:
     """Energy of each kind of operation, and of all: a mark per recipe and width."""
     task, unit = _TASKS[what]
@@ -167,7 +187,9 @@ def draw_energy(path: Path, costs: Sequence[Cost], what: str) -> Picture:
             )  # fmt: skip
         axes.axhline(len(names) - 0.5, color="#888888", linewidth=0.8)
         axes.set_yticks(list(rows.values()), list(map(_kind, rows)))
-        axes.set(xscale="log", xlabel=f"estimated energy ({unit})")
+        axes.set_xlabel(f"estimated energy ({unit})")
+        if any(cost.total.mean for cost in costs):
+            axes.set_xscale("log")
         axes.set_ylim(len(names) + 0.5, -0.5)
         axes.margins(x=0.08)
         legend_above(axes)

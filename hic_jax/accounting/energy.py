@@ -8,6 +8,9 @@ from hic_jax.accounting.operations import Operations
 
 _J_PER_PJ = 1e-12
 
+# Rows of an array of which adc_conversion_pj is known.
+_ROWS = 256
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnergyTable:
@@ -17,18 +20,23 @@ class EnergyTable:
     chips and single cells, of nodes from 90 to 14 nm, and all as others quote them.
     They tell orders of magnitude; replace them by those of your own hardware.
 
+    What an array takes is known of one that is used in full, and networks seldom do:
+    all of it is charged to the columns, as if those without weights were switched off.
+    `full_arrays` and `whole_arrays` are the bounds of it.
+
     Attributes:
-      analog_mac_pj: a multiply-accumulate by an array, with its share of the
-        converters: 0.205, of the 64-core HERMES chip in 14 nm, four devices per weight,
-        9.76 TOPS/W with one phase of reading, at which 65,536 take 13.4 nJ (Le Gallo et
-        al., Nat. Electron. 2023). With four phases it is 0.81; the core alone, 10.5
-        TOPS/W (Khaddam-Aljameh et al., VLSI 2021), has 0.19. These hold for an array
-        that is used in full: with few of its rows or columns in use, the converters'
-        share per multiplication is larger.
+      analog_mac_pj: a multiply-accumulate by an array: 0, because it is included in
+        adc_conversion_pj; for a table that parts them.
       dac_conversion_pj: a digital-to-analog conversion: 0, because it is included in
-        analog_mac_pj; for a table that parts them.
-      adc_conversion_pj: an analog-to-digital conversion: 0, because it is included in
-        analog_mac_pj; for a table that parts them.
+        adc_conversion_pj; for a table that parts them.
+      adc_conversion_pj: an analog-to-digital conversion, with a column's share of all
+        that the array takes: 52.3, of the 64-core HERMES chip in 14 nm, four devices
+        per weight, 9.76 TOPS/W with one phase of reading, at which the 65,536
+        multiplications of 256 columns take 13.4 nJ (Le Gallo et al., Nat. Electron.
+        2023). With four phases it is 206; the core alone, 10.5 TOPS/W
+        (Khaddam-Aljameh et al., VLSI 2021), has 48.8.
+      idle_adc_conversion_pj: a conversion at a column, or row, without weights: 0,
+        because it is switched off; as adc_conversion_pj where it is not.
       digital_mac_pj: a multiply-accumulate in 32 bits, memory included: 24, from
         14.35 uJ per training image of a perceptron of 198,760 weights, three products
         each (Nandakumar et al., Front. Neurosci. 14:406, 2020).
@@ -48,9 +56,10 @@ class EnergyTable:
       binary_read_pj: a read of one binary cell by itself: 2, as multilevel_read_pj.
     """
 
-    analog_mac_pj: float = 0.205
+    analog_mac_pj: float = 0.0
     dac_conversion_pj: float = 0.0
-    adc_conversion_pj: float = 0.0
+    adc_conversion_pj: float = 52.3
+    idle_adc_conversion_pj: float = 0.0
     digital_mac_pj: float = 24.0
     gradient_mac_pj: float = 0.312
     multilevel_set_pj: float = 13.5
@@ -63,6 +72,25 @@ class EnergyTable:
     def __post_init__(self):
         for name, value in vars(self).items():
             checks.at_least(name, value, 0.0)
+
+    def full_arrays(self) -> "EnergyTable":
+        """The table that charges arrays by multiplications, as if used in full.
+
+        A lower bound: 256 rows share what a column takes.
+        """
+        return dataclasses.replace(
+            self,
+            analog_mac_pj=self.analog_mac_pj + self.adc_conversion_pj / _ROWS,
+            adc_conversion_pj=0.0,
+            idle_adc_conversion_pj=0.0,
+        )
+
+    def whole_arrays(self) -> "EnergyTable":
+        """The table that charges whole arrays, as if nothing were ever switched off.
+
+        An upper bound: columns without weights take what others do.
+        """
+        return dataclasses.replace(self, idle_adc_conversion_pj=self.adc_conversion_pj)
 
     @classmethod
     def from_json(cls, text: str) -> "EnergyTable":
@@ -91,9 +119,9 @@ def energy(operations: Operations, table: EnergyTable) -> dict[str, float]:
       (Reads of devices in products are part of the multiply-accumulates.)
 
     Examples:
-      >>> ops = Operations(analog_macs=10**9, binary_sets=10**6)
+      >>> ops = Operations(adc_conversions=10**7, binary_sets=10**6)
       >>> print(f"{energy(ops, EnergyTable())['total']:.3g} J")
-      0.000218 J
+      0.000536 J
     """
     parts = {
         name: count * _J_PER_PJ * getattr(table, f"{name.removesuffix('s')}_pj")

@@ -35,6 +35,8 @@ class Operations:
       dac_conversions: inputs, or errors, at the rows, or columns, of every array.
         Converters of 0 bits, ideal ones, are counted as others.
       adc_conversions: sums at the columns, or rows, of every array.
+      idle_adc_conversions: conversions beside these, of ADCs at which no weight is
+        read. Whether they are made is up to the hardware.
       product_reads: reads of multi-level devices in products, of each once per input
         vector that it multiplies.
       multilevel_reads: other reads of multi-level devices: to find pairs to refresh,
@@ -52,6 +54,7 @@ class Operations:
     gradient_macs: int = 0
     dac_conversions: int = 0
     adc_conversions: int = 0
+    idle_adc_conversions: int = 0
     product_reads: int = 0
     multilevel_reads: int = 0
     multilevel_sets: int = 0
@@ -211,17 +214,19 @@ def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
         )
     spec = _spec_of(product, crossbar)
 
-    def analog_pass(dac: int, adc: int) -> Operations:
+    def analog_pass(dac: int, adc: int, idle: int) -> Operations:
         return Operations(
             analog_macs=macs,
             dac_conversions=product.repeats * dac,
             adc_conversions=product.repeats * adc,
+            idle_adc_conversions=product.repeats * idle,
             product_reads=2 * macs,
         )
 
+    idle_forward, idle_backward = geometry.idle_conversions(spec)
     return Passes(
-        forward=analog_pass(*geometry.forward_conversions(spec)),
-        backward=analog_pass(*geometry.backward_conversions(spec))
+        forward=analog_pass(*geometry.forward_conversions(spec), idle_forward),
+        backward=analog_pass(*geometry.backward_conversions(spec), idle_backward)
         * product.backward_products,
         gradient=Operations(gradient_macs=macs),
     )

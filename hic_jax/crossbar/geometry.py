@@ -144,6 +144,20 @@ class Geometry:
             self.groups * self.pixels * self.features * self._column_tiles(spec),
         )
 
+    def idle_conversions(self, spec: CrossbarSpec) -> tuple[int, int]:
+        """Conversions, forward and backward, of ADCs at which no weight is read.
+
+        Where those of an array convert all at once: forward at columns without weights;
+        backward at all rows of a pixel but one for each of its features.
+        """
+        rows, columns = self._row_tiles(spec), self._column_tiles(spec)
+        all_columns = columns * spec.tile_columns or self.columns
+        all_rows = rows * spec.tile_rows or self.features
+        return (
+            self.groups * self.positions * (all_columns - self.columns) * rows,
+            self.groups * self.pixels * (all_rows - self.features) * columns,
+        )
+
     @property
     def _drives(self) -> int:
         """Pairs of a position and a tap that are products."""

@@ -36,15 +36,36 @@ def test_every_operation_has_its_price(operation):
     table = EnergyTable(**{field: 7.0})
     priced = energy(Operations(**{operation: 10**12}), table)
     assert priced[operation] == priced["total"] == pytest.approx(7.0)
-    converter = operation in ("dac_conversions", "adc_conversions")
-    assert (one["total"] == 0) == converter  # Those of HERMES are in the MACs.
+    included = operation in ("analog_macs", "dac_conversions", "idle_adc_conversions")
+    assert (one["total"] == 0) == included  # What HERMES takes is at its columns.
+
+
+def test_an_array_in_full_use_takes_what_was_published_however_it_is_charged():
+    # 256 x 256 in one go: 13.4 nJ on HERMES.
+    array = Operations(analog_macs=256**2, adc_conversions=256)
+    for table in (
+        EnergyTable(),
+        EnergyTable().full_arrays(),
+        EnergyTable().whole_arrays(),
+    ):
+        assert energy(array, table)["total"] == pytest.approx(13.4e-9, rel=0.01)
+
+
+def test_an_array_in_part_use_takes_more_than_its_multiplications():
+    # 64 of the rows and 32 of the columns.
+    part = Operations(analog_macs=64 * 32, adc_conversions=32, idle_adc_conversions=224)
+    table = EnergyTable()
+    whole = 13.4e-9
+    for charged, share in (
+        (table.full_arrays(), 64 * 32 / 256**2),
+        (table, 32 / 256),
+        (table.whole_arrays(), 1),
+    ):
+        assert energy(part, charged)["total"] == pytest.approx(whole * share, rel=0.01)
 
 
 def test_the_published_table_gives_back_what_was_published():
     table = EnergyTable()
-    # An array of 256 x 256 in one go: 13.4 nJ on HERMES.
-    array = energy(Operations(analog_macs=256**2), table)
-    assert array["total"] == pytest.approx(13.4e-9, rel=0.01)
     # A training image of a perceptron, in 32 bits: 14.35 uJ; its update: 62.03 nJ.
     weights = 198_760
     image = energy(Operations(digital_macs=3 * weights), table)

@@ -74,8 +74,11 @@ RUNNING = CrossbarSpec(tile_rows=100, tile_columns=20, adc_range="running")
 
 
 def counted_by_hand(rows, columns):
-    """Walks over the arrays of every layer of ResNet-8, one by one."""
-    forward, backward, macs, arrays = np.zeros(2, int), np.zeros(2, int), 0, 0
+    """Walks over the arrays of every layer of ResNet-8, one by one.
+
+    Conversions of each pass are those of DACs, of ADCs, and of idle ADCs.
+    """
+    forward, backward, macs, arrays = np.zeros(3, int), np.zeros(3, int), 0, 0
     for i, (side_in, side_out, kernel, channels_in, channels_out) in enumerate(
         RESNET_8
     ):
@@ -86,9 +89,12 @@ def counted_by_hand(rows, columns):
             for first in range(0, channels_out, columns):
                 width = min(columns, channels_out - first)
                 arrays += 1
-                forward += positions * np.array([channels * taps, width])
+                forward += positions * np.array(
+                    [channels * taps, width, columns - width]
+                )
                 if i > 0:
                     backward[0] += positions * taps * width
+                    backward[2] += side_in**2 * (rows - channels)
         if i > 0:
             backward[1] += side_in**2 * channels_in * math.ceil(channels_out / columns)
         macs += positions * taps * channels_in * channels_out
@@ -115,6 +121,7 @@ def test_resnet_8_is_what_a_walk_over_its_arrays_counts(crossbars):
         analog_macs=macs,
         dac_conversions=forward[0],
         adc_conversions=forward[1],
+        idle_adc_conversions=forward[2],
         product_reads=2 * macs,
     )
     # No error is asked for at the image.
@@ -122,11 +129,20 @@ def test_resnet_8_is_what_a_walk_over_its_arrays_counts(crossbars):
         analog_macs=macs - stem,
         dac_conversions=backward[0],
         adc_conversions=backward[1],
+        idle_adc_conversions=backward[2],
         product_reads=2 * (macs - stem),
     )
     assert passes.gradient == Operations(gradient_macs=macs)
     assert passes.total == passes.forward + passes.backward + passes.gradient
     assert sum(accounting.array_counts(found, weights, RUNNING).values()) == arrays
+
+
+def test_no_column_is_idle_in_arrays_of_the_size_of_a_layer():
+    found, params = resnet(LayerCrossbars())
+    fitting = CrossbarSpec(tile_rows=0, tile_columns=0)
+    passes = accounting.passes(found, on_devices(params), fitting)
+    assert passes.total.adc_conversions > 0
+    assert passes.total.idle_adc_conversions == 0
 
 
 def test_what_is_digital_needs_no_arrays():
@@ -366,4 +382,4 @@ def test_operations_add_up_and_repeat():
     counts = itertools.count(1)
     one = Operations(**{f.name: next(counts) for f in dataclasses.fields(Operations)})
     assert one + one + one == one * 3
-    assert (one * 2).binary_resets == 24
+    assert (one * 2).binary_resets == 2 * len(dataclasses.fields(Operations))

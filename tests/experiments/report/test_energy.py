@@ -18,7 +18,7 @@ def _run(algorithm="hic", width=1.0, table=None, **summary):
     """A run that wrote so many binary cells in its training."""
     table = table or EnergyTable()
     sets = summary.pop("sets", 0)
-    inference, training = Operations(analog_macs=100), Operations(binary_sets=sets)
+    inference, training = Operations(adc_conversions=100), Operations(binary_sets=sets)
     summary = {
         "operations": {
             "inference": dataclasses.asdict(inference),
@@ -45,7 +45,7 @@ def test_costs_are_means_over_seeds():
     assert cost.total.seeds == 2
     assert energy_lib.kinds([cost.energy]) == ["binary_sets"]
     (inference,) = energy_lib.costs(made.group([_run()]), "inference", EnergyTable())
-    assert energy_lib.kinds([inference.operations]) == ["analog_macs"]
+    assert energy_lib.kinds([inference.operations]) == ["adc_conversions"]
 
 
 def test_runs_that_counted_nothing_are_passed_over():
@@ -78,7 +78,7 @@ def test_energies_have_the_sources_of_the_library_or_are_given():
     assert list(rows) == [field.name for field in dataclasses.fields(EnergyTable)]
     assert rows["digital_mac_pj"]["pj"] == "3"
     assert rows["digital_mac_pj"]["source"].startswith("given")
-    assert "HERMES" in rows["analog_mac_pj"]["source"]
+    assert "HERMES" in rows["adc_conversion_pj"]["source"]
     assert "Lee et al., ISCA 2009" in rows["multilevel_set_pj"]["source"]
     assert rows["binary_read_pj"]["source"].startswith("A read of one binary cell")
     # Each says by itself what it is.
@@ -101,6 +101,24 @@ def test_energy_by_kind_leaves_out_what_takes_none(draw):
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
     assert lines["HIC"] == [[1e-7, 0], [1e-7, 2]]
     assert lines["FP32"] == [[2e-5, 1], [2e-5, 2]]
+
+
+def test_energy_of_arrays_has_its_bounds(tmp_path):
+    # One product: 64 of 256 rows, 32 of 256 columns.
+    counts = {"analog_macs": 64 * 32, "adc_conversions": 32}
+    run = _run(operations=None)
+    run["summary"]["operations"] = {
+        "inference": dataclasses.asdict(Operations(**counts, idle_adc_conversions=224))
+    }
+    words = energy_lib.operations_and_energy(made.group([run]), tmp_path).paragraphs[0]
+    assert "1.67\u00a0nJ by HIC" in words
+    assert "from 418\u00a0pJ to 13.4\u00a0nJ by HIC, if all were used in full" in words
+
+
+def test_a_table_may_say_that_nothing_takes_energy(tmp_path):
+    free = EnergyTable(**dict.fromkeys(vars(EnergyTable()), 0.0))
+    section = energy_lib.operations_and_energy(made.group([_run()]), tmp_path, free)
+    assert "an estimated 0\u00a0J by HIC at width 1." in section.paragraphs[0]
 
 
 def test_energies_of_algorithms_stay_apart(tmp_path):

@@ -57,8 +57,8 @@ def _wear(most):
 
 def _accounting(size, *, hic, seed):
     """Of one million products per image, with a hundred SETs in the training of HIC."""
-    kind = "analog_macs" if hic else "digital_macs"
-    inference = Operations(**{kind: 10**6})
+    counts = {"analog_macs": 10**6, "adc_conversions": 10**4}
+    inference = Operations(**counts if hic else {"digital_macs": 10**6})
     training = inference * 1000 + Operations(binary_sets=hic * (100 + seed))
     bits = int(8000 * size)
     return {
@@ -284,9 +284,11 @@ def test_the_accounting_is_on_the_page(text):
         # 60 kB beside 240 and 270 at width 1.
         "holds the weights in 60 kB: 75 % less than FP32 (240 kB) and 78 % less than "
         "mixed precision with a floating-point accumulator (270 kB)",
-        # A million products of 24 and 0.205 pJ; a thousand times that and the SETs.
-        "An inference of one image takes an estimated 24 µJ by FP32 and 205 nJ by HIC",
-        "A training takes an estimated 24 mJ by FP32 and 205 µJ by HIC at width 1.",
+        # A million products of 24 pJ, and ten thousand conversions of 52.3; a thousand
+        # times that and the SETs.
+        "An inference of one image takes an estimated 24 µJ by FP32 and 523 nJ by HIC",
+        "how full arrays are: from 204 nJ to 523 nJ by HIC, if all were used in full",
+        "A training takes an estimated 24 mJ by FP32 and 523 µJ by HIC at width 1.",
         "Every energy is an estimate",
         "Le Gallo et al., Nat. Electron. 2023",
         "Binary cells by bit of their word: most in bit 0, where one has seen 402",
@@ -483,7 +485,7 @@ def test_a_run_that_was_trained_is_reported(tmp_path):
     # Another table of energies, in the same folder.
     mine = tmp_path / "out" / "mine.txt"
     mine.write_text("mine")
-    (tmp_path / "table.json").write_text('{"analog_mac_pj": 0.41}')
+    (tmp_path / "table.json").write_text('{"adc_conversion_pj": 104.6}')
     page = launcher.report(
         [folder], str(tmp_path / "out"), str(tmp_path / "table.json")
     )
