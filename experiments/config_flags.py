@@ -16,6 +16,7 @@ from experiments.parts import (
     TrainConfig,
     parts_of,
     used_flags,
+    with_names,
 )
 from hic_jax import pcm
 from hic_jax.training.recipes import ALGORITHMS
@@ -43,7 +44,7 @@ def define_flags() -> None:
         usual = getattr(part.usual, field, None)
         default = usual
         if part.path == "spec.multilevel":  # Another preset has another value.
-            default, usual = None, f"{cli.shown(usual)} with {preset}"
+            default, usual = None, f"{cli.shown(with_names(usual))} with {preset}"
         text = cli.documented(part.cls).get(field)
         _define(
             flag,

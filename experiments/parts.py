@@ -54,9 +54,9 @@ _SIMPLE = (bool, int, float, str, str | None, NUMBER_OR_CURVE)
 _TOLD = ("name", "source")
 
 # Spread of the drift exponent in experiments: what Nandakumar et al. (ICECS 2019)
-# measured on devices above a third of full conductance. `nandakumar_2018` has none, but
-# a chip whose devices all drift alike would make a year look too easy.
-DRIFT_NU_STD = 0.008
+# measured on devices of a chip. `nandakumar_2018` has none, but one whose devices all
+# drift alike would make a year look too easy.
+DRIFT_NU_STD = pcm.nandakumar_2019().drift_nu_std
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,9 @@ def nandakumar_2018(
         ``nandakumar_2019().drift_nu_std``, which falls with conductance: 0.022 at 2.2
         uS, 0.014 at 4 uS, and 0.008 from a third of full conductance on.
 
+    The model tells how large read noise is, not how long it stays: that it is 1/f
+    noise, of all durations from a read on, is as `nandakumar_2019` has it.
+
     References:
       Nandakumar et al., A phase-change memory model for neuromorphic computing,
       J. Appl. Phys. 124, 152135 (2018); constants as in the public re-implementation
@@ -53,6 +56,7 @@ def nandakumar_2018(
         drift_nu_std=drift_nu_std,
         read_slope=0.03,
         read_offset=0.13,
+        read_spectrum="flicker",
     )
 
 

@@ -243,6 +243,12 @@ def test_another_chip_ages_otherwise_where_chips_differ(spec):
         same(one, state)
         np.testing.assert_array_equal(year(one), year(state))
         return
+    if spec.slow_draws(one) is not None:
+        slow = [np.asarray(spec.slow_draws(x)) for x in (one, two)]
+        assert abs(np.corrcoef(slow)[0, 1]) < 5 / np.sqrt(MANY)
+    if spec.chip_draws == (spec.slow_draws(one) is not None):
+        same(year(one), year(state))  # All drift alike.
+        return
     ratios = np.stack([np.asarray(year(x)) / state.g for x in (state, one, two)])
     assert ratios.std(axis=1).min() > 0.01  # Of about a half after a year.
     correlation = np.corrcoef(ratios) - np.eye(3)

@@ -89,7 +89,7 @@ def test_help_has_groups_defaults_and_choices(define):
         "converters": "(default true)",
         "hic_lsb_bits": "(default 7)",
         "pcm_g_max": "uS. (default 20 with nandakumar_2018)",
-        "pcm_drift_nu_std": "hermes_2; default 0.008 with nandakumar_2018)",
+        "pcm_drift_nu_std": "hermes_2; default nandakumar_2019 with nandakumar_2018)",
         "crossbar_adc_range": "(default absmax)",
     }.items():
         assert entries[name].endswith(end), entries[name]
@@ -113,7 +113,7 @@ def test_the_defaults_in_the_help_are_those_of_a_run(define):
     ):
         for name, value in vars(part).items():
             if name not in ("multilevel", "binary", "name", "source"):
-                told = f"default {cli.shown(value)}"
+                told = f"default {cli.shown(parts.with_names(value))}"
                 assert re.search(rf"\b{told}( with|\))", entries[prefix + name])
 
 

@@ -25,7 +25,8 @@ WORDS = {
     "channel_plan": "textbook",
     "compute_dtype": "bfloat16",
     "schedule": "staircase",
-    "pcm_read_spectrum": "flicker",
+    "pcm_read_spectrum": "white",
+    "pcm_drift_nu_std": "0.25",
     "augmentation": "none",
     "preset": "ideal",
     "shift": "noise",
@@ -110,8 +111,8 @@ def test_without_flags_nothing_is_left_open(parse):
 @pytest.mark.parametrize(
     ("preset", "spread"),
     [
-        ("nandakumar_2018", 0.008),
-        ("linear_noisy", 0.008),
+        ("nandakumar_2018", pcm.nandakumar_2019().drift_nu_std),
+        ("linear_noisy", pcm.nandakumar_2019().drift_nu_std),
         ("projected", 0.003),
         ("ideal", 0.0),
     ],
@@ -126,14 +127,14 @@ def test_chips_of_a_device_that_drifts_have_a_spread(preset, spread):
 
 
 def test_a_flag_takes_the_spread_of_a_programmed_device_by_its_name(parse):
-    given = parse("--pcm_drift_nu_std=nandakumar_2019")
+    given = parse("--pcm_drift_nu_std=hermes_2")
     assert given.spec.multilevel == pcm.nandakumar_2018(
-        drift_nu_std=pcm.nandakumar_2019().drift_nu_std
+        drift_nu_std=pcm.hermes_2().drift_nu_std
     )
     stored = _stored(given)
-    assert stored["spec"]["multilevel"]["drift_nu_std"] == "nandakumar_2019"
+    assert stored["spec"]["multilevel"]["drift_nu_std"] == "hermes_2"
     assert Config.from_dict(stored) == given
-    assert config.changed_flags(given) == ["pcm_drift_nu_std=nandakumar_2019"]
+    assert config.changed_flags(given) == ["pcm_drift_nu_std=hermes_2"]
     # Another constant leaves it as it is.
     assert changed(given, pcm_g_max=12.0).spec.multilevel == dataclasses.replace(
         given.spec.multilevel, g_max=12.0
@@ -151,7 +152,7 @@ def test_a_spread_that_no_device_has_is_refused(parse):
 def test_what_is_given_goes_before_preset_and_defaults():
     overrides = {"hic_lsb_bits": 5, "pcm_g_max": 12.0, "binary_stuck_set": 0.25}
     spec = resolve(preset="linear_noisy", **overrides).spec
-    device = pcm.linear_noisy(drift_nu_std=0.008)
+    device = pcm.linear_noisy(drift_nu_std=pcm.nandakumar_2019().drift_nu_std)
     assert spec == HICSpec(
         multilevel=dataclasses.replace(device, g_max=12.0),
         binary=pcm.BinarySpec(stuck_set=0.25),

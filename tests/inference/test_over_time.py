@@ -314,12 +314,13 @@ def _read(network, compensation, deploy_spec, ideal_reference, chips=2):
 
 
 # Of a chip: exponents alone, or the read of the trained devices, writes, exponents and
-# which are stuck. At a time: three reads for the test images; for AdaBS the order of
-# the images and 13 reads.
+# which are stuck. At a time: three reads for the test images, each with the products of
+# two layers where the trained devices are read; for AdaBS the order of the images and
+# 13 reads.
 @pytest.mark.parametrize(
     ("compensation", "deploy_spec", "chips", "draws"),
     [
-        ("none", None, 2, 2 * (1 + 2 * 3)),
+        ("none", None, 2, 2 * (1 + 2 * 3 * (1 + 2))),
         ("none", STUCK, 2, 2 * (4 + 2 * 3)),
         ("adabs", STUCK, 1, 4 + 2 * (3 + 1 + 13)),
     ],
