@@ -11,7 +11,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.report import accuracy, drift, endurance, energy, memory, wear
+from experiments.report import (
+    drift,
+    endurance,
+    energy,
+    equal_size,
+    half_size,
+    memory,
+    wear,
+)
 from experiments.report.groups import Group
 from experiments.report.sections import Claim, Finding, Picture, Section
 from experiments.report.tables import Table
@@ -24,8 +32,8 @@ Judge = Callable[[Group], Finding]
 Evidence = Callable[[Group, Path], tuple[list[Picture], list[Table]]]
 
 CLAIMS: dict[str, tuple[Judge, Evidence]] = {
-    "equal-size": (accuracy.beats_baseline, accuracy.equal_size),
-    "half-size": (accuracy.halves_the_model, accuracy.half_size),
+    "equal-size": (equal_size.beats_baseline, equal_size.equal_size),
+    "half-size": (half_size.halves_the_model, half_size.half_size),
     "drift": (drift.withstands_drift, drift.over_time),
     "endurance": (endurance.spares_the_devices, endurance.against_endurance),
 }

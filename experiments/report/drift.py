@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments import drawing
 from experiments.report import sections, tables
-from experiments.report.accuracy import curve
+from experiments.report.curves import curve
 from experiments.report.estimates import SHARES, Estimate, estimate
 from experiments.report.groups import Group, Recipe, file_word
 from experiments.report.sections import COMPARABLE_POINTS, Finding, Picture, Verdict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.report import accuracy, claims, endurance, sections
+from experiments.report import claims, endurance, half_size, sections
 from tests.experiments.report import made
 
 
@@ -13,7 +13,7 @@ def test_rules_state_their_thresholds():
     assert f"−{sections.COMPARABLE_POINTS:g} points" in rules["half-size"]
     assert f"below {sections.COMPARABLE_POINTS:g} points" in rules["drift"]
     assert f"below {100 * endurance.SMALL_FRACTION:g} %" in rules["endurance"]
-    assert f"{100 * accuracy.REDUCTION:g} % less" in said["half-size"][0]
+    assert f"{100 * half_size.REDUCTION:g} % less" in said["half-size"][0]
     assert all("95 %" in rules[name] for name in ("equal-size", "half-size", "drift"))
 
 

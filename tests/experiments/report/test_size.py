@@ -5,8 +5,9 @@ import math
 import pytest
 import scipy.stats
 
-from experiments.report import accuracy
-from experiments.report.accuracy import Gain, Point
+from experiments.report import curves, equal_size, half_size
+from experiments.report.curves import Point
+from experiments.report.equal_size import Gain
 from experiments.report.estimates import estimate
 from experiments.report.sections import Verdict
 from tests.experiments import pictures
@@ -25,7 +26,7 @@ CURVE = [
 
 
 def _curve(*points):
-    return accuracy.curve(made.recipe(made.curve("hic", points)))
+    return curves.curve(made.recipe(made.curve("hic", points)))
 
 
 def test_a_curve_is_sorted_by_size_and_pools_seeds():
@@ -33,13 +34,13 @@ def test_a_curve_is_sorted_by_size_and_pools_seeds():
     assert [p.inference_kb for p in points] == [8.0, 32.0]
     assert points[1].accuracies == (90.0, 92.0)
     assert points[1].accuracy.mean == 91.0
-    assert accuracy.curve(made.group([]).candidate) == []
+    assert curves.curve(made.group([]).candidate) == []
 
 
 def test_interpolation_is_linear_in_log_size():
     points = _curve((1, 10.0, (80.0,)), (2, 1000.0, (90.0,)))
-    assert accuracy.at_size(points, 100.0) == pytest.approx([0.5, 0.5])
-    assert accuracy.at_size(points, 1000.0) == [0.0, 1.0]
+    assert curves.at_size(points, 100.0) == pytest.approx([0.5, 0.5])
+    assert curves.at_size(points, 1000.0) == [0.0, 1.0]
 
 
 def test_gain_at_equal_size_by_hand():
@@ -47,7 +48,7 @@ def test_gain_at_equal_size_by_hand():
     hic = _curve(
         (1, 1.0, (70.0, 72.0)), (2, 10.0, (82.0,) * 2), (3, 100.0, (92.0,) * 2)
     )
-    gain = accuracy.gain_at_equal_size(fp32, hic)
+    gain = equal_size.gain_at_equal_size(fp32, hic)
     assert gain.sizes_kb == (10.0, 100.0)
     # FP32 has 80 % at 10 kB and 85 % at 100 kB.
     assert [at.mean for at in gain.at] == pytest.approx([2.0, 7.0])
@@ -65,9 +66,9 @@ def test_one_common_size_is_enough_and_none_is_none():
         _curve((1, 10.0, (80.0,))),
         _curve((1, 1.0, (70.0,)), (2, 10.0, (82.0,))),
     )
-    assert accuracy.gain_at_equal_size(fp32, hic).mean.mean == pytest.approx(2.0)
-    assert accuracy.gain_at_equal_size(fp32, hic[:1]) is None
-    assert accuracy.gain_at_equal_size([], hic) is None
+    assert equal_size.gain_at_equal_size(fp32, hic).mean.mean == pytest.approx(2.0)
+    assert equal_size.gain_at_equal_size(fp32, hic[:1]) is None
+    assert equal_size.gain_at_equal_size([], hic) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_one_common_size_is_enough_and_none_is_none():
 )
 def test_hic_beats_fp32_or_not(accuracies, verdict, gain):
     points = zip((1, 2), (50.0, 200.0), accuracies, strict=True)
-    finding = accuracy.beats_baseline(
+    finding = equal_size.beats_baseline(
         made.group(FP32 + made.three_seeds("hic", points))
     )
     assert finding.verdict is verdict
@@ -86,7 +87,7 @@ def test_hic_beats_fp32_or_not(accuracies, verdict, gain):
 
 
 def test_no_common_size_one_seed_or_no_runs_are_too_little():
-    apart = accuracy.beats_baseline(
+    apart = equal_size.beats_baseline(
         made.group(FP32 + made.three_seeds("hic", [(1, 30.0, 95.0)]))
     )
     assert apart.verdict is OPEN
@@ -96,14 +97,14 @@ def test_no_common_size_one_seed_or_no_runs_are_too_little():
         for run in FP32 + made.three_seeds("hic", [(1, 60.0, 95.0)])
         if not run["seed"]
     ]
-    finding = accuracy.beats_baseline(made.group(one_seed))
+    finding = equal_size.beats_baseline(made.group(one_seed))
     assert finding.verdict is OPEN
     assert finding.sentences[1] == (
         "It takes two seeds of every width, and there is one of FP32 ×0.5, FP32 ×1, "
         "HIC ×1."
     )
     assert finding.estimate.mean > 5
-    for claim in (accuracy.beats_baseline, accuracy.halves_the_model):
+    for claim in (equal_size.beats_baseline, half_size.halves_the_model):
         assert claim(made.group(FP32)).sentences == ("There are no HIC runs.",)
         assert claim(made.group([])).sentences == (
             "There are no FP32 and no HIC runs.",
@@ -116,7 +117,7 @@ def test_no_common_size_one_seed_or_no_runs_are_too_little():
 def test_seeds_that_agree_to_the_last_digit_tell_nothing():
     runs = [run | {"accuracy": 90.0 + (run["algorithm"] == "hic")}
             for run in FP32 + made.three_seeds("hic", [(1, 60.0, 95.0)])]  # fmt: skip
-    finding = accuracy.beats_baseline(made.group(runs))
+    finding = equal_size.beats_baseline(made.group(runs))
     assert finding.verdict is OPEN
     assert "last digit" in finding.sentences[1]
 
@@ -141,7 +142,7 @@ INT8 = made.three_seeds("int8", [(0.5, 12.5, 87.8), (1, 50.0, 91.8), (2, 200.0, 
 def test_the_strongest_digital_rival_of_equal_size(others, rival, lead, verdict):
     """HIC has 91 % at 50 kB and 94 % at 200 kB, FP32 88 and 92, int8 91.8 and 95."""
     hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
-    finding = accuracy.beats_baseline(made.group(FP32 + hic + others))
+    finding = equal_size.beats_baseline(made.group(FP32 + hic + others))
     assert finding.verdict is YES
     assert finding.estimate.mean == pytest.approx(2.5)
     assert finding.beside.verdict is verdict
@@ -153,7 +154,7 @@ def test_the_strongest_digital_rival_of_equal_size(others, rival, lead, verdict)
 def test_the_strongest_digital_rival_at_half_the_size():
     """At 100 kB HIC has 92.5 %, halfway in log size, and int8 93.4 %."""
     hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
-    finding = accuracy.halves_the_model(made.group(FP32 + hic + INT8))
+    finding = half_size.halves_the_model(made.group(FP32 + hic + INT8))
     assert finding.verdict is YES
     assert finding.beside.verdict is NO
     assert finding.beside.estimate.mean == pytest.approx(92.5 - 93.4)
@@ -163,7 +164,7 @@ def test_the_strongest_digital_rival_at_half_the_size():
 def test_without_rivals_nothing_stands_beside_a_verdict():
     hic = made.three_seeds("hic", [(1, 50.0, 91.0), (2, 200.0, 94.0)])
     other = made.three_seeds("volatile", [(1, 50.0, 99.0), (2, 200.0, 99.0)])
-    for claim in (accuracy.beats_baseline, accuracy.halves_the_model):
+    for claim in (equal_size.beats_baseline, half_size.halves_the_model):
         finding = claim(made.group(FP32 + hic + other))
         assert finding.beside is None
         assert finding.short == finding.sentences[0]
@@ -171,7 +172,7 @@ def test_without_rivals_nothing_stands_beside_a_verdict():
 
 def test_accuracy_against_size(draw):
     gain = Gain(estimate([1.0]), (50.0, 100.0), (estimate([1.0]),) * 2)
-    axes = draw(accuracy.draw_curves, [[BASELINE], CURVE], gain, _PAIR.baseline)
+    axes = draw(equal_size.draw_curves, [[BASELINE], CURVE], gain, _PAIR.baseline)
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "inference model size (kB)"
     assert axes.get_ylabel() == "test accuracy (%)"
@@ -188,7 +189,7 @@ def test_accuracy_against_size(draw):
 def test_spread_of_seeds_stays_within_accuracies(draw):
     seeds = (99.0, 100.0, 100.0)
     best = [Point(_PAIR.candidate, 1.0, 30.0, estimate(seeds), seeds)]
-    axes = draw(accuracy.draw_curves, [best], None, _PAIR.baseline)
+    axes = draw(equal_size.draw_curves, [best], None, _PAIR.baseline)
     (bars,) = pictures.points(axes).values()
     ((low, high),) = pictures.ends(bars)
     assert low == pytest.approx(99.667 - 0.577, abs=1e-3)
@@ -199,22 +200,22 @@ def test_spread_of_seeds_stays_within_accuracies(draw):
 
 def test_the_smallest_that_reaches_an_accuracy():
     points = _curve((1, 10.0, (80.0,)), (2, 1000.0, (90.0,)), (3, 2000.0, (89.0,)))
-    between = accuracy.smallest_reaching(points, 85.0)
+    between = half_size.smallest_reaching(points, 85.0)
     assert between.how == "interpolated between two widths"
     assert between.size_kb == pytest.approx(100.0)
     assert between.accuracy == 85.0
-    measured = accuracy.smallest_reaching(points, 90.0)
+    measured = half_size.smallest_reaching(points, 90.0)
     assert (measured.size_kb, measured.how) == (1000.0, "measured, width 2")
-    first = accuracy.smallest_reaching(points, 79.0)
+    first = half_size.smallest_reaching(points, 79.0)
     assert (first.size_kb, first.accuracy) == (10.0, 80.0)
     assert first.how == "measured, width 1, the smallest that was trained"
-    assert accuracy.smallest_reaching(points, 91.0) is None
+    assert half_size.smallest_reaching(points, 91.0) is None
 
 
 def test_the_baseline_has_width_one_or_the_next_below():
     points = _curve((0.5, 1.0, (1.0,)), (0.75, 2.0, (1.0,)), (2, 3.0, (1.0,)))
-    assert accuracy.baseline_of(points).width == 0.75
-    assert accuracy.baseline_of(points[2:]) is None
+    assert half_size.baseline_of(points).width == 0.75
+    assert half_size.baseline_of(points[2:]) is None
 
 
 @pytest.mark.parametrize(
@@ -224,47 +225,48 @@ def test_half_the_size_at_comparable_accuracy(reached, verdict):
     hic = made.three_seeds(
         "hic", [(1, 25.0, 85.0), (2, 100.0, reached), (3, 400.0, 93.0)]
     )
-    finding = accuracy.halves_the_model(made.group(FP32 + hic))
+    finding = half_size.halves_the_model(made.group(FP32 + hic))
     assert finding.verdict is verdict
     assert finding.estimate.mean == pytest.approx(reached - 92.0)
 
 
 def test_the_smallest_hic_is_named_and_how_it_is_known():
     hic = made.three_seeds("hic", [(1, 25.0, 85.0), (2, 100.0, 92.0)])
-    near, exact = accuracy.halves_the_model(made.group(FP32 + hic)).sentences[:2]
+    near, exact = half_size.halves_the_model(made.group(FP32 + hic)).sentences[:2]
     assert "within 0.5 points of FP32 at width 1 (92.00 % at 200 kB)" in near
     assert "90.6 kB (interpolated between two widths): 55 % less" in near
     assert "100 kB (measured, width 2): 50 % less" in exact
     larger = made.three_seeds("hic", [(1, 100.0, 85.0), (2, 250.0, 92.0)])
     assert (
-        "25 % more" in accuracy.halves_the_model(made.group(FP32 + larger)).sentences[1]
+        "25 % more"
+        in half_size.halves_the_model(made.group(FP32 + larger)).sentences[1]
     )
     smaller = made.three_seeds("hic", [(1, 20.0, 93.0)])
-    finding = accuracy.halves_the_model(made.group(FP32 + smaller))
+    finding = half_size.halves_the_model(made.group(FP32 + smaller))
     assert finding.verdict is YES
     assert "smallest that was trained" in finding.sentences[0]
 
 
 def test_sizes_that_cannot_tell():
-    narrow = accuracy.halves_the_model(
+    narrow = half_size.halves_the_model(
         made.group(FP32 + made.three_seeds("hic", [(1, 25.0, 85.0)]))
     )
     assert narrow.verdict is OPEN
     assert "wider HIC runs would tell" in narrow.sentences[-1]
-    wide = accuracy.halves_the_model(
+    wide = half_size.halves_the_model(
         made.group(FP32 + made.three_seeds("hic", [(4, 150.0, 95.0)]))
     )
     assert wide.verdict is OPEN
     assert "narrower HIC runs would tell" in wide.sentences[-1]
     fp32 = made.three_seeds("fp32", [(2, 800.0, 95.0)])
-    finding = accuracy.halves_the_model(
+    finding = half_size.halves_the_model(
         made.group(fp32 + made.three_seeds("hic", [(1, 25.0, 85.0)]))
     )
     assert finding.sentences == ("No FP32 run has width 1 or less: 2.",)
 
 
 def test_the_smallest_comparable_model(draw):
-    axes = draw(accuracy.draw_smallest, BASELINE, CURVE)
+    axes = draw(half_size.draw_smallest, BASELINE, CURVE)
     lines = pictures.lines(axes)
     assert lines["50 % less than the baseline"].get_xdata() == [100.0, 100.0]
     assert lines["smallest comparable HIC"].get_xydata().tolist() == [[100.0, 91.5]]
@@ -272,5 +274,5 @@ def test_the_smallest_comparable_model(draw):
     assert band.get_y() == 91.5
     assert band.get_height() == pytest.approx(1.0)
     assert "smallest comparable HIC" not in pictures.lines(
-        draw(accuracy.draw_smallest, BASELINE, CURVE[:1])
+        draw(half_size.draw_smallest, BASELINE, CURVE[:1])
     )
