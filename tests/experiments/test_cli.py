@@ -85,7 +85,7 @@ def test_help_has_groups_defaults_and_choices(define):
         "log_every": "(1 or more; default 50)",
         "endurance_cycles": "(1 to 1e+18; default 1000000000)",
         "analog_learning_rate": "(default 0.04)",
-        "weight_decay": "(default 0)",
+        "weight_decay": "(default 0.0005)",
         "converters": "(default true)",
         "hic_lsb_bits": "(default 7)",
         "pcm_g_max": "uS. (default 20 with nandakumar_2018)",

@@ -34,7 +34,8 @@ def _digital(tree):
 
 
 def _transformation(spec, analog=None, seed=1, **fields):
-    fields = {"learning_rate": RATE, "schedule": "constant", "warmup": 0.0} | fields
+    usual = {"learning_rate": RATE, "schedule": "constant", "warmup": 0.0}
+    fields = usual | {"weight_decay": 0.0} | fields
     analog = {"learning_rate": RATE, "trust_ratio": False} | (analog or {})
     recipes = Recipe(**fields), AnalogRecipe(**analog)
     return make_tx(*recipes, spec, 1, jax.random.key(seed))
