@@ -9,17 +9,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from experiments.drawing import COLOURS
+from experiments.drawing import COLOURS, NAMES
 from experiments.report.runs import NOT_STORED, Run
 from experiments.words import counted
 
 # What the runs of a group have in common. Runs of different tasks are never compared.
 TASK = ("dataset", "shift", "depth", "channel_plan", "epochs")
 
-# Names of algorithms where these are not just their words.
-_NAMES = {
-    "fp32": "FP32",
-    "hic": "HIC",
+# Names of algorithms, where these are not just their words, and of readings.
+_NAMES = NAMES | {
     "int8": "FP32 rounded to int8",
     "int4": "FP32 rounded to int4",
     "int4_aware": "int4 in training",

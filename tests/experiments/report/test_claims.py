@@ -29,9 +29,9 @@ def test_claims_are_about_the_pair():
     (gain, _), (half, _), *_ = claims.CLAIMS.values()
     title, rule = claims.stated(gain, group)
     assert title == (
-        "At comparable inference model size pulsed sgd beats the HIC baseline"
+        "At comparable inference model size pulsed SGD beats the HIC baseline"
     )
-    assert "accuracy of pulsed sgd less that of HIC" in rule
+    assert "accuracy of pulsed SGD less that of HIC" in rule
     assert gain(group).verdict is sections.Verdict.SUPPORTED
     assert gain(group).estimate.mean == pytest.approx(5.0)
     assert claims.stated(half, group)[0].endswith("size for HIC-comparable accuracy")

@@ -169,7 +169,7 @@ def test_other_algorithms_drift_beside_the_candidate(tmp_path):
         ("hic", 2), ("volatile", 1),
     ]  # fmt: skip
     assert losses.rows[1]["mean"] == pytest.approx(10.0)
-    assert [cells[0] for cells in losses.cells] == ["HIC", "volatile"]
+    assert [cells[0] for cells in losses.cells] == ["HIC", "volatile cells"]
     assert [picture.path.name for picture in pictures] == [
         "drift_trained_width1", "volatile_drift_trained_width1",
     ]  # fmt: skip

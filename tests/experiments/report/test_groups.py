@@ -124,7 +124,7 @@ def test_two_algorithms_on_devices_are_never_pooled(write, read):
         ("hic", 3), ("pulsed_sgd", 3),
     ]  # fmt: skip
     hic, other = group.recipes
-    assert (hic.name, other.name) == ("HIC", "pulsed sgd")
+    assert (hic.name, other.name) == ("HIC", "pulsed SGD")
     assert hic.look != other.look
     assert group.distinction == ""
 
@@ -167,7 +167,7 @@ def test_any_pair_is_compared(write, read):
         assert [run["folder"] for run in group.baseline.runs] == [str(folders[1])]
     assert [recipe.algorithm for recipe in equal.others] == ["fp32"]
     assert (unequal.others, equal.unequal) == ((), [])
-    assert unequal.unequal == ["learning_rate: HIC 0.2, volatile 0.3"]
+    assert unequal.unequal == ["learning_rate: HIC 0.2, volatile cells 0.3"]
     assert groups.group(read(folders[0]), "hic", "volatile")[0].others
 
 
