@@ -128,5 +128,5 @@ def test_energies_of_algorithms_stay_apart(tmp_path):
     sets = [(cost.recipe.label, cost.operations["binary_sets"]) for cost in costs]
     assert sets == [("fp32", 0), ("hic", 100), ("volatile", 300)]
     section = energy_lib.operations_and_energy(group, tmp_path)
-    words = "0\u00a0J by FP32 and 1.35\u00a0nJ by HIC and 4.05\u00a0nJ by volatile cells"
-    assert words in section.paragraphs[0]
+    words = "0\u00a0J by FP32 and 1.35\u00a0nJ by HIC and 4.05\u00a0nJ by volatile"
+    assert f"{words} cells" in section.paragraphs[0]
