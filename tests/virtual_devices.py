@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
 import hic_jax
 
 
@@ -15,12 +17,13 @@ def call(file, function, *arguments, devices):
 import json, runpy
 print(json.dumps(runpy.run_path({file!r})[{function!r}](*{arguments!r})))
 """
-    flags = (
+    flags = [
         os.environ.get("XLA_FLAGS", ""),
         f"--xla_force_host_platform_device_count={devices}",
+    ]
+    if jax.__version_info__ >= (0, 10):  # Of 0.7.2 the flag is not known.
         # On a busy machine one device may wait long for another.
-        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-    )
+        flags.append("--xla_cpu_collective_call_terminate_timeout_seconds=600")
     environment = os.environ | {
         "XLA_FLAGS": " ".join(flags),
         "JAX_PLATFORMS": "cpu",

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from hic_jax.accounting.tensors import analog_tensors
 from hic_jax.algorithms import AnalogState
+from hic_jax.older import as_pure
 from hic_jax.packing import path_name
 from hic_jax.quantisation import QuantisedState
 
@@ -50,7 +50,7 @@ def model_size(
       The floating-point accumulator: Nandakumar et al., Mixed-precision deep learning
       based on computational memory, Front. Neurosci. 14:406 (2020).
     """
-    tensors = analog_tensors(nnx.as_pure(weights))
+    tensors = analog_tensors(as_pure(weights))
     held = tensors.values()
     bits = [weight.bits() for weight in held]
     shapes = _shapes(params)
@@ -87,7 +87,7 @@ def model_size(
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
     """Shape of each parameter, by its path."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.as_pure(params))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(as_pure(params))
     return {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from hic_jax import checks
 from hic_jax.algorithms import fingerprint, identity
@@ -22,6 +21,7 @@ from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.algorithms.scaling import check_weights
 from hic_jax.kernel_axes import KernelAxes, axes_of_leaves
+from hic_jax.older import as_pure
 from hic_jax.packing import Layout, path_name
 from hic_jax.weights import AnalogWeight
 
@@ -261,7 +261,7 @@ def analog_weights(opt_state: Any) -> Any:
             "opt_state holds no analog weight: chain hic_jax.hic(...) or another "
             "algorithm on devices into the optimizer, over at least one leaf"
         )
-    trees = [_unpack(s.weights, s.layout) for s in map(nnx.as_pure, states)]
+    trees = [_unpack(s.weights, s.layout) for s in map(as_pure, states)]
     return functools.reduce(_merged, trees)
 
 
