@@ -24,6 +24,7 @@ from hic_jax.inference import compensation
 from hic_jax.inference.deployment import DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
+from hic_jax.rewriting import on_crossbars
 from hic_jax.tracing import find_kernel_axes
 from hic_jax.weights import (
     DAY,
@@ -76,6 +77,7 @@ __all__ = [
     "mixed_precision",
     "model_size",
     "models",
+    "on_crossbars",
     "pcm",
     "pulsed_sgd",
     "read",

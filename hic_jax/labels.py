@@ -2,14 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hic_jax.packing import path_name
-from hic_jax.tracing import trace
+from hic_jax.tracing import Trace, trace
 
 # What leaves are called that are not multiplied, or entry by entry.
 _NO_KERNELS = frozenset(
@@ -111,7 +111,18 @@ def _multiplied(params: Any, model: Callable[..., Any], inputs: Any) -> set[str]
         path_name(path): leaf.ndim
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    found = {
+    found = kernels(traced, ndims)
+    if not found:
+        raise ValueError(
+            "model: multiplies none of params with its inputs; what it closes over "
+            "counts as neither"
+        )
+    return found - traced.tables
+
+
+def kernels(traced: Trace, ndims: Mapping[str, int]) -> set[str]:
+    """Parameters, of so many dimensions, that are multiplied with the inputs."""
+    return {
         p.parameter
         for p in traced.products
         if p.of_inputs
@@ -119,12 +130,6 @@ def _multiplied(params: Any, model: Callable[..., Any], inputs: Any) -> set[str]
         and p.axes is not None
         and p.axes.rows(ndims[p.parameter])
     }
-    if not found:
-        raise ValueError(
-            "model: multiplies none of params with its inputs; what it closes over "
-            "counts as neither"
-        )
-    return found - traced.tables
 
 
 def _is_kernel(name: str, shape: tuple[int, ...], tables: set[str]) -> bool:

@@ -26,6 +26,7 @@ ROOMS = (
     "hic_jax.crossbar",
     "hic_jax.tracing",
     "hic_jax.labels",
+    "hic_jax.rewriting",
     "hic_jax.accounting",
     "hic_jax.data",
     "hic_jax.models",

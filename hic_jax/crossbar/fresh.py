@@ -50,6 +50,29 @@ _running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar(
 )
 
 
+# Whether noise is added by layers now; None where none may be.
+_acting: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
+    "acting", default=False
+)
+
+_NOT_REWRITTEN = (
+    "fresh_noise: would be added after the ADCs of crossbars that on_crossbars puts "
+    "under layers; must be used with layers that have hooks"
+)
+
+
+@contextlib.contextmanager
+def no_fresh_noise() -> Iterator[None]:
+    """Raises `ValueError` where `fresh_noise` is around it, or is entered inside."""
+    if _acting.get():
+        raise ValueError(_NOT_REWRITTEN)
+    token = _acting.set(None)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
 def take() -> Fresh | None:
     """The noise of the layer that runs now, for the product that asks; or None."""
     running = _running.get()
@@ -78,7 +101,7 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     Raises:
       ValueError: if a kernel has such noise, and no layer of its path has run, or one
         that multiplies by it in another way than `flax.linen.Dense`, `DenseGeneral`,
-        `Conv` and `ConvTranspose`.
+        `Conv` and `ConvTranspose`; with `hic_jax.on_crossbars`.
 
     Examples:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, hic_jax
@@ -93,6 +116,8 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(variances)
     of_kernel = {path_name(path): variance for path, variance in leaves}
+    if of_kernel and _acting.get() is None:
+        raise ValueError(_NOT_REWRITTEN)
     numbers = {path: number for number, path in enumerate(of_kernel)}
     calls: collections.Counter[str] = collections.Counter()
     key = stream(key, "fresh noise")
@@ -124,8 +149,12 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
             squaring = False
         return with_noise(y, variance, call_key)
 
-    with nn.intercept_methods(intercept):
-        yield
+    acting = _acting.set(bool(of_kernel))
+    try:
+        with nn.intercept_methods(intercept):
+            yield
+    finally:
+        _acting.reset(acting)
     if missing := sorted(of_kernel.keys() - calls.keys()):
         raise ValueError(
             f"variances: {missing[0]} has noise that is new in every product, and no "

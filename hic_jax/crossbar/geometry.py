@@ -260,14 +260,17 @@ def tagged(
     return checkpoint_name(result, _TAG + fields)
 
 
-def read_tag(name: str) -> Tag | None:
-    """The note in the name that `tagged` gave; None for a name of others.
+def is_tag(name: str) -> bool:
+    """Whether `tagged` gave this name."""
+    return name.startswith(_TAG)
+
+
+def read_tag(name: str) -> Tag:
+    """The note in the name that `tagged` gave.
 
     Raises:
       ValueError: if sizes of the product are not known yet.
     """
-    if not name.startswith(_TAG):
-        return None
     fields = json.loads(name.removeprefix(_TAG))
     for size, value in fields["geometry"].items():
         if isinstance(value, str):

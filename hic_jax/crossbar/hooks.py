@@ -51,7 +51,7 @@ def dot_general(spec: CrossbarSpec) -> Callable[..., jax.Array]:
       >>> spec = crossbar.CrossbarSpec(tile_rows=128)
       >>> layer = nn.Dense(10, dot_general=crossbar.dot_general(spec))
     """
-    _check_pure(spec)
+    check_pure(spec)
 
     @functools.wraps(lax.dot_general)
     def crossbar_dot_general(*arguments, **options):
@@ -65,7 +65,7 @@ def conv_general_dilated(spec: CrossbarSpec) -> Callable[..., jax.Array]:
 
     Rows are the input channels of a group with all their taps. See `dot_general`.
     """
-    _check_pure(spec)
+    check_pure(spec)
 
     @functools.wraps(lax.conv_general_dilated)
     def crossbar_conv_general_dilated(*arguments, **options):
@@ -74,7 +74,8 @@ def conv_general_dilated(spec: CrossbarSpec) -> Callable[..., jax.Array]:
     return crossbar_conv_general_dilated
 
 
-def _check_pure(spec: CrossbarSpec) -> None:
+def check_pure(spec: CrossbarSpec) -> None:
+    """Raises `ValueError` for crossbars that need state, or random numbers."""
     remedy = "use LinenDotGeneral, NnxDotGeneral or their convolution twins"
     if spec.runs:
         raise ValueError(

@@ -5,6 +5,12 @@ axes of a kernel an array sums, follows from them, too.
 """
 
 from hic_jax.tracing.products import Product
-from hic_jax.tracing.walk import Trace, find_kernel_axes, products, trace
+from hic_jax.tracing.walk import (
+    Trace,
+    find_kernel_axes,
+    products,
+    trace,
+    trace_jaxpr,
+)
 
-__all__ = ["Product", "Trace", "find_kernel_axes", "products", "trace"]
+__all__ = ["Product", "Trace", "find_kernel_axes", "products", "trace", "trace_jaxpr"]

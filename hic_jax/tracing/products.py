@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from hic_jax.crossbar.geometry import Geometry
@@ -52,7 +52,7 @@ def shared(
     product: Product,
     parts: Parts,
     roles: Sequence[str],
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> list[Product]:
     """A product for each of the parameters that are its weights, together the whole.
 

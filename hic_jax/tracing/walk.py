@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,8 +24,10 @@ from hic_jax.crossbar.geometry import (
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.packing import path_name
 from hic_jax.tracing import rules
-from hic_jax.tracing.parts import Part, Parts, united
+from hic_jax.tracing.parts import Part, Parts
 from hic_jax.tracing.products import Product, shared
+from hic_jax.tracing.programs import called, crossbar_notes
+from hic_jax.tracing.values import Value, either, joined, moved, spread
 
 # Calls whose inner program runs nobody knows how often, or on parts of its arguments.
 _UNCOUNTABLE = ("cond", "while", "shard_map", "pallas_call")
@@ -39,22 +41,29 @@ class Trace:
       products: all, in their order.
       tables: paths of parameters in which something is looked up by the inputs, as an
         embedding is.
+      uncounted: a call, as "while", of which nobody can tell how often it computes the
+        products inside, which count once; None if there is none.
     """
 
     products: list[Product]
     tables: frozenset[str]
+    uncounted: str | None = None
 
 
 def trace(function: Callable[..., Any], params: Any, *inputs: Any) -> Trace:
     """Traces ``function(params, *inputs)``; see `products`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     shapes = {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
-    jaxpr = jax.make_jaxpr(function)(params, *inputs).jaxpr
-    values = [_Value(parts=(Part.of(*item),)) for item in shapes.items()]
-    values += [_Value(inputs=True)] * (len(jaxpr.invars) - len(values))
+    return trace_jaxpr(jax.make_jaxpr(function)(params, *inputs).jaxpr, shapes)
+
+
+def trace_jaxpr(jaxpr: core.Jaxpr, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
+    """What is in a jaxpr whose first arguments are parameters of these shapes."""
+    values = [Value(parts=(Part.of(*item),)) for item in shapes.items()]
+    values += [Value(inputs=True)] * (len(jaxpr.invars) - len(values))
     walk = _Walk(shapes)
     walk.follow(jaxpr, values, repeats=1)
-    return Trace(walk.products, frozenset(walk.tables))
+    return Trace(walk.products, frozenset(walk.tables), walk.uncounted)
 
 
 def products(function: Callable[..., Any], params: Any, *inputs: Any) -> list[Product]:
@@ -87,7 +96,13 @@ def products(function: Callable[..., Any], params: Any, *inputs: Any) -> list[Pr
       params/layers_0/kernel 60 0
       params/layers_2/kernel 40 1
     """
-    return trace(function, params, *inputs).products
+    traced = trace(function, params, *inputs)
+    if traced.uncounted:
+        raise ValueError(
+            f"function: has a product inside {traced.uncounted!r}; how often it is "
+            "computed cannot be told"
+        )
+    return traced.products
 
 
 def find_kernel_axes(
@@ -109,9 +124,6 @@ def find_kernel_axes(
       The axes by path of the parameter; parameters that are the weights of no product
       are left out.
 
-    Raises:
-      ValueError: as `products`.
-
     Examples:
       >>> import flax.linen as nn, jax.numpy as jnp
       >>> model, x = nn.MultiHeadAttention(2), jnp.zeros((5, 8))
@@ -120,7 +132,7 @@ def find_kernel_axes(
       >>> find_kernel_axes(apply, params, x)["query/kernel"]
       KernelAxes(stack=(), columns=(1, 2))
     """
-    found = products(function, params, *inputs)
+    found = trace(function, params, *inputs).products
     first = [p for p in found if p.of_inputs] + [p for p in found if not p.of_inputs]
     axes: dict[str, KernelAxes] = {}
     for p in first:
@@ -129,55 +141,31 @@ def find_kernel_axes(
     return axes
 
 
-@dataclasses.dataclass(frozen=True)
-class _Value:
-    """Where a value comes from; a constant comes from nowhere.
-
-    Attributes:
-      inputs: whether it depends on the inputs of the model.
-      trained: whether it depends on a parameter and on the inputs.
-      parts: what each parameter brings to it, if they alone do.
-    """
-
-    inputs: bool = False
-    trained: bool = False
-    parts: Parts = ()
-
-
-def _joined(values: Sequence[_Value], parts: Parts) -> _Value:
-    """What is made of all these, and has these parts if no input is among them."""
-    if not any(v.inputs for v in values):
-        return _Value(parts=parts)
-    return _Value(inputs=True, trained=any(v.trained or v.parts for v in values))
-
-
-def _moved(value: _Value, move: Callable[[Part], Part]) -> _Value:
-    return dataclasses.replace(value, parts=tuple(map(move, value.parts)))
-
-
 class _Walk:
     """Follows where every value of a jaxpr comes from."""
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]]):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
         self.shapes = shapes
         self.products: list[Product] = []
         self.tables: set[str] = set()
+        self.uncounted: str | None = None
 
     def follow(
-        self, jaxpr: core.Jaxpr, given: Sequence[_Value], repeats: int
-    ) -> list[_Value]:
+        self, jaxpr: core.Jaxpr, given: Sequence[Value], repeats: int
+    ) -> list[Value]:
         """The results, from the arguments."""
         known = dict(zip(jaxpr.invars, given, strict=True))
 
-        def value(atom: core.Var | core.Literal) -> _Value:
+        def value(atom: core.Var | core.Literal) -> Value:
             if isinstance(atom, core.Literal):
-                return _Value()
-            return known.get(atom, _Value())  # A constant of the closure.
+                return Value()
+            return known.get(atom, Value())  # A constant of the closure.
 
-        tags = _tags(jaxpr)
+        notes = crossbar_notes(jaxpr)
         for equation in jaxpr.eqns:
             operands = [value(atom) for atom in equation.invars]
-            tag = tags.get(equation.outvars[0]) if equation.outvars else None
+            note = notes.get(equation.outvars[0]) if equation.outvars else None
+            tag = read_tag(note) if note else None
             made = self._made(equation, operands, tag, repeats)
             known.update(zip(equation.outvars, made, strict=True))
         return [value(atom) for atom in jaxpr.outvars]
@@ -185,10 +173,10 @@ class _Walk:
     def _made(
         self,
         equation: core.JaxprEqn,
-        given: list[_Value],
+        given: list[Value],
         tag: Tag | None,
         repeats: int,
-    ) -> list[_Value]:
+    ) -> list[Value]:
         """The results of an equation; notes the products in it."""
         kind, fields = equation.primitive.name, equation.params
         if tag is not None:
@@ -201,47 +189,54 @@ class _Walk:
             self.tables.update(part.parameter for part in given[0].parts)
         elif kind == "scan":
             return self._scan(fields, given, repeats)
-        elif inner := _called(fields):
+        elif inner := called(fields):
             return self._inside(equation, inner, given, repeats)
         parts: list[Parts] = [()] * len(equation.outvars)
         if not any(value.inputs for value in given):
             parts = rules.results(equation, [value.parts for value in given])
-        return [_joined(given, p) for p in parts]
+        return [joined(given, p) for p in parts]
 
     def _inside(
         self,
         equation: core.JaxprEqn,
         inner: list[core.Jaxpr],
-        given: list[_Value],
+        given: list[Value],
         repeats: int,
-    ) -> list[_Value]:
+    ) -> list[Value]:
         """The results of an equation that calls others."""
-        kind = equation.primitive.name
-        sizes = rules.shapes_of(equation.invars)
-        within = [rules.shapes_of(jaxpr.invars) for jaxpr in inner]
-        if kind not in _UNCOUNTABLE and within[0] == sizes:
-            return self.follow(inner[0], given, repeats)
+        kind, fields = equation.primitive.name, equation.params
         before = len(self.products)
-        for jaxpr, shapes in zip(inner, within, strict=True):
-            anything = [_joined(given, _spread(given, shape)) for shape in shapes]
-            self.follow(jaxpr, anything, repeats)
+        if kind == "cond":
+            branches = [self.follow(jaxpr, given[1:], repeats) for jaxpr in inner]
+            made = [
+                either([Value(inputs=given[0].inputs), *values])
+                for values in zip(*branches, strict=True)
+            ]
+        elif kind == "while":
+            made = self._while(fields, given, repeats)
+        else:
+            sizes = rules.shapes_of(equation.invars)
+            within = [rules.shapes_of(jaxpr.invars) for jaxpr in inner]
+            if kind not in _UNCOUNTABLE and within[0] == sizes:
+                return self.follow(inner[0], given, repeats)
+            for jaxpr, shapes in zip(inner, within, strict=True):
+                anything = [joined(given, spread(given, shape)) for shape in shapes]
+                self.follow(jaxpr, anything, repeats)
+            shapes = rules.shapes_of(equation.outvars)
+            made = [joined(given, spread(given, shape)) for shape in shapes]
         if len(self.products) > before:
-            raise ValueError(
-                f"function: has a product inside {kind!r}; how often it is computed "
-                "cannot be told"
-            )
-        shapes = rules.shapes_of(equation.outvars)
-        return [_joined(given, _spread(given, shape)) for shape in shapes]
+            self.uncounted = self.uncounted or kind
+        return made
 
     def _scan(
-        self, fields: dict[str, Any], given: list[_Value], repeats: int
-    ) -> list[_Value]:
+        self, fields: dict[str, Any], given: list[Value], repeats: int
+    ) -> list[Value]:
         """The results of a scan, whose rounds hand on what depends on more and more."""
         length, jaxpr = fields["length"], fields["jaxpr"].jaxpr
         consts = fields["num_consts"]
         carried = slice(consts, consts + fields["num_carry"])
         given = [
-            _moved(
+            moved(
                 value,
                 functools.partial(
                     Part.into_loop, length=length, scanned=i >= carried.stop
@@ -249,29 +244,42 @@ class _Walk:
             )
             for i, value in enumerate(given)
         ]
-        noted = len(self.products)
-        while True:
-            made = self.follow(jaxpr, given, repeats * length)
-            handed = [
-                _joined([old, new], united([old.parts, new.parts]))
-                for old, new in zip(
-                    given[carried], made[: fields["num_carry"]], strict=True
-                )
-            ]
-            if handed == given[carried]:
-                break
-            given[carried] = handed
-            del self.products[noted:]
+        made = self._repeated(jaxpr, given, carried, repeats * length)
         return [
-            _moved(
+            moved(
                 value,
                 functools.partial(Part.out_of_loop, stacked=i >= fields["num_carry"]),
             )
             for i, value in enumerate(made)
         ]
 
+    def _while(
+        self, fields: dict[str, Any], given: list[Value], repeats: int
+    ) -> list[Value]:
+        """The results of a while loop, which also go into its condition."""
+        consts = fields["cond_nconsts"], fields["body_nconsts"]
+        body = given[consts[0] :]
+        carried = slice(consts[1], len(body))
+        self._repeated(fields["body_jaxpr"].jaxpr, body, carried, repeats)
+        looked_at = [*given[: consts[0]], *body[carried]]
+        self.follow(fields["cond_jaxpr"].jaxpr, looked_at, repeats)
+        return body[carried]
+
+    def _repeated(
+        self, jaxpr: core.Jaxpr, given: list[Value], carried: slice, repeats: int
+    ) -> list[Value]:
+        """The results of rounds that hand on some of ``given``, which it updates."""
+        noted = len(self.products)
+        while True:
+            made = self.follow(jaxpr, given, repeats)
+            before = given[carried]
+            given[carried] = [either(pair) for pair in zip(before, made, strict=False)]
+            if given[carried] == before:
+                return made
+            del self.products[noted:]
+
     def _note_crossbar(
-        self, equation: core.JaxprEqn, given: list[_Value], tag: Tag, repeats: int
+        self, equation: core.JaxprEqn, given: list[Value], tag: Tag, repeats: int
     ) -> None:
         if equation.primitive.name != "custom_vjp_call":
             raise ValueError("function: must be a forward pass, without its gradient")
@@ -287,7 +295,7 @@ class _Walk:
         self._note(lhs, rhs, geometry, roles, repeats, tile)
 
     def _note_matrices(
-        self, equation: core.JaxprEqn, given: list[_Value], repeats: int
+        self, equation: core.JaxprEqn, given: list[Value], repeats: int
     ) -> None:
         """Notes a matrix product.
 
@@ -312,7 +320,7 @@ class _Walk:
         self._note(lhs, rhs, geometry, roles, repeats)
 
     def _note_convolution(
-        self, equation: core.JaxprEqn, given: list[_Value], repeats: int
+        self, equation: core.JaxprEqn, given: list[Value], repeats: int
     ) -> None:
         lhs, rhs = given
         fields = equation.params
@@ -334,8 +342,8 @@ class _Walk:
 
     def _note(
         self,
-        lhs: _Value,
-        rhs: _Value,
+        lhs: Value,
+        rhs: Value,
         geometry: Geometry,
         roles: Sequence[str],
         repeats: int,
@@ -356,10 +364,6 @@ class _Walk:
             self.products.append(whole)
 
 
-def _spread(values: Sequence[_Value], shape: tuple[int, ...]) -> Parts:
-    return united(tuple(p.spread(shape) for p in v.parts) for v in values)
-
-
 def _mapped(
     roles: Sequence[str], weights: Sequence[int], shape: Sequence[int]
 ) -> list[str]:
@@ -370,20 +374,3 @@ def _mapped(
             own = iter(roles)
             return ["repeats" if a in axes else next(own) for a in range(len(shape))]
     raise AssertionError(f"weights of {shape}, tagged as of {weights}")
-
-
-def _called(fields: dict[str, Any]) -> list[core.Jaxpr]:
-    """The programs among the fields of an equation."""
-    found = []
-    for field in fields.values():
-        for x in field if isinstance(field, tuple | list) else (field,):
-            x = x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
-            found += [x] if isinstance(x, core.Jaxpr) else []
-    return found
-
-
-def _tags(jaxpr: core.Jaxpr) -> dict[Any, Tag]:
-    """Notes of crossbars, by the variable that they are about."""
-    named = [e for e in jaxpr.eqns if e.primitive.name == "name"]
-    tags = {e.invars[0]: read_tag(e.params["name"]) for e in named}
-    return {variable: tag for variable, tag in tags.items() if tag is not None}

@@ -1,0 +1,76 @@
+"""What of analog weights is in a value: themselves, or something made of them.
+
+Devices hold weights as they are. A value of nothing else, transposed, cut or put
+together, is still what crossbars multiply by; one that an operation has changed is not.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from flax.core import FrozenDict
+from jax.extend import core
+
+from hic_jax.rewriting.equations import REARRANGEMENTS
+from hic_jax.tracing.rules import LOOKUPS
+
+_ONE_TO_ONE = ("optimization_barrier", "device_put")
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a value comes from, as far as analog weights are concerned.
+
+    Attributes:
+      inputs: whether it depends on what is no analog weight: arguments, digital
+        parameters, results of crossbars.
+      held: for each analog weight in it, by its path, the operation that changed its
+        entries; None where all are as the devices hold them.
+    """
+
+    inputs: bool = False
+    held: Mapping[str, str | None] = FrozenDict()
+
+    @property
+    def intact(self) -> bool:
+        """Whether it is made of analog weights that nothing has changed."""
+        return bool(self.held) and not any(self.held.values())
+
+    def changed(self, kind: str) -> "Origin":
+        """After an operation that changes entries, if none did before."""
+        held = {path: before or kind for path, before in self.held.items()}
+        return dataclasses.replace(self, held=FrozenDict(held))
+
+
+# What a crossbar computes, and whatever else is no weight.
+ACTIVATION = Origin(inputs=True)
+
+
+def united(origins: Sequence[Origin]) -> Origin:
+    """What goes into one operation; of what is intact in one place, it says so."""
+    held: dict[str, str | None] = {}
+    for origin in origins:
+        for path, change in origin.held.items():
+            held[path] = change and held.get(path, change)
+    return Origin(any(o.inputs for o in origins), FrozenDict(held))
+
+
+def either(one: Origin, other: Origin, kind: str) -> Origin:
+    """What is one of both, nobody can tell which; ``kind`` is the call that chooses."""
+    both = united([one, other])
+    return both if one.held == other.held else both.changed(kind)
+
+
+def results(equation: core.JaxprEqn, given: Sequence[Origin]) -> list[Origin]:
+    """Origins of the results of an equation that calls no other program."""
+    kind, count = equation.primitive.name, len(equation.outvars)
+    if kind in _ONE_TO_ONE:
+        return list(given)
+    if kind in LOOKUPS:
+        if any(where.inputs for where in given[1:]):
+            return [ACTIVATION] * count  # A digital read of some entries.
+        return [given[0]] * count
+    made = united(given)
+    filled = kind == "pad" and not (given[1].held or given[1].inputs)
+    if kind not in REARRANGEMENTS or not (filled or all(o.intact for o in given)):
+        made = made.changed(kind)
+    return [made] * count
