@@ -1,7 +1,7 @@
 """`on_crossbars`: a function of parameters, its products computed by crossbars."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -123,29 +123,22 @@ def _computed(
     options: dict[str, Any],
 ) -> Any:
     """What `on_crossbars` does in a call."""
-    leaves, tree = jax.tree.flatten((params, arguments, options))
-    arrays = [x for x in leaves if _is_array(x)]
+    arrays, with_arrays = _parted((params, arguments, options))
     shapes = {
         path_name(path): np.shape(x)
         for path, x in jax.tree_util.tree_leaves_with_path(params)
         if _is_array(x)
     }
-    kept: list[Any] = []
+    with_results: list[Callable] = []
 
     def of_arrays(*arrays):
-        given = iter(arrays)
-        params, arguments, options = tree.unflatten(
-            next(given) if _is_array(x) else x for x in leaves
-        )
-        results, results_tree = jax.tree.flatten(
-            function(params, *arguments, **options)
-        )
-        kept[:] = results, results_tree
-        return [x for x in results if _is_array(x)]
+        params, arguments, options = with_arrays(arrays)
+        results, rebuilt = _parted(function(params, *arguments, **options))
+        with_results.append(rebuilt)
+        return results
 
     with no_fresh_noise():
         program = jax.make_jaxpr(of_arrays)(*arrays)
-    results, results_tree = kept
     specs = _specs(program.jaxpr, shapes, spec, rules, analog, params)
     planner = Planner(specs)
     origins = [Origin(held={n: None}) if n in specs else ACTIVATION for n in shapes]
@@ -156,8 +149,8 @@ def _computed(
             raise ValueError(
                 f"{path}: is analog, and no product multiplies by it; must be digital"
             )
-    made = iter(evaluate(program.jaxpr, program.consts, plan, arrays))
-    return results_tree.unflatten(next(made) if _is_array(x) else x for x in results)
+    results = evaluate(program.jaxpr, program.consts, plan, arrays)
+    return with_results[0](results)
 
 
 def _specs(
@@ -202,6 +195,24 @@ def _labelled(labels: Any, shapes: dict[str, tuple[int, ...]]) -> set[str]:
                 f"{', '.join(shapes)}"
             )
     return {path for path, label in named.items() if label == "analog"}
+
+
+def _parted(tree: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
+    """The arrays of a pytree, and a function that puts others in their places."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [x for x in leaves if _is_array(x)]
+    others = [_ARRAY if _is_array(x) else x for x in leaves]
+
+    def rebuilt(arrays):
+        given = iter(arrays)
+        return jax.tree.unflatten(
+            structure, [next(given) if x is _ARRAY else x for x in others]
+        )
+
+    return arrays, rebuilt
+
+
+_ARRAY = object()
 
 
 def _is_array(x: Any) -> bool:
