@@ -14,6 +14,7 @@ ROOMS = (
     "hic_jax.older",
     "hic_jax.checks",
     "hic_jax.streams",
+    "hic_jax.array_leaves",
     "hic_jax.packing",
     "hic_jax.path_rules",
     "hic_jax.sharding",

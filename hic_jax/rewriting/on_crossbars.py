@@ -1,13 +1,14 @@
 """`on_crossbars`: a function of parameters, its products computed by crossbars."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
+from hic_jax.array_leaves import is_array, parted
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.crossbar.fresh import no_fresh_noise
 from hic_jax.crossbar.hooks import check_pure
@@ -123,17 +124,17 @@ def _computed(
     options: dict[str, Any],
 ) -> Any:
     """What `on_crossbars` does in a call."""
-    arrays, with_arrays = _parted((params, arguments, options))
+    arrays, with_arrays = parted((params, arguments, options))
     shapes = {
         path_name(path): np.shape(x)
         for path, x in jax.tree_util.tree_leaves_with_path(params)
-        if _is_array(x)
+        if is_array(x)
     }
     with_results: list[Callable] = []
 
     def of_arrays(*arrays):
         params, arguments, options = with_arrays(arrays)
-        results, rebuilt = _parted(function(params, *arguments, **options))
+        results, rebuilt = parted(function(params, *arguments, **options))
         with_results.append(rebuilt)
         return results
 
@@ -195,25 +196,3 @@ def _labelled(labels: Any, shapes: dict[str, tuple[int, ...]]) -> set[str]:
                 f"{', '.join(shapes)}"
             )
     return {path for path, label in named.items() if label == "analog"}
-
-
-def _parted(tree: Any) -> tuple[list[Any], Callable[[Iterable[Any]], Any]]:
-    """The arrays of a pytree, and a function that puts others in their places."""
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [x for x in leaves if _is_array(x)]
-    others = [_ARRAY if _is_array(x) else x for x in leaves]
-
-    def rebuilt(arrays):
-        given = iter(arrays)
-        return jax.tree.unflatten(
-            structure, [next(given) if x is _ARRAY else x for x in others]
-        )
-
-    return arrays, rebuilt
-
-
-_ARRAY = object()
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array | np.ndarray | np.generic)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from hic_jax.array_leaves import is_array, parted
 from hic_jax.crossbar.geometry import (
     Geometry,
     Tag,
@@ -53,8 +54,14 @@ class Trace:
 def trace(function: Callable[..., Any], params: Any, *inputs: Any) -> Trace:
     """Traces ``function(params, *inputs)``; see `products`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    shapes = {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
-    return trace_jaxpr(jax.make_jaxpr(function)(params, *inputs).jaxpr, shapes)
+    shapes = {path_name(path): tuple(x.shape) for path, x in leaves if is_array(x)}
+    arrays, rebuilt = parted((params, inputs))
+
+    def of_arrays(*arrays):
+        params, inputs = rebuilt(arrays)
+        return parted(function(params, *inputs))[0]
+
+    return trace_jaxpr(jax.make_jaxpr(of_arrays)(*arrays).jaxpr, shapes)
 
 
 def trace_jaxpr(jaxpr: core.Jaxpr, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
@@ -76,8 +83,10 @@ def products(function: Callable[..., Any], params: Any, *inputs: Any) -> list[Pr
 
     Args:
       function: the model; what it closes over counts as neither parameter nor input.
-      params: pytree of arrays, or of `jax.ShapeDtypeStruct`.
-      *inputs: pytrees of arrays, or of `jax.ShapeDtypeStruct`.
+      params: pytree of arrays, or of `jax.ShapeDtypeStruct`; other leaves, as the
+        functions in a module of Equinox, are no parameters.
+      *inputs: pytrees of arrays, or of `jax.ShapeDtypeStruct`; other leaves, as flags,
+        are handed on as they are.
 
     Returns:
       A `Product` for each.

@@ -1,0 +1,334 @@
+"""Models in the manner of well-known public ones, without a thought of crossbars.
+
+Each function of `MODELS` makes a `Model`, as small as it can be.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+@dataclasses.dataclass
+class Model:
+    """A function, what it is called with, and what of it is analog.
+
+    Attributes:
+      function: of parameters and inputs; its result is an array.
+      params: parameters.
+      inputs: the other arguments.
+      analog: paths of the kernels, in order of the products.
+    """
+
+    function: Callable[..., jax.Array]
+    params: Any
+    inputs: tuple[Any, ...]
+    analog: list[str]
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def of_linen(module: nn.Module, inputs: tuple[Any, ...], analog: list[str]) -> Model:
+    rng = np.random.default_rng(0)
+
+    def some(path, leaf):  # What `init` draws would have to be compiled.
+        around = 1.0 if path[-1].key in ("scale", "var") else 0.0
+        deviation = max(1, math.prod(leaf.shape[:-1])) ** -0.5
+        return jnp.float32(rng.normal(around, 0.5 * deviation, leaf.shape))
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    params = jax.tree_util.tree_map_with_path(some, shapes)
+    analog = [f"params/{path}/kernel" for path in analog]
+    return Model(module.apply, params, inputs, analog)
+
+
+class CNN(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(nn.Conv(4, (3, 3))(images))
+        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.relu(nn.Conv(4, (3, 3))(x))
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+def cnn():
+    return of_linen(CNN(), (normal(1, 2, 6, 6, 1),), ["Conv_0", "Conv_1", "Dense_0"])
+
+
+class ResidualBlock(nn.Module):
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x):
+        norm = functools.partial(nn.BatchNorm, use_running_average=False)
+        conv = functools.partial(nn.Conv, use_bias=False)
+        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(x)))
+        y = norm()(conv(self.channels, (3, 3))(y))
+        if x.shape != y.shape:
+            x = norm()(conv(self.channels, (1, 1), self.stride, name="projection")(x))
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.Conv(2, (3, 3), use_bias=False, name="stem")(images)
+        x = ResidualBlock(4, 2)(nn.relu(x))
+        return nn.Dense(3, name="head")(x.mean((1, 2)))
+
+
+def resnet():
+    block = "ResidualBlock_0"
+    model = of_linen(
+        ResNet(),
+        (normal(1, 2, 6, 6, 2),),
+        ["stem", f"{block}/Conv_0", f"{block}/Conv_1", f"{block}/projection", "head"],
+    )
+
+    def in_training(variables, images):
+        logits, _ = ResNet().apply(variables, images, mutable=["batch_stats"])
+        return logits
+
+    return dataclasses.replace(model, function=in_training)
+
+
+class EncoderBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.LayerNorm()(x)
+        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(y, y)
+        y = nn.Dense(12, name="up")(nn.LayerNorm()(x))
+        return x + nn.Dense(x.shape[-1], name="down")(nn.gelu(y))
+
+
+class ViT(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.Conv(6, (2, 2), strides=(2, 2), name="patches")(images)
+        x = x.reshape(len(x), -1, x.shape[-1])
+        token = self.param("cls", nn.initializers.zeros, (1, 1, 6))
+        x = jnp.concatenate([jnp.tile(token, (len(x), 1, 1)), x], axis=1)
+        x = x + self.param(
+            "pos_embedding", nn.initializers.normal(), (1, x.shape[1], 6)
+        )
+        x = EncoderBlock(name="block")(x)
+        return nn.Dense(3, name="head")(nn.LayerNorm()(x)[:, 0])
+
+
+ATTENTION = ["query", "key", "value", "out"]
+
+
+def vit():
+    block = [f"block/attention/{name}" for name in ATTENTION]
+    analog = ["patches", *block, "block/up", "block/down", "head"]
+    return of_linen(ViT(), (normal(1, 2, 4, 4, 1),), analog)
+
+
+class DecoderBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask):
+        y = nn.RMSNorm()(x)
+        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(y, y, mask=mask)
+        y = nn.RMSNorm()(x)
+        y = nn.silu(nn.Dense(8, False, name="gate")(y)) * nn.Dense(8, False, name="up")(
+            y
+        )
+        return x + nn.Dense(x.shape[-1], False, name="down")(y), None
+
+
+class Decoder(nn.Module):
+    """A language model whose layers are scanned, and whose embedding is its head."""
+
+    scanned: bool = True
+
+    @nn.compact
+    def __call__(self, tokens):
+        table = nn.Embed(7, 6, name="embed")
+        mask, x = nn.make_causal_mask(tokens), table(tokens)
+        if self.scanned:
+            layers = nn.scan(
+                nn.remat(DecoderBlock),
+                {"params": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=2,
+            )
+            x, _ = layers(name="layers")(x, mask)
+        else:
+            for i in range(2):
+                x, _ = DecoderBlock(name=f"layer{i}")(x, mask)
+        return table.attend(nn.RMSNorm()(x))
+
+
+def decoder(*, scanned: bool = True):
+    tokens = jnp.array([[1, 2, 3, 4], [5, 6, 0, 1]])
+    own = [*(f"attention/{name}" for name in ATTENTION), "gate", "up", "down"]
+    layers = ["layers"] if scanned else ["layer0", "layer1"]
+    analog = [f"{layer}/{name}" for layer in layers for name in own]
+    return of_linen(Decoder(scanned), (tokens,), analog)
+
+
+def unstacked(params):
+    """Parameters of the scanned decoder, for the one that is not."""
+    own = dict(params["params"])
+    layers = own.pop("layers")
+    each = {f"layer{i}": jax.tree.map(lambda x, i=i: x[i], layers) for i in range(2)}
+    return {"params": own | each}
+
+
+class Sequences(nn.Module):
+    cell: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, name="head")(nn.RNN(self.cell)(x)[:, -1])
+
+
+def lstm():
+    gates = [f"cell/{kind}{gate}" for kind in "hi" for gate in "ifgo"]
+    model = of_linen(
+        Sequences(nn.OptimizedLSTMCell(4)), (normal(1, 2, 3, 2),), [*gates, "head"]
+    )
+    return model
+
+
+def gru():
+    gates = [f"cell/{kind}{gate}" for gate in "rz" for kind in "ih"]
+    gates += ["cell/in", "cell/hn", "head"]
+    return of_linen(Sequences(nn.GRUCell(4)), (normal(1, 2, 3, 2),), gates)
+
+
+class VAE(nn.Module):
+    @nn.compact
+    def __call__(self, x, key):
+        h = nn.relu(nn.Dense(6, name="encoder")(x))
+        mean, log_var = nn.Dense(2, name="mean")(h), nn.Dense(2, name="log_var")(h)
+        z = mean + jnp.exp(log_var / 2) * jax.random.normal(key, mean.shape)
+        h = nn.relu(nn.Dense(6, name="decoder")(z))
+        return nn.sigmoid(nn.Dense(x.shape[-1], name="pixels")(h))
+
+
+def vae():
+    layers = ["encoder", "mean", "log_var", "decoder", "pixels"]
+    return of_linen(VAE(), (normal(1, 3, 8), jax.random.key(2)), layers)
+
+
+class MixerBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        def mlp(y, name):
+            inner = nn.gelu(nn.Dense(5, name=f"{name}_in")(y))
+            return nn.Dense(y.shape[-1], name=f"{name}_out")(inner)
+
+        y = jnp.swapaxes(nn.LayerNorm()(x), 1, 2)
+        x = x + jnp.swapaxes(mlp(y, "tokens"), 1, 2)
+        return x + mlp(nn.LayerNorm()(x), "channels")
+
+
+class Mixer(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.Conv(4, (2, 2), strides=(2, 2), name="stem")(images)
+        x = MixerBlock(name="block")(x.reshape(len(x), -1, x.shape[-1]))
+        return nn.Dense(3, name="head")(nn.LayerNorm()(x).mean(1))
+
+
+def mixer():
+    parts = [
+        f"{name}_{end}" for name in ("tokens", "channels") for end in ("in", "out")
+    ]
+    analog = ["stem", *(f"block/{part}" for part in parts), "head"]
+    return of_linen(Mixer(), (normal(1, 2, 4, 6, 1),), analog)
+
+
+class UNet(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        skip = nn.relu(nn.Conv(3, (3, 3), name="down")(x))
+        x = nn.avg_pool(skip, (2, 2), (2, 2))
+        x = nn.relu(nn.Conv(4, (3, 3), name="bottom")(x))
+        x = nn.ConvTranspose(3, (2, 2), strides=(2, 2), name="up")(x)
+        x = jnp.concatenate([skip, x], axis=-1)
+        return nn.Conv(1, (3, 3), name="out")(x)
+
+
+def unet():
+    return of_linen(UNet(), (normal(1, 2, 6, 4, 1),), ["down", "bottom", "up", "out"])
+
+
+class GroupedQueries(nnx.Module):
+    """Four heads of queries, two of keys and values, whose projections are einsums."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        init = nnx.initializers.lecun_normal()
+        self.query = nnx.Param(init(rngs.params(), (4, 6, 3)))
+        self.key_value = nnx.Param(init(rngs.params(), (2, 2, 6, 3)))
+        self.out = nnx.Einsum("btnh,nhd->btd", (4, 3, 6), (6,), rngs=rngs)
+        self.norm = nnx.RMSNorm(6, rngs=rngs)
+
+    def __call__(self, x):
+        y = self.norm(x)
+        q = jnp.einsum("btd,ndh->btnh", y, self.query[...])
+        k, v = jnp.einsum("bsd,ckdh->cbskh", y, self.key_value[...])
+        q = q.reshape(*q.shape[:2], 2, 2, 3)
+        scores = jnp.einsum("btkgh,bskh->bkgts", q, k) / 3**0.5
+        mixed = jnp.einsum("bkgts,bskh->btkgh", nnx.softmax(scores), v)
+        return x + self.out(mixed.reshape(*x.shape[:2], 4, 3))
+
+
+def grouped_queries():
+    graph, params, rest = nnx.split(GroupedQueries(nnx.Rngs(0)), nnx.Param, ...)
+
+    def function(params, x):
+        return nnx.merge(graph, params, rest)(x)
+
+    analog = ["query/value", "key_value/value", "out/kernel/value"]
+    return Model(function, params, (normal(1, 2, 3, 6),), analog)
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass
+class Perceptron:
+    """A module that is a pytree, of functions, too, as those of Equinox are."""
+
+    weights: list[jax.Array]
+    activation: Callable
+
+    def __call__(self, x):
+        first, second = self.weights
+        return second @ self.activation(first @ x)
+
+    def tree_flatten_with_keys(self):
+        key = jax.tree_util.GetAttrKey
+        return [
+            (key("weights"), self.weights),
+            (key("activation"), self.activation),
+        ], None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+def module_as_pytree():
+    def function(module, x):
+        return jax.vmap(module)(x)
+
+    module = Perceptron([normal(0, 5, 6), normal(1, 3, 5)], jnp.tanh)
+    return Model(function, module, (normal(2, 4, 6),), ["weights/0", "weights/1"])
+
+
+MODELS = [
+    cnn, resnet, vit, decoder, lstm, gru, vae, mixer, unet, grouped_queries,
+    module_as_pytree,
+]  # fmt: skip

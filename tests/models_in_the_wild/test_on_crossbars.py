@@ -1,0 +1,77 @@
+"""Crossbars under models that know nothing of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hic_jax
+from hic_jax import accounting
+from hic_jax.array_leaves import is_array, parted
+from hic_jax.crossbar import CrossbarSpec
+from hic_jax.packing import path_name
+from tests.models_in_the_wild import models
+
+# Arrays of few rows and columns, around which nothing is rounded.
+WIDE = CrossbarSpec(
+    tile_rows=5, tile_columns=3,
+    dac_bits=0, adc_bits=0, error_dac_bits=0, error_adc_bits=0,
+)  # fmt: skip
+EIGHT_BITS = CrossbarSpec(tile_rows=5, tile_columns=3)
+# Of the largest number: float32 sums in another order, through a dozen layers; codes of
+# eight bits, in one layer and in a dozen of them.
+ROUNDING, LEAST, MOST = 1e-5, 1e-4, 0.3
+
+
+def distance(a, b):
+    return np.abs(a - b).max() / np.abs(b).max()
+
+
+@pytest.mark.parametrize("make", models.MODELS)
+def test_a_model_of_others(make):
+    model = make()
+    wide, coarse = (
+        hic_jax.on_crossbars(model.function, spec) for spec in (WIDE, EIGHT_BITS)
+    )
+
+    arrays, rebuilt = parted(model.params)
+
+    @jax.jit
+    def results(arrays, inputs):
+        def loss(arrays):
+            y = coarse(rebuilt(arrays), *inputs)
+            return jnp.sum(jnp.sin(y)), y
+
+        others = [f(rebuilt(arrays), *inputs) for f in (model.function, wide)]
+        return *others, *jax.grad(loss, has_aux=True)(arrays)
+
+    exact, at_any_width, slopes, y = results(arrays, model.inputs)
+    assert distance(at_any_width, exact) < ROUNDING
+    assert LEAST < distance(y, exact) < MOST
+    leaves = jax.tree_util.tree_leaves_with_path(rebuilt(slopes))
+    largest = {path_name(path): np.abs(x).max() for path, x in leaves if is_array(x)}
+    assert all(0 < largest[name] < np.inf for name in model.analog)
+
+    # What is analog, and counted so.
+    found, expected = (
+        accounting.products(function, model.params, *model.inputs)
+        for function in (coarse, model.function)
+    )
+    on_arrays = dict.fromkeys(p.parameter for p in found if p.tile == (5, 3))
+    assert list(on_arrays) == model.analog
+    left = [p.parameter for p in found if p.parameter and p.tile is None]
+    assert left == (["params/embed/embedding"] if make is models.decoder else [])
+    assert [dataclasses.replace(p, tile=None) for p in found] == expected
+
+
+def test_a_stack_of_layers_is_as_each_layer():
+    stacked, single = models.decoder(), models.decoder(scanned=False)
+    y, expected = (
+        jax.jit(hic_jax.on_crossbars(model.function, EIGHT_BITS))(params, *model.inputs)
+        for model, params in (
+            (stacked, stacked.params), (single, models.unstacked(stacked.params))
+        )
+    )  # fmt: skip
+    assert distance(y, expected) < ROUNDING
