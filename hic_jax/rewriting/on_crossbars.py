@@ -68,7 +68,8 @@ def on_crossbars(
       A function of the same arguments.
 
     Raises:
-      ValueError: for a spec that needs hooks. When it is called: if a rule matches no
+      ValueError: for a spec that needs hooks. When it is called: if a module of nnx is
+        in another place than that of the first argument; if a rule matches no
         parameter that is left to it; if nothing is analog; if an operation changes
         analog weights on their way to a product, as adding noise to them or normalising
         them does, or no product multiplies by them.
@@ -97,7 +98,9 @@ def on_crossbars(
     @functools.wraps(function)
     def computed(params: Any, *arguments: Any, **options: Any) -> Any:
         if not isinstance(params, nnx.Module):
+            _refuse_modules((params, arguments, options))
             return _computed(function, spec, rules, analog, params, arguments, options)
+        _refuse_modules((arguments, options))
         graph, state = nnx.split(params)
 
         def of_state(state, *arguments, **options):
@@ -112,6 +115,18 @@ def on_crossbars(
         return result
 
     return computed
+
+
+def _refuse_modules(arguments: Any) -> None:
+    def is_module(x):
+        return isinstance(x, nnx.Module)
+
+    for x in jax.tree.leaves(arguments, is_leaf=is_module):
+        if is_module(x):
+            raise ValueError(
+                f"function: is given a {type(x).__name__}, and what that changes in "
+                "itself would be lost; must be given a module as its first argument"
+            )
 
 
 def _computed(

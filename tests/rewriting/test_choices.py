@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 import hic_jax
@@ -237,3 +238,12 @@ def test_fresh_noise_is_refused():
     nothing = crossbar.fresh_noise({"kernel": None}, jax.random.key(1))
     with nothing:
         hic_jax.on_crossbars(layer.apply, SPEC)(params, X)
+
+
+def test_a_module_in_another_place_is_refused():
+    layer = nnx.Linear(6, 4, rngs=nnx.Rngs(0))
+    under = hic_jax.on_crossbars(lambda w, layer, x: layer(x) @ w, SPEC)
+    with pytest.raises(ValueError, match="given a Linear, and what that changes in it"):
+        under(TWO_LAYERS["head"]["kernel"], layer, X)
+    with pytest.raises(ValueError, match="given a Linear, and what that changes in it"):
+        under({"layer": layer}, None, X)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax import lax
+from jax import export, lax
 from jax.flatten_util import ravel_pytree
 
 import hic_jax
@@ -439,6 +439,16 @@ def test_a_donated_argument_is_gone():
     step = jax.jit(hic_jax.on_crossbars(model, SPEC), donate_argnums=0)
     assert step(w, X).shape == w.shape
     assert w.is_deleted() and not X.is_deleted()
+
+
+def test_a_program_for_any_batch():
+    (batch,) = export.symbolic_shape("batch")
+    under = jax.jit(hic_jax.on_crossbars(tied(lax.dot_general), SPEC))
+    shape = jax.ShapeDtypeStruct((batch, 6), jnp.float32)
+    weights = {"a": W, "b": W}
+    program = export.export(under)(weights, shape)
+    for size in (1, 5):
+        assert_same(program.call(weights, X[:size]), under(weights, X[:size]))
 
 
 def test_results_that_are_no_arrays():

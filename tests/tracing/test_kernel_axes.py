@@ -176,6 +176,16 @@ def test_nnx_layers(dot, conv):
          (4, 6, 6), (2,), (0,)),
         (lambda w, x: lax.scan(lambda c, _: ((c[0], c[1] @ c[0]), None), (w, x),
                                length=2), (6, 6), (1,), ()),
+        # Of which nobody knows how often they run.
+        (lambda w, x: lax.while_loop(lambda x: jnp.sum(x) < 9, lambda x: x @ w.T, x),
+         (6, 6), (0,), ()),
+        (lambda w, x: lax.while_loop(
+            lambda c: jnp.sum(c[1] @ c[0]) < 9, lambda c: (c[0], 2 * c[1]), (w, x)),
+         (6, 4), (1,), ()),
+        (lambda w, x: lax.cond(x[0, 0] > 0, lambda w, x: x @ w.T, lambda w, x: 0 * x,
+                               w, x), (6, 6), (0,), ()),
+        (lambda w, x: x @ lax.cond(jnp.sum(w) > 0, lambda w: w, lambda w: -w, w.T),
+         (4, 6), (0,), ()),
     ],
 )  # fmt: skip
 def test_plain_code(model, shape, columns, stack):
