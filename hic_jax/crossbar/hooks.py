@@ -242,7 +242,8 @@ def _multiply(product, spec, x, w, running, key, fresh):
         if dac is None or not spec.dac_bits:
             kept, to = product.input_examples, product.result_examples
             largest = jnp.moveaxis(absmax(x, kept=kept), kept, to)
-        adc = spec.adc_bound * jax.lax.stop_gradient(largest * absmax(w))
+        weights = absmax(w, kept=product.stack)
+        adc = spec.adc_bound * jax.lax.stop_gradient(largest * weights)
     return multiply(product, spec, x, w, Ranges(dac, adc), key, fresh)
 
 

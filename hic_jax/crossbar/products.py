@@ -53,11 +53,13 @@ class MatrixProduct:
       input_examples: axes of the inputs along which the examples lie: an array is
         driven with one after the other, each row of (m, k).
       result_examples: axes of the result along which the examples lie.
+      stack: axes of the weights along which there are matrices of their own.
     """
 
     precision: Any = None
     input_examples: ClassVar[tuple[int, ...]] = (0, 1)
     result_examples: ClassVar[tuple[int, ...]] = (0, 1)
+    stack: ClassVar[tuple[int, ...]] = (0,)
 
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         """The product."""
@@ -97,8 +99,11 @@ class Convolution:
     converted. (One conversion per tap, each at its own range, would add a rounding
     error of the same variance: nine of a third of the range each.)
 
-    Attributes: the arguments of `jax.lax.conv_general_dilated`.
+    Attributes: the arguments of `jax.lax.conv_general_dilated`. Groups share the ranges
+    of converters, and are no ``stack``.
     """
+
+    stack: ClassVar[tuple[int, ...]] = ()
 
     window_strides: tuple[int, ...]
     padding: str | tuple[tuple[int, int], ...]

@@ -42,7 +42,8 @@ class CrossbarSpec:
         absmax.
       dac_bound: largest input of a DAC whose range is fixed, 1e-6 to 1e6.
       adc_bound: largest sum of an ADC whose range is fixed, in units of the largest
-        input times the largest weight of the layer, 1e-6 to 1e6.
+        input times the largest weight of the layer, or of a matrix of its own in a
+        stack, 1e-6 to 1e6.
       range_momentum: share of a running range that one batch keeps, 0 to below 1.
       adc_noise: standard deviation of the noise of a sum as an ADC reads it, in both
         passes, as a share of the ADC's range, 0 to 1 (0.004 is 0.04 at a bound of 10,

@@ -28,7 +28,8 @@ class Table:
     """A row for every multiplication: flat indices, and where in the array it sits.
 
     Inputs drive features of several taps each (a matrix product has one), errors drive
-    columns. Examples are numbered, for each input and for each entry of the result.
+    columns. Examples are numbered, for each input and for each entry of the result; so
+    are matrices of a stack, for each weight and for each entry of the result.
     """
 
     x_example: np.ndarray
@@ -39,6 +40,8 @@ class Table:
     shape: tuple[int, ...]  # Of the result.
     feature: np.ndarray
     column: np.ndarray
+    w_matrix: np.ndarray
+    y_matrix: np.ndarray
     tap: np.ndarray | int = 0
     taps: int = 1
 
@@ -67,6 +70,11 @@ def dot_general(x_shape, w_shape, dimension_numbers):
         examples.reshape(examples.shape + (1,) * len(rows)), batch + free + rows
     )
     y_example = examples.reshape(examples.shape + (1,) * len(columns))
+    matrices = np.arange(math.prod(batch)).reshape(batch)
+    w_matrix = np.broadcast_to(
+        matrices.reshape(batch + [1] * len(rows + columns)), batch + rows + columns
+    )
+    y_matrix = matrices.reshape(batch + [1] * len(free + columns))
     return Table(
         x_example=np.transpose(x_example, np.argsort(x_order)),
         y_example=np.broadcast_to(y_example, shape),
@@ -76,6 +84,8 @@ def dot_general(x_shape, w_shape, dimension_numbers):
         shape=shape,
         feature=_flat(row, rows),
         column=_flat(column, columns),
+        w_matrix=np.transpose(w_matrix, np.argsort([*w_batch, *w_rows, *w_free])),
+        y_matrix=np.broadcast_to(y_matrix, shape),
     )
 
 
@@ -112,6 +122,8 @@ def convolution(
         shape=shape,
         feature=feature[there],
         column=output_of_group[there],
+        w_matrix=np.zeros(w_shape, int),
+        y_matrix=np.zeros(shape, int),
         tap=(u * window[1] + v)[there],
         taps=math.prod(window),
     )
@@ -189,10 +201,10 @@ def forward(spec, table, x, w, ranges=(0, 0)):
     (bound, driven, step) = (
         _of_result(table, v) for v in (bound, seen, unit(bound, spec.dac_bits))
     )
+    largest = _moved(absmax(w, table.w_matrix), table.w_matrix, table.y_matrix)
     limit = {
         "absmax": F32(0),
-        "fixed": F32(spec.adc_bound)
-        * ((bound if spec.dac_bits else driven) * absmax(w)),
+        "fixed": F32(spec.adc_bound) * ((bound if spec.dac_bits else driven) * largest),
         "running": F32(ranges[1]),
     }[spec.adc_range]
     limit = np.where(step > 0, limit / np.where(step > 0, step, F32(1)), F32(0))

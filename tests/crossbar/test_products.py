@@ -83,6 +83,19 @@ def test_dot_general(spec, case, seed):
     )
 
 
+def test_a_stack_in_one_product_is_as_each_matrix():
+    """Whatever the others hold."""
+    spec = CrossbarSpec(adc_range="fixed", adc_bound=2.0, tile_rows=5)
+    product = crossbar.dot_general(spec)
+    x, w = whole(0, (3, 5, K)), whole(1, (3, K, N)) * np.reshape([1, 4, 16], (3, 1, 1))
+    together = product(x, w, (((2,), (1,)), ((0,), (0,))))
+    for mapped in (
+        jax.vmap(lambda x, w: product(x, w, MATRIX))(x, w),
+        [product(*matrix, MATRIX) for matrix in zip(x, w, strict=True)],
+    ):
+        np.testing.assert_array_equal(together, mapped)
+
+
 @pytest.mark.parametrize("dac_bits", range(2, 9))
 def test_converters_of_any_width(dac_bits):
     x, w, error = whole(0, (5, K)), whole(1, (K, N)), whole(2, (5, N))
