@@ -21,7 +21,7 @@ from hic_jax.algorithms import (
     volatile,
 )
 from hic_jax.inference import compensation
-from hic_jax.inference.deployment import DeployedWeight, deploy
+from hic_jax.inference.deployment import Clip, DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
 from hic_jax.rewriting import on_crossbars
@@ -52,6 +52,7 @@ __all__ = [
     "YEAR",
     "AnalogState",
     "AnalogWeight",
+    "Clip",
     "DeployedWeight",
     "HICSpec",
     "HybridWeight",

@@ -72,6 +72,127 @@ def test_trained_devices_are_read_with_their_noise():
     )
 
 
+# ---- parameters that were trained in floating point
+
+
+def error_of(chip, kernel):
+    """Of a chip, as a share of the root mean square of its weights."""
+    return float(jnp.linalg.norm(hic_jax.read(chip) - kernel) / jnp.linalg.norm(kernel))
+
+
+def test_exact_devices_hold_the_parameters():
+    params = {
+        "first": {"kernel": jax.random.normal(jax.random.key(0), (4, 5), jnp.bfloat16)},
+        "head": {"kernel": 1e-30 * jax.random.normal(jax.random.key(1), (5, 3))},
+        "bias": jnp.arange(3.0),
+    }
+    chip = hic_jax.deploy(params, EXACT, KEY, labels=hic_jax.analog_labels)
+    assert isinstance(chip["bias"], optax.MaskedNode)
+    assert float(chip["head"]["kernel"].g.max()) == pytest.approx(25.0, rel=1e-6)
+    assert chip["first"]["kernel"].scale.shape == ()
+    chex.assert_trees_all_close(hic_jax.read_params(params, chip), params, rtol=1e-2)
+    labels = {"first": "analog", "head": "digital"}
+    params = {name: params[name]["kernel"] for name in labels}
+    chip = hic_jax.deploy(params, EXACT, KEY, labels=labels)
+    assert isinstance(chip["head"], optax.MaskedNode)
+    np.testing.assert_allclose(
+        hic_jax.read(chip["first"]), params["first"].astype(jnp.float32), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        hic_jax.Clip(), hic_jax.Clip(sigmas=2.5), hic_jax.Clip(percentile=99.0),
+        hic_jax.Clip(sigmas=2.5, percentile=99.9),
+    ],
+)  # fmt: skip
+def test_nothing_is_lost_but_by_programming_and_clipping(clip):
+    kernel = 0.1 * jax.random.normal(jax.random.key(3), (200, 200))
+    spec = pcm.nandakumar_2019().only("write_noise")
+    chip = hic_jax.deploy(kernel, spec, KEY, labels="analog", clip=clip)
+    size = np.abs(kernel)
+    limits = [
+        clip.sigmas * np.sqrt(np.mean(size**2)),
+        np.percentile(size, clip.percentile),
+    ]
+    assert float(chip.scale) == pytest.approx(25.0 / min(limits), rel=1e-4)
+    cut = np.maximum(size - min(limits), 0)
+    target = jnp.minimum(jnp.stack([size, 0 * size]) * chip.scale, 25.0)
+    noise = programmed.write_std(target, spec) / chip.scale
+    # A device that is asked for nothing, or almost, has half of it: none is below zero.
+    most = np.sqrt(np.mean(cut**2) + np.mean(np.sum(np.square(noise), 0)))
+    error = error_of(chip, kernel) * 0.1
+    assert 0.8 * most < error < 1.02 * most
+
+
+def test_each_part_of_a_stack_has_a_scale():
+    """Whether a model told so or not."""
+    sizes = jnp.array([0.02, 0.1, 0.5, 2.0])[:, None, None]
+    kernels = sizes * jax.random.normal(jax.random.key(0), (4, 32, 32))
+    stack = {"k": hic_jax.KernelAxes(stack=(0,), columns=(2,))}
+    for axes in (stack, None):
+        chip = hic_jax.deploy(
+            {"k": kernels}, pcm.nandakumar_2019(), KEY,
+            labels={"k": "analog"}, axes=axes,
+        )["k"]  # fmt: skip
+        assert chip.scale.shape == (4, 1, 1)
+        held = hic_jax.read(chip)
+        errors = jnp.linalg.norm(held - kernels, axis=(1, 2))
+        errors /= jnp.linalg.norm(kernels, axis=(1, 2))
+        assert errors.max() < 1.3 * errors.min()  # Their largest weights differ.
+    alike = kernels / sizes
+    one = hic_jax.deploy(alike, pcm.nandakumar_2019(), KEY, labels="analog")
+    assert len(np.unique(one.scale)) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "message"),
+    [
+        (
+            {"a": jnp.ones((3, 3))},
+            {"labels": {"a": "digital"}},
+            "no parameter is analog",
+        ),
+        ({"a": jnp.ones((3, 3))}, {"labels": {"a": "pcm"}}, "label='pcm': must be one"),
+        (
+            {"a": jnp.ones((3, 3), int)},
+            {"labels": {"a": "analog"}},
+            "hold real floating",
+        ),
+        (
+            {"a": jnp.ones((3, 3))},
+            {"labels": {"a": "analog"}, "axes": {"b": hic_jax.KernelAxes()}},
+            "there is no such parameter",
+        ),
+    ],
+)
+def test_parameters_that_cannot_be_deployed(params, options, message):
+    with pytest.raises(ValueError, match=message):
+        hic_jax.deploy(params, EXACT, KEY, **options)
+
+
+def test_weights_on_devices_know_what_they_are(weights):
+    with pytest.raises(ValueError, match="labels, axes: are for parameters"):
+        hic_jax.deploy(weights, EXACT, KEY, labels=hic_jax.analog_labels)
+
+
+def test_weights_on_devices_are_clipped_as_well(weights):
+    chip = hic_jax.deploy(weights, EXACT, KEY, clip=hic_jax.Clip(sigmas=1.0))
+    trained, held = (hic_jax.read(w)["first"]["kernel"] for w in (weights, chip))
+    limit = jnp.sqrt(jnp.mean(trained**2))
+    np.testing.assert_allclose(held, jnp.clip(trained, -limit, limit), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"sigmas": 0.0}, {"sigmas": jnp.inf}, {"percentile": 101.0},
+                {"percentile": 0.0}],
+)  # fmt: skip
+def test_a_clip_of_nothing_is_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=.*: must"):
+        hic_jax.Clip(**options)
+
+
 # What each non-ideality leaves different from exact devices: (after programming, in a
 # noisy read, a year later).
 EFFECTS = {
