@@ -202,6 +202,29 @@ def lstm():
     return model
 
 
+def fused_lstm():
+    """A plain function, whose gates are one kernel for inputs and state together."""
+
+    def function(params, x):
+        def step(carry, x):
+            h, c = carry
+            gates = jnp.concatenate([x, h], axis=-1) @ params["gates"]["w"]
+            i, g, f, o = jnp.split(gates + params["gates"]["b"], 4, axis=-1)
+            c = nn.sigmoid(f + 1) * c + nn.sigmoid(i) * jnp.tanh(g)
+            h = nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        start = jnp.zeros((2, len(x), 4))
+        (h, _), _ = jax.lax.scan(step, (start[0], start[1]), jnp.swapaxes(x, 0, 1))
+        return h @ params["head"]["w"]
+
+    params = {
+        "gates": {"w": 0.4 * normal(0, 6, 16), "b": jnp.zeros(16)},
+        "head": {"w": 0.5 * normal(1, 4, 3)},
+    }
+    return Model(function, params, (normal(2, 2, 3, 2),), ["gates/w", "head/w"])
+
+
 def gru():
     gates = [f"cell/{kind}{gate}" for gate in "rz" for kind in "ih"]
     gates += ["cell/in", "cell/hn", "head"]
@@ -329,6 +352,6 @@ def module_as_pytree():
 
 
 MODELS = [
-    cnn, resnet, vit, decoder, lstm, gru, vae, mixer, unet, grouped_queries,
-    module_as_pytree,
+    cnn, resnet, vit, decoder, lstm, fused_lstm, gru, vae, mixer, unet,
+    grouped_queries, module_as_pytree,
 ]  # fmt: skip

@@ -75,3 +75,29 @@ def test_a_stack_of_layers_is_as_each_layer():
         )
     )  # fmt: skip
     assert distance(y, expected) < ROUNDING
+
+
+def axes_of(model):
+    under = hic_jax.on_crossbars(model.function, EIGHT_BITS)
+    return hic_jax.find_kernel_axes(under, model.params, *model.inputs)
+
+
+def test_what_arrays_hold_of_a_stack_is_what_they_hold_of_each_layer():
+    stacked, single = axes_of(models.decoder()), axes_of(models.decoder(scanned=False))
+    for name, axes in stacked.items():
+        each = single[name.replace("layers", "layer0")]
+        layers = int("layers" in name)
+        assert axes.stack == (0,) * layers
+        assert axes.columns == tuple(axis + layers for axis in each.columns)
+    heads = "params/layers/attention/query/kernel"  # Of (layers, inputs, heads, dim).
+    assert stacked[heads].columns == (2, 3)
+
+
+def test_gates_in_one_kernel_are_one_product():
+    model = models.fused_lstm()
+    under = hic_jax.on_crossbars(model.function, EIGHT_BITS)
+    gates, _ = accounting.products(under, model.params, *model.inputs)
+    geometry = gates.geometry
+    assert (geometry.features, geometry.columns) == (2 + 4, 4 * 4)
+    assert (geometry.positions, gates.repeats) == (2, 3)
+    assert gates.axes == hic_jax.KernelAxes(columns=(1,))
