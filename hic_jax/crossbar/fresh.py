@@ -149,7 +149,7 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
             squaring = False
         return with_noise(y, variance, call_key)
 
-    acting = _acting.set(bool(of_kernel))
+    acting = _acting.set(bool(of_kernel) or _acting.get())
     try:
         with nn.intercept_methods(intercept):
             yield

@@ -3,7 +3,6 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
@@ -12,15 +11,9 @@ import hic_jax
 from hic_jax import accounting, crossbar
 from hic_jax.crossbar import CrossbarSpec
 from tests.crossbar.reference import whole
+from tests.rewriting.hooked import HOOKS, ROWS, SPEC, assert_same
 
-SPEC = CrossbarSpec(tile_rows=5, tile_columns=3)
-DOT = crossbar.dot_general(SPEC)
-ROWS = (((1,), (0,)), ((), ()))
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
+DOT = HOOKS[0]
 
 # ---- what is analog, and by which crossbars
 

@@ -8,18 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax import export, lax
-from jax.flatten_util import ravel_pytree
+from jax import lax
 
 import hic_jax
-from hic_jax import crossbar
-from hic_jax.crossbar import CrossbarSpec
 from tests.crossbar.reference import whole
-
-SPEC = CrossbarSpec(tile_rows=5, tile_columns=3)
-DIGITAL = lax.dot_general, lax.conv_general_dilated
-HOOKS = crossbar.dot_general(SPEC), crossbar.conv_general_dilated(SPEC)
-ROWS = (((1,), (0,)), ((), ()))
+from tests.rewriting.hooked import (
+    DIGITAL,
+    HOOKS,
+    ROWS,
+    SPEC,
+    assert_same,
+    differ,
+    flat,
+    tied,
+)
 
 
 def outcome(function, params, *inputs):
@@ -32,14 +34,6 @@ def outcome(function, params, *inputs):
     both = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
     (_, y), gradient = both(params, *inputs)
     return y, gradient
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
-def differ(a, b):
-    return not np.array_equal(ravel_pytree(a)[0], ravel_pytree(b)[0])
 
 
 def assert_as_with_hooks(model, params, *inputs):
@@ -87,17 +81,6 @@ def stacked(dot, conv):
     return layers()
 
 
-def of_linen(module, x, **kwargs):
-    """Functions of its parameters, with every kind of products, and parameters."""
-
-    def model(dot, conv):
-        layers = module(dot, conv)
-        return lambda params, x: layers.apply(params, x, *kwargs.get("more", ()))
-
-    params = module(*DIGITAL).init(jax.random.key(0), x, *kwargs.get("more", ()))
-    return model, params
-
-
 @pytest.mark.parametrize(
     ("module", "shape", "more"),
     [
@@ -107,8 +90,12 @@ def of_linen(module, x, **kwargs):
     ids=["convolutions", "stacked"],
 )
 def test_layers_of_linen(module, shape, more):
+    def model(dot, conv):
+        layers = module(dot, conv)
+        return lambda params, x: layers.apply(params, x, *more)
+
     x = jax.random.normal(jax.random.key(1), shape)
-    model, params = of_linen(module, x, more=more)
+    params = module(*DIGITAL).init(jax.random.key(0), x, *more)
     assert_as_with_hooks(model, params, x)
 
 
@@ -226,7 +213,7 @@ def test_vmap_inside():
     expected = outcome(model(HOOKS[0]), w, x)
     assert_same(found[0], expected[0])
     # The gradient of the weights is added up in another order.
-    np.testing.assert_allclose(_flat(found[1]), _flat(expected[1]), atol=1e-5)
+    np.testing.assert_allclose(flat(found[1]), flat(expected[1]), atol=1e-5)
 
 
 def test_a_while_loop():
@@ -251,11 +238,6 @@ def test_a_while_loop():
     expected = jax.jit(model(HOOKS[0]))(w, x)
     assert expected[0] > 0 and differ(expected, model(lax.dot_general)(w, x))
     assert_same(found, expected)
-
-
-def tied(dot):
-    """A product with each of two weights, the second one transposed."""
-    return lambda w, x: dot(dot(x, w["a"], ROWS), w["b"].T, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +266,7 @@ def test_second_derivatives():
 
     def curvature(function):
         gradient = jax.grad(lambda w: jnp.sum(jnp.tanh(function(w, x)) ** 2))
-        backward = jax.grad(lambda w: jnp.vdot(*map(_flat, (gradient(w), w))))
+        backward = jax.grad(lambda w: jnp.vdot(*map(flat, (gradient(w), w))))
         return backward(w), jax.jvp(gradient, (w,), (w,))[1]
 
     found, expected = (
@@ -293,175 +275,8 @@ def test_second_derivatives():
             hic_jax.on_crossbars(tied(lax.dot_general), SPEC), tied(HOOKS[0])
         )
     )  # fmt: skip
-    assert np.abs(_flat(expected)).max() > 0.1
+    assert np.abs(flat(expected)).max() > 0.1
     assert_same(found, expected)
-
-
-def _flat(tree):
-    return ravel_pytree(tree)[0]
-
-
-# ---- which operand are weights, wherever they lie
-
-
-def assert_product(function, w, x, expected):
-    """One product, as a hook computes it."""
-    assert_same(jax.jit(hic_jax.on_crossbars(function, SPEC))(w, x), expected)
-
-
-@pytest.mark.parametrize(
-    ("subscripts", "shapes", "turned"),
-    [
-        ("dh,bd->hb", ((6, 3), (4, 6)), "bd,dh->bh"),
-        ("ed,bd->be", ((3, 6), (4, 6)), "bd,ed->be"),
-        ("hdk,bqd->bhqk", ((2, 6, 3), (2, 4, 6)), "bqd,hdk->bqhk"),
-        ("edh,ebd->ebh", ((2, 6, 3), (2, 4, 6)), "ebd,edh->ebh"),
-        ("khd,bqkd->bqh", ((2, 3, 6), (2, 4, 2, 6)), "bqkd,khd->bqh"),
-    ],
-)
-def test_weights_on_either_side(subscripts, shapes, turned):
-    w, x = (jnp.asarray(whole(i, shape)) for i, shape in enumerate(shapes))
-    expected = jnp.einsum(turned, x, w, _dot_general=HOOKS[0])
-    axes = [turned.split("->")[1].index(a) for a in subscripts.split("->")[1]]
-    expected = jnp.transpose(expected, axes)
-    assert differ(expected, jnp.einsum(subscripts, w, x))
-    for function in (
-        lambda w, x: jnp.einsum(subscripts, w, x),
-        lambda w, x: jnp.einsum(turned, x, w).transpose(axes),
-    ):
-        assert_product(function, w, x, expected)
-
-
-@pytest.mark.parametrize(
-    "move",
-    [
-        lambda w: w,
-        lambda w: jnp.concatenate([w[:4], w[4:]]),
-        lambda w: jnp.roll(w, 2, 1)[:, ::-1],
-        lambda w: w.astype(jnp.bfloat16).astype(jnp.float32),
-        lambda w: jnp.pad(w, ((0, 0), (0, 2)))[:, 1:],
-        lambda w: w.T.reshape(2, 2, 6)[1].T,
-        lambda w: lax.dynamic_slice(w, (0, 1), (6, 2)),
-        lambda w: w[:, jnp.array([2, 0])],
-        lambda w: jnp.split(w, 2, axis=1)[1],
-        lambda w: lax.optimization_barrier((w, w))[0],
-    ],
-)
-def test_weights_may_be_moved(move):
-    w, x = jnp.asarray(whole(0, (6, 4))), jnp.asarray(whole(1, (5, 6)))
-    expected = jax.jit(lambda w, x: HOOKS[0](x, move(w), ROWS))(w, x)
-    assert_product(lambda w, x: x @ move(w), w, x, expected)
-
-
-def test_transposed_convolutions():
-    """Of which flax gives the hooks no word."""
-    layer = nn.ConvTranspose(3, (3, 2), strides=(2, 2), transpose_kernel=True)
-    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 2))
-    params = layer.init(jax.random.key(1), x)
-    y = jax.jit(hic_jax.on_crossbars(layer.apply, SPEC))(params, x)
-    exact = layer.apply(params, x)
-    kernel = jnp.flip(params["params"]["kernel"], (0, 1)).swapaxes(2, 3)
-    (padding,) = [
-        e.params["padding"]
-        for e in jax.make_jaxpr(layer.apply)(params, x).eqns
-        if e.primitive.name == "conv_general_dilated"
-    ]
-    expected = jax.jit(HOOKS[1], static_argnums=(2, 3, 4, 5, 6))(
-        x, kernel, (1, 1), padding, (2, 2), (1, 1), ("NHWC", "HWIO", "NHWC")
-    )
-    assert_same(y, expected + params["params"]["bias"])
-    assert 0.001 < np.abs(y - exact).max() / np.abs(exact).max() < 0.3
-
-
-def test_a_table_is_analog_where_a_rule_says_so():
-    table = nn.Embed(7, 6)
-    tokens = jnp.arange(5)
-    params = table.init(jax.random.key(0), tokens)
-
-    def model(params, tokens):
-        h = table.apply(params, tokens)
-        return table.apply(params, jnp.tanh(h) @ jnp.eye(6), method="attend")
-
-    with pytest.raises(ValueError, match="with the others but for tables"):
-        hic_jax.on_crossbars(model, SPEC)(params, tokens)
-    under = hic_jax.on_crossbars(model, None, rules={"params/embedding": SPEC})
-    embedding = params["params"]["embedding"]
-    h = jnp.tanh(embedding[tokens]) @ jnp.eye(6)
-    expected = jax.jit(lambda h: HOOKS[0](h, embedding.T, ROWS))(h)
-    assert_same(jax.jit(under)(params, tokens), expected)
-
-
-# ---- calls
-
-X, W = jnp.asarray(whole(0, (5, 6))), jnp.asarray(whole(1, (6, 4)) / 8)
-
-
-def test_arguments_that_are_no_arrays():
-    class Net(nn.Module):
-        @nn.compact
-        def __call__(self, x, train):
-            x = nn.Dense(4)(x)
-            x = nn.BatchNorm(use_running_average=not train)(x)
-            return nn.Dropout(0.5, deterministic=not train)(x)
-
-    net = Net()
-    variables = net.init(jax.random.key(0), X, False)
-    under = hic_jax.on_crossbars(net.apply, SPEC)
-    options = {"mutable": ["batch_stats"], "rngs": {"dropout": jax.random.key(1)}}
-    y, changed = jax.jit(lambda v, x: under(v, x, True, **options))(variables, X)
-    exact, exactly = net.apply(variables, X, True, **options)
-    np.testing.assert_array_equal(y == 0, exact == 0)
-    assert differ(y, exact) and differ(changed, exactly)
-    assert_same(*(jax.tree.map(jnp.shape, tree) for tree in (changed, exactly)))
-
-
-def test_it_is_traced_once_for_a_shape():
-    traces = []
-
-    def model(w, x):
-        traces.append(x.shape)
-        return x @ w
-
-    w = W
-    step = jax.jit(hic_jax.on_crossbars(model, SPEC))
-    assert_same(step(w, X), step(w, 1 * X))
-    step(w, X[:2])
-    assert traces == [(5, 6), (2, 6)]
-
-
-def test_a_donated_argument_is_gone():
-    def model(params, x):
-        return jax.jit(lambda w, x: w - 0.1 * (x.T @ (x @ w)), donate_argnums=0)(
-            params, x
-        )
-
-    w = 1 * W
-    step = jax.jit(hic_jax.on_crossbars(model, SPEC), donate_argnums=0)
-    assert step(w, X).shape == w.shape
-    assert w.is_deleted() and not X.is_deleted()
-
-
-def test_a_program_for_any_batch():
-    (batch,) = export.symbolic_shape("batch")
-    under = jax.jit(hic_jax.on_crossbars(tied(lax.dot_general), SPEC))
-    shape = jax.ShapeDtypeStruct((batch, 6), jnp.float32)
-    weights = {"a": W, "b": W}
-    program = export.export(under)(weights, shape)
-    for size in (1, 5):
-        assert_same(program.call(weights, X[:size]), under(weights, X[:size]))
-
-
-def test_results_that_are_no_arrays():
-    def model(w, x):
-        return {"y": x @ w, "name": "head", "none": None, "three": 3}
-
-    found = hic_jax.on_crossbars(model, SPEC)(W, X)
-    assert (found.pop("name"), found.pop("none"), found.pop("three")) == (
-        "head",
-        None,
-        3,
-    )
-    assert found["y"].shape == (5, 4)
 
 
 # ---- derivatives of others around a product
@@ -482,15 +297,14 @@ def test_the_derivative_of_an_author_stays(kind):
         )
     else:
         function = jax.custom_jvp(product)
-        function.defjvp(
-            lambda primals, tangents: (
-                product(*primals),
-                2
-                * (product(primals[0], tangents[1]) + product(tangents[0], primals[1])),
-            )
-        )
-    w = W
+
+        @function.defjvp
+        def derivative(primals, tangents):
+            (w, x), (w_dot, x_dot) = primals, tangents
+            return x @ w, 2 * (x_dot @ w + x @ w_dot)
+
+    x, w = jnp.asarray(whole(0, (5, 6))), jnp.asarray(whole(1, (6, 4)) / 8)
     under = hic_jax.on_crossbars(lambda w, x: function(w, x), SPEC)
-    y, transpose = jax.vjp(under, w, X)
-    assert_same(y, HOOKS[0](X, w, ROWS))
-    assert_same(transpose(y), (2 * X.T @ y, 2 * y @ w.T))
+    y, transpose = jax.vjp(under, w, x)
+    assert_same(y, HOOKS[0](x, w, ROWS))
+    assert_same(transpose(y), (2 * x.T @ y, 2 * y @ w.T))
