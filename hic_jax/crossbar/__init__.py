@@ -1,4 +1,7 @@
-"""Crossbar products: converters, tiles, and the hooks that flax layers take."""
+"""Crossbar products: converters, tiles, and the hooks that flax layers take.
+
+`hic_jax.on_crossbars` puts them under any function, without hooks.
+"""
 
 from hic_jax.crossbar.fresh import fresh_noise
 from hic_jax.crossbar.hooks import conv_general_dilated, dot_general

@@ -1,6 +1,7 @@
 """`on_crossbars`: a function of parameters, its products computed by crossbars."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,7 +63,8 @@ def on_crossbars(
       analog: labels of the parameters, "analog" or "digital", or a function that tells
         them, as `hic_jax.analog_labels`; what has none is digital. By default analog
         are the weights of products with the other arguments, but for tables in which
-        these look something up; a rule with a spec makes such a table analog, too.
+        these look something up, of which a warning tells; a rule with a spec makes such
+        a table analog, too.
 
     Returns:
       A function of the same arguments.
@@ -182,6 +184,13 @@ def _specs(
     if analog is None:
         traced = trace_jaxpr(jaxpr, shapes)
         found = kernels(traced, {path: len(shape) for path, shape in shapes.items()})
+        tables = [p for p in shapes if p in found & traced.tables and p not in ruled]
+        if tables:
+            warnings.warn(
+                "digital, as tables in which the inputs look something up: "
+                f"{', '.join(tables)}; a rule may say otherwise",
+                stacklevel=1,  # Python shows it once, however often it is traced.
+            )
         found = {p for p in found if p not in traced.tables or ruled.get(p)}
         if not found:
             raise ValueError(

@@ -100,7 +100,8 @@ class Planner:
             plans, made = _one(_rounds(plan, inner[0], given, carried, kind))
         elif kind == "while":
             plans, made = _while(plan, fields, given)
-        elif kind == "cond":
+        elif kind == "cond" and not fields.get("branches_platforms"):
+            # Those of `jax.lax.platform_dependent` cannot be made anew.
             plans, made = _cond(plan, inner, given)
         else:
             weights = sorted(path for origin in given for path in origin.held)

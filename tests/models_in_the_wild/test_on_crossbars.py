@@ -25,6 +25,10 @@ EIGHT_BITS = CrossbarSpec(tile_rows=5, tile_columns=3)
 ROUNDING, LEAST, MOST = 1e-5, 1e-4, 0.3
 
 
+# The embedding of the decoder, which is its head, too.
+pytestmark = pytest.mark.filterwarnings("ignore:digital, as tables:UserWarning")
+
+
 def distance(a, b):
     return np.abs(a - b).max() / np.abs(b).max()
 

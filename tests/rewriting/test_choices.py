@@ -159,6 +159,10 @@ def test_weights_that_something_changes_are_refused(function, kind):
         (lambda w, x: x[:, :4] * w[0], ": is analog, and no product multiplies by it"),
         (lambda w, x: jax.grad(lambda x: jnp.sum(x @ w))(x), "takes a derivative"),
         (lambda w, x: jax.jvp(lambda x: x @ w, (x,), (x,)), "takes a derivative, with"),
+        (lambda w, x: jax.grad(jax.jit(lambda x: jnp.sum(x @ w)))(x), "takes a deriv"),
+        (lambda w, x: lax.platform_dependent(
+            w, x, cpu=lambda w, x: x @ w, default=lambda w, x: x @ (1 * w)),
+         "goes into a 'cond' with a product inside"),
         (lambda w, x: lax.ragged_dot(x, w[None], jnp.array([5])),
          "by 'ragged_dot_general', which crossbars do not compute"),
         (lambda w, x: lax.conv(w[None, None], x[None, None, :2, :2], (1, 1), "SAME"),

@@ -96,7 +96,10 @@ def test_a_table_is_analog_where_a_rule_says_so():
         h = table.apply(params, tokens)
         return table.apply(params, jnp.tanh(h) @ jnp.eye(6), method="attend")
 
-    with pytest.raises(ValueError, match="with the others but for tables"):
+    with (
+        pytest.warns(UserWarning, match="something up: params/embedding; a rule may"),
+        pytest.raises(ValueError, match="with the others but for tables"),
+    ):
         hic_jax.on_crossbars(model, SPEC)(params, tokens)
     under = hic_jax.on_crossbars(model, None, rules={"params/embedding": SPEC})
     embedding = params["params"]["embedding"]
