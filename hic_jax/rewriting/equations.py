@@ -20,7 +20,7 @@ CALLS = (*JIT, *REMAT, *CUSTOM_JVP, *CUSTOM_VJP, "closed_call", "core_call")
 MATRICES, CONVOLUTION = "dot_general", "conv_general_dilated"
 PRODUCTS = (MATRICES, CONVOLUTION, "ragged_dot_general")
 
-# Operations that leave entries as they are, elsewhere or in another type.
+# Operations that leave entries as they are, elsewhere or in another real type.
 REARRANGEMENTS = frozenset(
     "broadcast_in_dim concatenate convert_element_type copy copy_p device_put "
     "expand_dims mesh_cast name optimization_barrier pad pvary reshape reshard rev "

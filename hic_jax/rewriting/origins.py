@@ -7,6 +7,7 @@ together, is still what crossbars multiply by; one that an operation has changed
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 from flax.core import FrozenDict
 from jax.extend import core
 
@@ -25,10 +26,12 @@ class Origin:
         parameters, results of crossbars.
       held: for each analog weight in it, by its path, the operation that changed its
         entries; None where all are as the devices hold them.
+      zero: whether it is nothing but zeros, which cells of any array may hold.
     """
 
     inputs: bool = False
     held: Mapping[str, str | None] = FrozenDict()
+    zero: bool = False
 
     @property
     def intact(self) -> bool:
@@ -70,7 +73,14 @@ def results(equation: core.JaxprEqn, given: Sequence[Origin]) -> list[Origin]:
             return [ACTIVATION] * count  # A digital read of some entries.
         return [given[0]] * count
     made = united(given)
-    filled = kind == "pad" and not (given[1].held or given[1].inputs)
-    if kind not in REARRANGEMENTS or not (filled or all(o.intact for o in given)):
-        made = made.changed(kind)
-    return [made] * count
+    if not (_rearranges(equation) and all(o.intact or o.zero for o in given)):
+        return [made.changed(kind)] * count
+    return [dataclasses.replace(made, zero=not made.held)] * count
+
+
+def _rearranges(equation: core.JaxprEqn) -> bool:
+    """Whether the entries of its results are those of its operands."""
+    kind = equation.primitive.name
+    if kind == "convert_element_type":
+        return jnp.issubdtype(equation.params["new_dtype"], jnp.inexact)
+    return kind in REARRANGEMENTS

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from jax.extend import core
 
 from hic_jax.crossbar import CrossbarSpec
@@ -62,7 +63,7 @@ class Planner:
 
         def origin(atom: core.Var | core.Literal) -> Origin:
             if isinstance(atom, core.Literal):
-                return Origin()
+                return Origin(zero=bool(np.all(atom.val == 0)))
             return known.get(atom, Origin())
 
         notes = crossbar_notes(jaxpr)

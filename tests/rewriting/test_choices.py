@@ -129,6 +129,14 @@ def beside_others(w, x):
     return x @ jnp.concatenate([w, jnp.cos(x[:, :1].T * jnp.ones((6, 1)))], 1)
 
 
+def padded(w, x):
+    return x @ jnp.pad(w, ((0, 0), (0, 1)), constant_values=1)
+
+
+def counted(w, x):
+    return x @ w.astype(int)
+
+
 def squared(w, x):
     return x @ (w @ w.T)
 
@@ -138,7 +146,7 @@ def squared(w, x):
     [
         (normalised, "div"), (noisy, "add"), (modulated, "mul"), (masked, "select_n"),
         (chosen, "cond"), (handed_on, "scan"), (beside_others, "concatenate"),
-        (squared, "dot_general"),
+        (squared, "dot_general"), (padded, "pad"), (counted, "convert_element_type"),
     ],
 )  # fmt: skip
 def test_weights_that_something_changes_are_refused(function, kind):

@@ -54,6 +54,7 @@ def test_weights_on_either_side(subscripts, shapes, turned):
         lambda w: jnp.roll(w, 2, 1)[:, ::-1],
         lambda w: w.astype(jnp.bfloat16).astype(jnp.float32),
         lambda w: jnp.pad(w, ((0, 0), (0, 2)))[:, 1:],
+        lambda w: jnp.concatenate([w, jnp.zeros((6, 2))], 1),
         lambda w: w.T.reshape(2, 2, 6)[1].T,
         lambda w: lax.dynamic_slice(w, (0, 1), (6, 2)),
         lambda w: w[:, jnp.array([2, 0])],
