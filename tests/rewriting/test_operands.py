@@ -8,6 +8,8 @@ import pytest
 from jax import lax
 
 import hic_jax
+from hic_jax import crossbar
+from hic_jax.crossbar import CrossbarSpec
 from tests.crossbar.reference import whole
 from tests.rewriting.hooked import (
     HOOKS,
@@ -66,6 +68,29 @@ def test_weights_may_be_moved(move):
     w, x = jnp.asarray(whole(0, (6, 4))), jnp.asarray(whole(1, (5, 6)))
     expected = jax.jit(lambda w, x: HOOKS[0](x, move(w), ROWS))(w, x)
     assert_product(lambda w, x: x @ move(w), w, x, expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "weights", "result"),
+    [
+        (jnp.bfloat16, jnp.bfloat16, jnp.float32),
+        (jnp.float32, jnp.bfloat16, None),
+        (jnp.int8, jnp.float32, jnp.float32),
+        (jnp.float16, jnp.float16, None),
+    ],
+)
+def test_types_and_ranges(inputs, weights, result):
+    spec = CrossbarSpec(
+        dac_range="fixed", adc_range="fixed", dac_bound=5.0, adc_bound=3.0, tile_rows=4
+    )
+    x, w = whole(0, (5, 6)).astype(inputs), whole(1, (6, 4)).astype(weights)
+    expected, found = (
+        jax.jit(lambda w, x, dot=dot: dot(x, w, ROWS, preferred_element_type=result))
+        for dot in (crossbar.dot_general(spec), lax.dot_general)
+    )
+    found = hic_jax.on_crossbars(found, spec)(w, x)
+    assert found.dtype == jax.eval_shape(expected, w, x).dtype
+    assert_same(found, expected(w, x))
 
 
 def test_transposed_convolutions():
