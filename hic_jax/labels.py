@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from hic_jax import checks
+from hic_jax.array_leaves import is_array
 from hic_jax.packing import path_name
 from hic_jax.tracing import Trace, trace
 
@@ -40,7 +41,8 @@ def analog_labels(
     (all dimensions 1 but the last), unless it is called a kernel or a weight.
 
     Args:
-      params: a model's parameters (flax Linen, nnx state, any pytree).
+      params: a model's parameters (flax Linen, nnx state, any pytree, of which leaves
+        that are no arrays are digital).
       model: a function of ``params`` and the inputs, as that which
         `hic_jax.accounting.products` takes.
       inputs: its inputs: arrays, or pytrees of them, or of `jax.ShapeDtypeStruct`.
@@ -65,7 +67,9 @@ def analog_labels(
       {'a': 'analog', 'query': 'digital'}
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-    shapes = {path_name(path): jnp.shape(leaf) for path, leaf in leaves}
+    shapes = {
+        path_name(path): leaf.shape if is_array(leaf) else () for path, leaf in leaves
+    }
     kept = _below(digital, shapes)
     if model is None:
         if len(inputs):
@@ -83,6 +87,25 @@ def analog_labels(
             )
     labels = ["analog" if n in analog - kept else "digital" for n in shapes]
     return jax.tree.unflatten(treedef, labels)
+
+
+def told(labels: Any, params: Any) -> Any:
+    """Labels of parameters, if need be as a function tells them.
+
+    Args:
+      labels: a tree of labels, which may be a module that can be called; or a function
+        of the parameters.
+      params: a model's parameters.
+
+    Raises:
+      ValueError: for a label that is neither "analog" nor "digital".
+    """
+    leaves = jax.tree.leaves(labels)
+    if callable(labels) and not all(isinstance(x, str) for x in leaves):
+        labels = labels(params)
+    for path, label in jax.tree_util.tree_leaves_with_path(labels):
+        checks.one_of(f"labels[{path_name(path)!r}]", label, ("analog", "digital"))
+    return labels
 
 
 def _below(digital: Sequence[str], names: Collection[str]) -> set[str]:
@@ -104,12 +127,13 @@ def _multiplied(params: Any, model: Callable[..., Any], inputs: Any) -> set[str]
         raise ValueError(f"inputs={type(inputs).__name__}: must be a list or a tuple")
     # Optax asks with updates, too, which may be tracers.
     params = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), params
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype) if is_array(x) else x, params
     )
     traced = trace(model, params, *inputs)
     ndims = {
         path_name(path): leaf.ndim
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if is_array(leaf)
     }
     found = kernels(traced, ndims)
     if not found:

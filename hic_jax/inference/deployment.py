@@ -19,6 +19,7 @@ from flax import struct
 from hic_jax import checks, packing
 from hic_jax.algorithms.scaling import LARGEST_SPREAD, check_weights
 from hic_jax.kernel_axes import KernelAxes, axes_of_leaves
+from hic_jax.labels import told
 from hic_jax.pcm import programmed
 from hic_jax.pcm.programmed import ProgrammedSpec
 from hic_jax.streams import stream
@@ -245,11 +246,10 @@ def _analog_alone(
     params: Any, labels: Any, axes: Mapping[str, KernelAxes]
 ) -> tuple[Any, tuple[KernelAxes | None, ...]]:
     """The analog parameters, masked nodes for the others, and what is known of axes."""
-    labels = labels(params) if callable(labels) else labels
-    for label in jax.tree.leaves(labels):
-        checks.one_of("label", label, ("analog", "digital"))
     alone = jax.tree.map(
-        lambda label, x: x if label == "analog" else optax.MaskedNode(), labels, params
+        lambda label, x: x if label == "analog" else optax.MaskedNode(),
+        told(labels, params),
+        params,
     )
     if not jax.tree.leaves(alone):
         raise ValueError("labels: no parameter is analog")

@@ -13,7 +13,7 @@ from hic_jax.array_leaves import is_array, parted
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.crossbar.fresh import no_fresh_noise
 from hic_jax.crossbar.hooks import check_pure
-from hic_jax.labels import kernels
+from hic_jax.labels import kernels, told
 from hic_jax.packing import path_name
 from hic_jax.path_rules import first_match
 from hic_jax.rewriting.origins import ACTIVATION, Origin
@@ -198,7 +198,7 @@ def _specs(
                 "for tables; what it closes over counts as neither: analog=... tells"
             )
     else:
-        found = _labelled(analog(params) if callable(analog) else analog, shapes)
+        found = _labelled(told(analog, params), shapes)
     chosen = {path: ruled.get(path, spec) for path in shapes if path in found}
     return {path: one for path, one in chosen.items() if one is not None}
 
@@ -210,10 +210,6 @@ def _labelled(labels: Any, shapes: dict[str, tuple[int, ...]]) -> set[str]:
         for path, label in jax.tree_util.tree_leaves_with_path(labels)
     }
     for path, label in named.items():
-        if label not in ("analog", "digital"):
-            raise ValueError(
-                f"analog[{path!r}]={label!r}: must be 'analog' or 'digital'"
-            )
         if path not in shapes and label == "analog":
             raise ValueError(
                 f"analog[{path!r}]: there is no such parameter; must be among "

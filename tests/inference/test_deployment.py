@@ -154,7 +154,11 @@ def test_each_part_of_a_stack_has_a_scale():
             {"labels": {"a": "digital"}},
             "no parameter is analog",
         ),
-        ({"a": jnp.ones((3, 3))}, {"labels": {"a": "pcm"}}, "label='pcm': must be one"),
+        (
+            {"a": jnp.ones((3, 3))},
+            {"labels": {"a": "pcm"}},
+            "'a'.='pcm': must be one",
+        ),
         (
             {"a": jnp.ones((3, 3), int)},
             {"labels": {"a": "analog"}},

@@ -105,3 +105,16 @@ def test_gates_in_one_kernel_are_one_product():
     assert (geometry.features, geometry.columns) == (2 + 4, 4 * 4)
     assert (geometry.positions, gates.repeats) == (2, 3)
     assert gates.axes == hic_jax.KernelAxes(columns=(1,))
+
+
+def test_labels_of_a_module_that_is_a_pytree():
+    """Its functions are leaves as its weights are."""
+    model = models.module_as_pytree()
+    y = hic_jax.on_crossbars(model.function, EIGHT_BITS)(model.params, *model.inputs)
+    for labels in (
+        hic_jax.analog_labels,
+        hic_jax.analog_labels(model.params, model=model.function, inputs=model.inputs),
+    ):
+        under = hic_jax.on_crossbars(model.function, EIGHT_BITS, analog=labels)
+        np.testing.assert_array_equal(under(model.params, *model.inputs), y)
+    assert jax.tree.leaves(labels) == ["analog", "analog", "digital"]
