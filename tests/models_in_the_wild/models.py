@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import flax.linen as nn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -351,7 +353,43 @@ def module_as_pytree():
     return Model(function, module, (normal(2, 4, 6),), ["weights/0", "weights/1"])
 
 
+class EquinoxUNet(eqx.Module):
+    down: eqx.nn.Conv2d
+    up: eqx.nn.ConvTranspose2d
+    out: eqx.nn.Conv2d
+
+    def __init__(self, key):
+        down, up, out = jax.random.split(key, 3)
+        self.down = eqx.nn.Conv2d(1, 3, 3, stride=2, padding=1, key=down)
+        self.up = eqx.nn.ConvTranspose2d(3, 2, 2, stride=2, key=up)
+        self.out = eqx.nn.Conv2d(3, 1, 3, padding=1, key=out)
+
+    def __call__(self, x):
+        up = jax.nn.relu(self.up(jax.nn.relu(self.down(x))))
+        return self.out(jnp.concatenate([x, up]))
+
+
+def equinox_unet():
+    def function(module, images):
+        return jax.vmap(module)(images)
+
+    analog = [f"{layer}/weight" for layer in ("down", "up", "out")]
+    module = EquinoxUNet(jax.random.key(0))
+    return Model(function, module, (normal(1, 2, 1, 6, 4),), analog)
+
+
+def haiku_cnn():
+    def forward(images):
+        x = jax.nn.relu(hk.Conv2D(4, 3, name="conv")(images))
+        return hk.Linear(3, name="head")(hk.Flatten()(x))
+
+    network = hk.without_apply_rng(hk.transform(forward))
+    images = normal(1, 2, 4, 6, 1)
+    params = network.init(jax.random.key(0), images)
+    return Model(network.apply, params, (images,), ["conv/w", "head/w"])
+
+
 MODELS = [
     cnn, resnet, vit, decoder, lstm, fused_lstm, gru, vae, mixer, unet,
-    grouped_queries, module_as_pytree,
+    grouped_queries, module_as_pytree, equinox_unet, haiku_cnn,
 ]  # fmt: skip
