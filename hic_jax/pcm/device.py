@@ -1,9 +1,10 @@
 """A multi-level device, as everything else sees it: a frozen spec with methods.
 
-A device that can only be SET gradually and RESET at once is a subclass of `DeviceSpec`
-with a state of its own. Pairs (`hic_jax.pcm.pair`), the rules that train them
-(`hic_jax.algorithms`) and everything after them call its methods, and know nothing else
-of it: to add one, write the subclass and enter it in `hic_jax.pcm.PRESETS`.
+A device is a subclass of `DeviceSpec` with a state of its own: one that can only be SET
+gradually and RESET at once, or a two-sided one, which pulses lower, too. Pairs
+(`hic_jax.pcm.pair`), the rules that train them (`hic_jax.algorithms`) and everything
+after them call its methods, and know nothing else of it: to add one, write the subclass
+and enter it in `hic_jax.pcm.PRESETS`.
 
 Draws come in as arguments, so that a noise-free call is the same code. What holds for
 every device alike is not the device's business: stuck ones, wear, and the clock that
@@ -49,6 +50,8 @@ class DeviceSpec(abc.ABC):
       stuck_set: fraction of devices that stay at the highest conductance, 0 to 1.
       stuck_reset: fraction of devices that stay at the mean conductance of a RESET, 0
         to 1.
+      TWO_SIDED: whether pulses of the other polarity lower it as gradually as others
+        raise it. A device that is not two-sided goes down by a RESET alone.
       NON_IDEALITIES: what can be switched off by name, and the constants that then
         become zero.
       NOT_NUMBERS: fields that may hold something else than a number, and are checked by
@@ -63,6 +66,7 @@ class DeviceSpec(abc.ABC):
     stuck_set: float = 0.0
     stuck_reset: float = 0.0
 
+    TWO_SIDED: ClassVar[bool] = False
     NON_IDEALITIES: ClassVar[dict[str, tuple[str, ...]]] = {
         "stuck": ("stuck_set", "stuck_reset")
     }
@@ -97,12 +101,14 @@ class DeviceSpec(abc.ABC):
         """
 
     @abc.abstractmethod
-    def pulse(self, state: Any, normal: jax.Array) -> Any:
-        """Applies one blind SET pulse to every device.
+    def pulse(self, state: Any, normal: jax.Array, up: jax.Array | bool = True) -> Any:
+        """Applies one blind pulse to every device: a SET, or one of the polarity told.
 
         Args:
           state: of the devices.
           normal: standard normal draws, broadcastable to the devices.
+          up: whether it raises the conductance, broadcastable to the devices. Always
+            True, unless the device is two-sided.
         """
 
     @abc.abstractmethod
@@ -113,6 +119,16 @@ class DeviceSpec(abc.ABC):
           state: of the devices.
           normal: standard normal draws, the shape of the devices.
         """
+
+    def is_at_end(self, state: Any, up: jax.Array | bool = True) -> jax.Array:
+        """Devices at the end of their range, where no pulse leads any further.
+
+        Args:
+          state: of the devices.
+          up: see `pulse`.
+        """
+        del up
+        return state.g >= self.g_max
 
     def conductance(self, state: Any, age: jax.Array) -> jax.Array:
         """Conductance at an age, uS; without drift it stays.
@@ -176,20 +192,21 @@ class DeviceSpec(abc.ABC):
         return _simulated(self, pulses)[0]
 
     def expected_step(
-        self, measured: jax.Array, state: Any
+        self, measured: jax.Array, state: Any, up: jax.Array | bool = True
     ) -> tuple[jax.Array, jax.Array]:
-        """What a controller expects of the next SET pulse, before clipping.
+        """What a controller expects of the next pulse, before clipping.
 
         By the mean trajectory, unless a device knows better.
 
         Args:
           measured: conductance that was read, uS.
           state: of the devices, of which a controller knows what it has done to them.
+          up: see `pulse`.
 
         Returns:
-          Mean and standard deviation of the step, uS.
+          Mean and standard deviation of the size of the step, uS.
         """
-        del state
+        del state, up
         mean, std = (np.asarray(x, np.float32) for x in _simulated(self, 64))
         steps = np.diff(mean)
         return jnp.interp(measured, mean[:-1], steps), jnp.interp(

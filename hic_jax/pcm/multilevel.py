@@ -170,8 +170,12 @@ class MultilevelSpec(DeviceSpec):
             return state
         return self._of_other_draws(state, jax.random.normal(key, shape, jnp.float32))
 
-    def pulse(self, state: MultilevelState, normal: jax.Array) -> MultilevelState:
+    def pulse(
+        self, state: MultilevelState, normal: jax.Array, up: jax.Array | bool = True
+    ) -> MultilevelState:
         """Applies one blind SET pulse; conductances stay in [g_min, g_max]."""
+        if up is not True:
+            raise ValueError(f"up={up}: must be True, because {self.name} has no other")
         mean, std = self.expected_step(state.g, state)
         g = jnp.clip(state.g + mean + std * normal, self.g_min, self.g_max)
         return state.replace(g=g, pulses=_counted(state.pulses))
@@ -256,7 +260,7 @@ class MultilevelSpec(DeviceSpec):
         return jnp.exp(-pulses.astype(jnp.float32) / self.memory_pulses)
 
     def expected_step(
-        self, measured: jax.Array, state: MultilevelState
+        self, measured: jax.Array, state: MultilevelState, up: jax.Array | bool = True
     ) -> tuple[jax.Array, jax.Array]:
         r"""What the next SET pulse adds (Nandakumar 2018, the model of its Fig. 2, 5).
 
@@ -264,6 +268,7 @@ class MultilevelSpec(DeviceSpec):
           P = e^{-n / n_0}, \quad
           \Delta G \sim \mathcal{N}(m_1 G + c_1 + A_1 P,\; m_2 G + c_2 + A_2 P)
         """
+        del up
         p = self.memory(_counted(state.pulses))
         mean = self.step_slope * measured + self.step_offset + self.step_memory * p
         std = self.noise_slope * measured + self.noise_offset + self.noise_memory * p
