@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hic_jax import checks, data, models, pcm
+from hic_jax.algorithms.arrangement import of_no_use
 from hic_jax.algorithms.pairs import DEVICES_PER_SIGN
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.pcm.fits import Fit
@@ -182,11 +183,13 @@ class Part:
       path: place in the configuration, as spec.multilevel.
       prefix: letters that the flags of its fields begin with.
       usual: the values without flags: an instance, or the class with its defaults.
+      without: fields that make no difference, and have no flags.
     """
 
     path: str
     prefix: str
     usual: Any
+    without: frozenset[str] = frozenset()
 
     @property
     def cls(self) -> type:
@@ -199,7 +202,8 @@ class Part:
 
     def fields(self) -> dict[str, str]:
         """Names of the fields by their flags."""
-        return {self.prefix + name: name for name in _numbers_and_words(self.cls)}
+        names = _numbers_and_words(self.cls)
+        return {self.prefix + name: name for name in names if name not in self.without}
 
 
 def parts_of(algorithm: str, preset: str) -> list[Part]:
@@ -210,12 +214,17 @@ def parts_of(algorithm: str, preset: str) -> list[Part]:
     """
     checks.one_of("algorithm", algorithm, ALGORITHMS)
     parts: dict[str, Any] = {"train": TrainConfig, "recipe": Recipe}
+    without: dict[str, frozenset[str]] = {}
     if (spec := ALGORITHMS[algorithm]) is not None:
         parts |= {"analog": AnalogRecipe, "hardware": Hardware}
         devices = _devices(spec) | {"multilevel": device_of(preset)}
+        without["spec"] = of_no_use(devices["multilevel"])
         parts |= {f"spec.{name}": device for name, device in devices.items()}
         parts |= {"spec": spec, "crossbar": CrossbarSpec}
-    return [Part(path, _prefix(path, algorithm), part) for path, part in parts.items()]
+    return [
+        Part(path, _prefix(path, algorithm), part, without.get(path, frozenset()))
+        for path, part in parts.items()
+    ]
 
 
 @functools.cache

@@ -123,8 +123,15 @@ class AnalogWeight(struct.PyTreeNode):
         """Number of devices by kind, as ``multilevel`` and ``binary``."""
         raise NotImplementedError
 
+    @property
+    def devices_in_products(self) -> int:
+        """Multi-level devices of each weight that a product reads."""
+        raise NotImplementedError
+
     def pulses(self) -> dict[str, Pulses]:
         """Pulses that each device has received, by kind.
+
+        Of two-sided devices up pulses are SETs, and down pulses RESETs.
 
         Raises:
           ValueError: if wear was not tracked.

@@ -46,7 +46,8 @@ class EnergyTable:
         as quoted by Li et al., arXiv:2510.02516), accumulation included.
       multilevel_set_pj: a SET pulse on a multi-level device: 13.5, that of a full SET
         of a cell (Lee et al., ISCA 2009); 45 according to Bedeschi et al. (150 ns). A
-        partial one takes less.
+        partial one takes less. The pulses of two-sided devices, which take others, are
+        charged as these.
       multilevel_reset_pj: a RESET pulse on a multi-level device: 19.2 (Lee et al., ISCA
         2009); 64.8 according to Bedeschi et al. (40 ns).
       multilevel_read_pj: a read of one multi-level device by itself: 2 (the cell of Lee

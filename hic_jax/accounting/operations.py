@@ -9,8 +9,8 @@ import collections
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from hic_jax.accounting.tensors import analog_tensors
 from hic_jax.accounting.wear import device_pulses
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.tracing import Product
+from hic_jax.weights import AnalogWeight
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Operations:
 
     Attributes:
       analog_macs: multiply-accumulates by arrays of multi-level devices, one per weight
-        (a pair of devices) and input vector.
+        (a pair of devices, or more or fewer) and input vector.
       digital_macs: multiply-accumulates of digital layers, their gradients included,
         and of products of activations.
       gradient_macs: digital multiply-accumulates that make the gradients of analog
@@ -41,8 +42,9 @@ class Operations:
         vector that it multiplies.
       multilevel_reads: other reads of multi-level devices: to find pairs to refresh,
         and to verify what is written.
-      multilevel_sets: SET pulses on multi-level devices.
-      multilevel_resets: RESET pulses on multi-level devices.
+      multilevel_sets: SET pulses on multi-level devices; up pulses on two-sided ones.
+      multilevel_resets: RESET pulses on multi-level devices; down pulses on two-sided
+        ones.
       binary_reads: reads of binary cells, every word once per step, before it is
         updated.
       binary_sets: SET pulses on binary cells.
@@ -113,10 +115,10 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
     Raises:
       ValueError: if no analog weight takes part in any product.
     """
-    analog = analog_tensors(weights).keys()
+    analog = analog_tensors(weights)
     used = {name for p in products for name in (p.parameter, *p.others)}
-    unused = sorted(analog - used)
-    if analog and not analog & used:
+    unused = sorted(analog.keys() - used)
+    if analog and not analog.keys() & used:
         raise ValueError(
             f"weights: none, as {unused[0]!r}, takes part in a product that was "
             "traced; must be of the tree of parameters that was traced"
@@ -128,7 +130,8 @@ def passes(products: Sequence[Product], weights: Any, crossbar: CrossbarSpec) ->
             stacklevel=2,
         )
     return sum(
-        (_passes(p, p.parameter in analog, crossbar) for p in products), Passes()
+        (_passes(p, analog.get(p.parameter or ""), crossbar) for p in products),
+        Passes(),
     )
 
 
@@ -158,14 +161,14 @@ def writes(
 
     The writing of the initial weights is included. Reads: of every multi-level device
     at every look for pairs to refresh; before each pulse of a verified write, and one
-    that finds it done; of every device of a pair that was written, where the residue is
-    kept; of every accumulator word at every step, also where its update is rounded to
-    nothing.
+    that finds it done; after each pulse of the second half of a zero-shifting; of every
+    device of a pair that was written, where the residue is kept; of every accumulator
+    word at every step, also where its update is rounded to nothing.
 
     Args:
       weights: pytree of weights on devices with wear tracked.
       steps: of training that they have seen.
-      carried_pulses: SET pulses that carries fired, blind, in all steps (the event
+      carried_pulses: pulses that carries fired, blind, in all steps (the event
         ``set_pulses``); all others were verified, where the spec says so. Without it,
         reads of verified writes are not counted.
 
@@ -185,12 +188,12 @@ def writes(
     sets, resets = sums["multilevel"]
     verified = 0
     if carried_pulses is not None:
+        written = _written(tensors)
         if all(w.spec.refresh_verify for w in tensors):
             blind = round(carried_pulses) if all(w.spec.blind for w in tensors) else 0
-            # All devices of a pair are RESET, those of a side written.
-            verified = max(0, sets - blind) + resets // 2
+            verified = max(0, written.pulses - blind) + written.sides + written.looks
         if all(w.spec.rewrite_residue == "kept" for w in tensors):
-            verified += resets  # Of all devices of a pair, to find what it then holds.
+            verified += written.devices  # To find what the weight then holds.
     none = (0, 0)
     return Operations(
         multilevel_reads=reads["multilevel"] + verified,
@@ -202,11 +205,45 @@ def writes(
     )
 
 
-def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
-    """Operations of one product."""
+class _Written(NamedTuple):
+    """What the writing of weights took, and what may have been carried blind.
+
+    Attributes:
+      pulses: on multi-level devices, of carries, refreshes and the first writing.
+      sides: devices that were written to a target.
+      devices: all those of the weights they belong to.
+      looks: reads after pulses of a zero-shifting.
+    """
+
+    pulses: int
+    sides: int
+    devices: int
+    looks: int
+
+
+def _written(weights: Iterable[AnalogWeight]) -> _Written:
+    total = np.zeros(4, int)
+    for weight in weights:
+        both = weight.pulses()["multilevel"]
+        sets, resets = (int(x.sum(dtype=np.int64)) for x in both)
+        if weight.spec.multilevel.TWO_SIDED:
+            # Once, at first; what alternated before was read in its second half.
+            held = weight.size * weight.spec.held_by
+            shifted = weight.spec.zero_shift_pulses * held
+            total += (sets + resets - shifted, weight.size, held, shifted // 2)
+        else:
+            # All devices of a pair are RESET, those of a side written.
+            total += (sets, resets // 2, resets, 0)
+    return _Written(*(int(x) for x in total))
+
+
+def _passes(
+    product: Product, weight: AnalogWeight | None, crossbar: CrossbarSpec
+) -> Passes:
+    """Operations of one product, with a weight on devices or a digital one."""
     geometry = product.geometry
     macs = product.repeats * geometry.macs
-    if not analog:
+    if weight is None:
         return Passes(
             forward=Operations(digital_macs=macs),
             backward=Operations(digital_macs=macs * product.backward_products),
@@ -220,7 +257,7 @@ def _passes(product: Product, analog: bool, crossbar: CrossbarSpec) -> Passes:
             dac_conversions=product.repeats * dac,
             adc_conversions=product.repeats * adc,
             idle_adc_conversions=product.repeats * idle,
-            product_reads=2 * macs,
+            product_reads=weight.devices_in_products * macs,
         )
 
     idle_forward, idle_backward = geometry.idle_conversions(spec)

@@ -20,8 +20,9 @@ def endurance(
 
     A cycle is a SET and a RESET; a device whose pulses are uneven is charged the
     larger number of the two, so that a multi-level device pays a whole cycle for every
-    partial SET. The writing of the initial weights counts. (The counters of multi-level
-    devices stop at 65,535.)
+    partial SET. Of two-sided devices it is an up and a down pulse, each a partial one.
+    The writing of the initial weights counts. (The counters of multi-level devices stop
+    at 65,535.)
 
     Args:
       weights: pytree of weights on devices.

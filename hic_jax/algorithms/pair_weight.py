@@ -81,8 +81,13 @@ class PairWeight(AnalogWeight):
         return {"inference": bits, "training": bits}
 
     def devices(self) -> dict[str, int]:
-        """Number of multi-level devices."""
-        return {"multilevel": self.multilevel.g.size}
+        """Number of multi-level devices; references that each weight has are some."""
+        return {"multilevel": self.size * self.devices_in_products}
+
+    @property
+    def devices_in_products(self) -> int:
+        """All devices of a weight, and a reference of its own."""
+        return self.spec.held_by + self.spec.own_references
 
     def pulses(self) -> dict[str, Pulses]:
         """SETs and RESETs of every multi-level device, (d, n) each."""
@@ -93,7 +98,7 @@ class PairWeight(AnalogWeight):
 
     def reads(self, steps: int) -> dict[str, int]:
         """Every device is read at every look for pairs to refresh."""
-        every = self.spec.refresh_every
+        every = self.spec.looks_every
         looks = steps // every if every else 0
         return {"multilevel": looks * self.multilevel.g.size}
 

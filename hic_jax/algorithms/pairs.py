@@ -1,12 +1,11 @@
 """Algorithms on pairs of devices: how they write and refresh them, in common.
 
-Every algorithm of this package that trains PCM is a subclass of `PairSpec` with an
+Every algorithm of this package that trains devices is a subclass of `PairSpec` with an
 `update`. What it keeps beside the pairs is a subclass of `PairWeight`.
 """
 
 import abc
 import dataclasses
-import functools
 import math
 import typing
 from collections.abc import Callable
@@ -16,6 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax import checks
+from hic_jax.algorithms import arrangement
+from hic_jax.algorithms.arrangement import Arrangement
 from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.scaling import weight_scale
@@ -45,8 +46,19 @@ class PairSpec(abc.ABC):
     A subclass is an algorithm: it has an `update`, and perhaps a weight, events and
     an `init` of its own.
 
+    Two-sided devices go down by pulses, too: none is ever refreshed, a weight is first
+    written by verified pulses, up and down, and ``w_max`` is half of what the devices
+    reach, whatever ``multilevel_bits``. What the fields ``refresh_*`` say is of other
+    devices, and refused with these.
+
     Attributes:
       multilevel: the devices of the pairs.
+      arrangement: what a weight is held by: a pair of devices; or a device and a fixed
+        reference in the place of the other, without noise of its own. auto is a pair,
+        and a reference where devices are two-sided, which alone can do with it.
+      zero_shift_pulses: alternating pulses that bring each device to its symmetric
+        point before the first writing, where its reference is then, too; even, up to
+        100,000. 0 leaves the reference in the middle of the range.
       devices_per_sign: devices on each side of a pair, 1, 2, 4 or 8. A side is their
         mean, and a pulse goes to one of them, in turn: it moves the weight by as many
         times less, with as much less noise.
@@ -81,6 +93,8 @@ class PairSpec(abc.ABC):
     """
 
     multilevel: DeviceSpec = dataclasses.field(default_factory=nandakumar_2018)
+    arrangement: Arrangement = "auto"
+    zero_shift_pulses: int = 0
     devices_per_sign: int = 1
     multilevel_bits: int = 4
     w_max_sigmas: float = 1.5
@@ -103,6 +117,7 @@ class PairSpec(abc.ABC):
     def __post_init__(self):
         if not isinstance(self.multilevel, DeviceSpec):
             raise ValueError(f"multilevel={self.multilevel!r}: must be a DeviceSpec")
+        arrangement.check(self)
         checks.integer("devices_per_sign", self.devices_per_sign, 1, 8)
         if self.devices_per_sign not in DEVICES_PER_SIGN:
             raise ValueError(
@@ -115,7 +130,7 @@ class PairSpec(abc.ABC):
         checks.integer("refresh_every", self.refresh_every, 0)
         checks.at_least("refresh_above", self.refresh_above, 0.0)
         checks.at_least("refresh_common", self.refresh_common, 0.0)
-        if self.refresh_every and self.refresh_common < self.multilevel.reset_mean:
+        if self.looks_every and self.refresh_common < self.multilevel.reset_mean:
             raise ValueError(
                 f"refresh_common={self.refresh_common}: must be at least "
                 f"{self.multilevel.reset_mean}, the reset_mean of the device, or a "
@@ -138,6 +153,26 @@ class PairSpec(abc.ABC):
         checks.at_most("seconds_per_step", self.seconds_per_step, checks.SECONDS_MAX)
         for name in ("refresh_verify", "track_wear"):
             checks.boolean(name, getattr(self, name))
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a reference stands in the place of the second device of a pair."""
+        return arrangement.has_reference(self)
+
+    @property
+    def held_by(self) -> int:
+        """Devices that pulses write, of each weight."""
+        return self.devices_per_sign * (1 if self.has_reference else 2)
+
+    @property
+    def own_references(self) -> int:
+        """References of each weight, beside these; one in the middle all can share."""
+        return int(self.zero_shift_pulses > 0)
+
+    @property
+    def looks_every(self) -> int:
+        """Training steps between looks for pairs to refresh; 0 for never."""
+        return 0 if self.multilevel.TWO_SIDED else self.refresh_every
 
     # ---- what an algorithm is
 
@@ -205,7 +240,7 @@ class PairSpec(abc.ABC):
 
     @property
     def step(self) -> float:
-        """Mean change of a weight by one SET pulse, uS."""
+        """Mean change of a weight by one pulse, uS."""
         return self.multilevel.mean_step / self.devices_per_sign
 
     @property
@@ -213,8 +248,11 @@ class PairSpec(abc.ABC):
         """Difference that ``refresh_pulses`` SET pulses write in the mean, uS.
 
         9.3 uS for the 20 pulses of the default on `nandakumar_2018`, whose pulses add
-        nothing in the mean at 10.5 uS.
+        nothing in the mean at 10.5 uS. Of two-sided devices, how far they lead a weight
+        both ways.
         """
+        if self.multilevel.TWO_SIDED:
+            return self.multilevel.swing * (1 if self.has_reference else 2)
         trajectory = self.multilevel.mean_trajectory(self.refresh_pulses)
         return float(trajectory[-1] - trajectory[0])
 
@@ -223,8 +261,11 @@ class PairSpec(abc.ABC):
         """Conductance of a weight of w_max, uS.
 
         That of 2^(b_M - 1) steps, or of as many as a device has: a fifth bit finds 9.3
-        instead of 12.3 uS on `nandakumar_2018`, and more bits the same.
+        instead of 12.3 uS on `nandakumar_2018`, and more bits the same. Of two-sided
+        devices half of what they reach: the other half is for training.
         """
+        if self.multilevel.TWO_SIDED:
+            return self.reach / 2
         return min(
             2 ** (self.multilevel_bits - 1) * self.multilevel.mean_step, self.reach
         )
@@ -238,7 +279,8 @@ class PairSpec(abc.ABC):
         distributed.
         """
         device = self.multilevel
-        return math.hypot(device.mean_step, device.step_std(self.reach / 2))
+        halfway = device.reset_mean if device.TWO_SIDED else self.reach / 2
+        return math.hypot(device.mean_step, device.step_std(halfway))
 
     def scale(self, weight: jax.Array, axes: KernelAxes | None) -> jax.Array:
         """Scale of a tensor, uS per unit of weight, broadcastable to it."""
@@ -259,7 +301,7 @@ class PairSpec(abc.ABC):
         Returns:
           The pairs, and (n,) float32, uS: what is missing of the target by a read.
         """
-        return _program(make_key, write_key, target, self)
+        return arrangement.program(make_key, write_key, target, self)
 
     def programmed(
         self, key: jax.Array, weight: Any, residue: jax.Array
@@ -283,7 +325,7 @@ class PairSpec(abc.ABC):
     def refreshed(
         self, key: jax.Array, weight: Any, count: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """Rewrites the pairs that are due, every ``refresh_every`` steps.
+        """Rewrites the pairs that are due, every ``refresh_every`` steps, if ever.
 
         Args:
           key: read noise and programming noise.
@@ -293,7 +335,7 @@ class PairSpec(abc.ABC):
         Returns:
           The weight, and counts for its events.
         """
-        if not self.refresh_every:
+        if not self.looks_every:
             return weight, {}
         time, device = weight.time, self.multilevel
 
@@ -316,7 +358,7 @@ class PairSpec(abc.ABC):
                 },
             )
 
-        look = count % self.refresh_every == 0
+        look = count % self.looks_every == 0
         pairs, residue, counts = _if(look, refresh, weight.multilevel)
         weight = weight.replace(multilevel=pairs)
         if self.rewrite_residue != "kept":
@@ -366,20 +408,3 @@ def _if(condition: jax.Array, do: Callable[[Any], tuple], state: Any) -> tuple:
         return state, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
 
     return jax.lax.cond(condition, do, leave, state)
-
-
-@functools.partial(jax.jit, static_argnames="spec")
-def _program(
-    make_key: jax.Array, write_key: jax.Array, target: jax.Array, spec: PairSpec
-) -> tuple[pair.PairState, jax.Array]:
-    pairs = pair.init(
-        make_key,
-        target.shape,
-        spec.multilevel,
-        per_sign=spec.devices_per_sign,
-        track_wear=spec.track_wear,
-    )
-    time = jnp.float32(0.0)
-    return writing.write_difference(
-        write_key, pairs, target, time, spec.multilevel, **spec.write_rule
-    )

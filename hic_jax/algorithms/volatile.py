@@ -20,7 +20,7 @@ from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
-from hic_jax.pcm import accumulator, pair
+from hic_jax.pcm import accumulator, pair, stepping
 
 # Steps of a cell are counted as so many bits: 200 over its range.
 CELL_BITS = 8
@@ -181,7 +181,7 @@ class VolatileSpec(PairSpec):
         )
 
         def transfer(pairs, cell):
-            new, fired, futile = pair.add_difference(
+            new, fired, futile = stepping.add_difference(
                 transfer_key, pairs, cell, weight.time, self.multilevel,
                 count // self.transfer_every, max_pulses=self.transfer_pulses,
             )  # fmt: skip

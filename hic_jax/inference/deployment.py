@@ -118,6 +118,11 @@ class DeployedWeight(AnalogWeight):
         """A multi-level device for each half of a pair."""
         return {"multilevel": self.g.size}
 
+    @property
+    def devices_in_products(self) -> int:
+        """Both halves of a pair."""
+        return len(self.g)
+
     def pulses(self) -> dict[str, Pulses]:
         """None: how a chip is programmed is not counted."""
         raise ValueError(_NOT_TRAINED)

@@ -7,6 +7,7 @@ from hic_jax.pcm import (
     multilevel,
     pair,
     programmed,
+    stepping,
     writing,
 )
 from hic_jax.pcm.binary import BinarySpec, BinaryState
@@ -74,5 +75,6 @@ __all__ = [
     "reram_2018",
     "reram_hfo2",
     "reram_om",
+    "stepping",
     "writing",
 ]

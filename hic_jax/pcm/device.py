@@ -243,6 +243,14 @@ class DeviceSpec(abc.ABC):
             jnp.asarray((mean[1:] + mean[:-1]) / 2, jnp.float32), g
         ).astype(jnp.int32)
 
+    @property
+    def swing(self) -> float:
+        """How far pulses lead the mean two-sided device both ways, uS.
+
+        Counted from ``reset_mean``.
+        """
+        return min(self.g_max - self.reset_mean, self.reset_mean - self.g_min)
+
     def without(self, *names: str) -> Self:
         """The same device with some non-idealities switched off.
 

@@ -8,9 +8,14 @@ written back (`hic_jax.pcm.writing`). Training pulses are blind.
 A side may have several devices, the multi-memristive synapse of Boybat et al. (Nat.
 Commun. 9:2514, 2018): its conductance is their mean, and a pulse goes to one of them.
 
+Two-sided devices need no pair: a fixed reference takes the place of G-, and a negative
+step is a down pulse. In a pair of them all devices take turns, up on one side for down
+on the other.
+
 Of the devices themselves a pair knows a `DeviceSpec`.
 """
 
+import typing
 from typing import Any
 
 import jax
@@ -24,14 +29,19 @@ from hic_jax.pcm.device import DeviceSpec
 class PairState(struct.PyTreeNode):
     """Differential pairs; a leading axis of d holds the devices of G+, then of G-.
 
+    With a reference in the place of G-, it holds those of G+ alone.
+
     Attributes:
       devices: state of the devices, arrays of (d, *shape).
       written_at: (d, *shape) float32, s, time of the last write.
       set_pulses: (d, *shape) uint16, SET pulses ever, stops at 65,535; None if wear
-        is not tracked.
-      resets: (*shape) uint16, RESETs ever (all devices of a pair together); or None.
+        is not tracked. Of two-sided devices up pulses.
+      resets: (*shape) uint16, RESETs ever (all devices of a pair together); or None. Of
+        two-sided devices down pulses, (d, *shape).
       stuck: (*shape) uint8, or uint16 for more than 8 devices, whose bit k says that
         device k ignores every pulse; None if no device is stuck.
+      reference: () or (*shape) float32, uS, what stands in the place of G-; None in
+        pairs.
     """
 
     devices: Any
@@ -39,6 +49,7 @@ class PairState(struct.PyTreeNode):
     set_pulses: jax.Array | None
     resets: jax.Array | None
     stuck: jax.Array | None
+    reference: jax.Array | None = None
 
     @property
     def g(self) -> jax.Array:
@@ -47,8 +58,8 @@ class PairState(struct.PyTreeNode):
 
     @property
     def per_sign(self) -> int:
-        """Devices on each side."""
-        return self.g.shape[0] // 2
+        """Devices on each side that has any."""
+        return self.g.shape[0] // (2 if self.reference is None else 1)
 
 
 def init(
@@ -57,6 +68,7 @@ def init(
     spec: DeviceSpec,
     *,
     per_sign: int = 1,
+    reference: bool = False,
     track_wear: bool,
 ) -> PairState:
     """Freshly RESET pairs at time 0.
@@ -66,10 +78,12 @@ def init(
       shape: shape of the weights.
       spec: the device.
       per_sign: devices on each side, at most 8.
+      reference: whether the mean conductance of a RESET stands in the place of G-, for
+        two-sided devices.
       track_wear: whether to count the pulses of every device.
     """
     reset_key, device_key, stuck_key = jax.random.split(key, 3)
-    all_devices = (2 * per_sign, *shape)
+    all_devices = (per_sign if reference else 2 * per_sign, *shape)
     devices = spec.init(device_key, all_devices)
     normal = jax.random.normal(reset_key, all_devices, jnp.float32)
     devices = spec.reset(devices, normal)
@@ -85,8 +99,11 @@ def init(
         devices=devices,
         written_at=jnp.zeros(all_devices, jnp.float32),
         set_pulses=jnp.zeros(all_devices, jnp.uint16) if track_wear else None,
-        resets=jnp.zeros(shape, jnp.uint16) if track_wear else None,
+        resets=jnp.zeros(all_devices if spec.TWO_SIDED else shape, jnp.uint16)
+        if track_wear
+        else None,
         stuck=stuck,
+        reference=jnp.float32(spec.reset_mean) if reference else None,
     )
 
 
@@ -145,8 +162,9 @@ def read(
       (*shape) float32, uS.
     """
     g = conductances(state, time, spec)
-    plus, minus = sides.means(g)
-    difference = plus - minus
+    difference = _difference(g, state)
+    if state.reference is not None:
+        difference = difference - state.reference
     if normal is None:
         return difference
     # The independent read errors of all devices are one Gaussian of summed variance.
@@ -157,10 +175,17 @@ def read(
         if draws is None:
             new = new + slow
         else:
-            plus, minus = sides.means(jnp.sqrt(slow) * draws)
-            difference += plus - minus
+            difference += _difference(jnp.sqrt(slow) * draws, state)
         std = jnp.sqrt(new + in_products if fresh else new)
     return difference + jnp.linalg.norm(std, axis=0) / state.per_sign * normal
+
+
+def _difference(x: jax.Array, state: PairState) -> jax.Array:
+    """(d, *shape) of all devices to (*shape), the mean of G+ less that of G-."""
+    if state.reference is not None:
+        return jnp.mean(x, axis=0)
+    plus, minus = sides.means(x)
+    return plus - minus
 
 
 def fresh_variance(
@@ -186,7 +211,8 @@ def set_pulses(
 
     Of several devices on a side one gets the first pulse, the next one the second, and
     so on in turn: the one arbitration counter of the multi-memristive synapse, which
-    all weights share.
+    all weights share. Of two-sided devices all take turns, up on G+ and down on G- for
+    steps > 0, the other way for steps < 0.
 
     Args:
       key: programming noise.
@@ -197,101 +223,64 @@ def set_pulses(
       turn: () int32, the counter; its remainder is the device that comes first.
 
     Returns:
-      The new state, and (2, *shape) int32: pulses on each side that met a device
-      already at ``g_max``, where none adds anything, or a stuck one.
+      The new state, and (2, *shape) int32: pulses of steps > 0, and of steps < 0, that
+      met a device already at the end they led to, where none moves it, or a stuck one.
     """
+    up = lead_up(steps > 0, state, spec)
     signed = jnp.stack([jnp.maximum(steps, 0), jnp.maximum(-steps, 0)])
-    count = sides.shares(signed, state.per_sign, turn)
-    most = jnp.max(signed, initial=0)
+    groups = jnp.abs(steps)[None] if spec.TWO_SIDED else signed
+    per_group = len(state.g) // len(groups)
+    count = sides.shares(groups, per_group, turn)
+    most = jnp.max(groups, initial=0)
 
     def fire(carry):
         i, devices, futile = carry
         # In a round a weight gets one pulse: one draw serves all its devices.
         normal = jax.random.normal(jax.random.fold_in(key, i), steps.shape, jnp.float32)
-        hit = sides.turns(i < signed, state.per_sign, turn + i)
-        futile = futile + (hit & ((devices.g >= spec.g_max) | are_stuck(state)))
+        hit = sides.turns(i < groups, per_group, turn + i)
+        lost = hit & (spec.is_at_end(devices, up) | are_stuck(state))
         return (
             i + 1,
-            where_chosen(hit, pulsed(normal, devices, state, spec), devices),
-            futile,
+            where_chosen(hit, pulsed(normal, devices, state, spec, up), devices),
+            futile + jnp.any(lost, axis=0),
         )
 
-    start = (jnp.int32(0), state.devices, jnp.zeros_like(count))
+    start = (jnp.int32(0), state.devices, jnp.zeros(steps.shape, jnp.int32))
     _, devices, futile = jax.lax.while_loop(lambda c: c[0] < most, fire, start)
-    worn = state.set_pulses
-    return state.replace(
+    state = state.replace(
         devices=devices,
         written_at=jnp.where(count > 0, time, state.written_at),
-        set_pulses=None if worn is None else add_wear(worn, count),
-    ), jnp.sum(futile.reshape(2, state.per_sign, *steps.shape), axis=1)
+    )
+    futile = jnp.where(signed > 0, futile, 0)
+    if not spec.TWO_SIDED:
+        return worn(state, count, None), futile
+    return worn(state, jnp.where(up, count, 0), jnp.where(up, 0, count)), futile
 
 
-def add_difference(
-    key: jax.Array,
-    state: PairState,
-    difference: jax.Array,
-    time: jax.Array,
-    spec: DeviceSpec,
-    turn: jax.Array | int = 0,
-    *,
-    max_pulses: int,
-) -> tuple[PairState, jax.Array, jax.Array]:
-    """Fires SET pulses until the pairs have grown by a difference, without a RESET.
-
-    Every pair is read at first and before each pulse, with read noise, and gets one
-    more on the side that brings it nearer as long as that lessens the expected squared
-    error.
-
-    Args:
-      key: programming noise and read noise.
-      state: the pairs.
-      difference: (*shape) float32, wanted change of G+ - G-, uS.
-      time: s, hardware time of the write; it restarts the drift clock of devices that
-        get a pulse, and only those.
-      spec: the device.
-      turn: () int32, see `set_pulses`.
-      max_pulses: SET pulses per pair at the most.
+def lead_up(
+    plus: jax.Array, state: PairState, spec: DeviceSpec
+) -> jax.Array | typing.Literal[True]:
+    """Which devices a pulse raises that is to move pairs up (or down, not ``plus``).
 
     Returns:
-      The new state, (*shape) int32 pulses fired, and (2, *shape) int32, those of them
-      that were futile (see `set_pulses`).
+      (d, *shape) bool; True of devices that no pulse lowers.
     """
-    start_key, key = jax.random.split(key)
-    normal = jax.random.normal(start_key, difference.shape, jnp.float32)
-    start = read(normal, state, time, spec)
-    plus = difference > 0
-    sign = jnp.where(plus, 1, -1)
-
-    def pulse(carry):
-        i, pairs, fired, futile, going = carry
-        read_key, set_key = jax.random.split(jax.random.fold_in(key, i))
-        normal = jax.random.normal(read_key, difference.shape, jnp.float32)
-        missing = sign * (start + difference - read(normal, pairs, time, spec))
-        step, std = (
-            jnp.where(plus, *sides.means(x)) / pairs.per_sign
-            for x in spec.expected_step(pairs.g, pairs.devices)
-        )
-        going = going & (step**2 + std**2 < 2 * step * missing)
-        steps = jnp.where(going, sign, 0)
-        pairs, lost = set_pulses(set_key, pairs, steps, time, spec, turn + i)
-        return i + 1, pairs, fired + going, futile + lost, going
-
-    begin = (
-        jnp.int32(0),
-        state,
-        jnp.zeros(difference.shape, jnp.int32),
-        jnp.zeros((2, *difference.shape), jnp.int32),
-        difference != 0,
-    )
-    _, state, fired, futile, _ = jax.lax.while_loop(
-        lambda c: jnp.any(c[4]) & (c[0] < max_pulses), pulse, begin
-    )
-    return state, fired, futile
+    if not spec.TWO_SIDED:
+        return True
+    both = [plus] if state.reference is not None else [plus, ~plus]
+    return sides.on_all(jnp.stack(both), state.per_sign)
 
 
-def pulsed(normal: jax.Array, devices: Any, state: PairState, spec: DeviceSpec) -> Any:
+def pulsed(
+    normal: jax.Array,
+    devices: Any,
+    state: PairState,
+    spec: DeviceSpec,
+    up: jax.Array | bool = True,
+) -> Any:
     """All devices after one pulse more, but for the stuck ones."""
-    return unless_stuck(state, spec.pulse(devices, normal), devices)
+    polarity = (up,) if spec.TWO_SIDED else ()
+    return unless_stuck(state, spec.pulse(devices, normal, *polarity), devices)
 
 
 def unless_stuck(state: PairState, new: Any, devices: Any) -> Any:
@@ -311,6 +300,16 @@ def are_stuck(state: PairState) -> jax.Array | bool:
     if state.stuck is None:
         return False
     return bits.unpack(state.stuck, state.g.shape[0]).astype(bool)
+
+
+def worn(state: PairState, ups: jax.Array, downs: jax.Array | None) -> PairState:
+    """The pairs with (d, *shape) up and down pulses counted; None for no down ones."""
+    sets, resets = state.set_pulses, state.resets
+    if sets is None or resets is None:
+        return state
+    sets = add_wear(sets, ups)
+    resets = resets if downs is None else add_wear(resets, downs)
+    return state.replace(set_pulses=sets, resets=resets)
 
 
 def add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:

@@ -317,6 +317,12 @@ PRESETS: dict[str, Callable[..., DeviceSpec]] = {
     "projected": projected,
     "linear_noisy": linear_noisy,
     "ideal": ideal,
+    "reram_om": reram_om,
+    "reram_hfo2": reram_hfo2,
+    "reram_2018": reram_2018,
+    "ecram": ecram,
+    "gokmen_vlasov": gokmen_vlasov,
+    "ideal_two_sided": ideal_two_sided,
 }
 
 

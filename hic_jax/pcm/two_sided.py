@@ -267,6 +267,12 @@ class TwoSidedSpec(DeviceSpec):
         (up, _), (down, _) = _expected(self, self.reset_mean)
         return (up + down) / 2
 
+    @property
+    def swing(self) -> float:
+        """How far the nearer mean end of a device is from ``reset_mean``, uS."""
+        start = self.normalised(self.reset_mean)
+        return self.half_range * min(self.top - start, start - self.bottom)
+
     # ---- ranges
 
     def _ends(self, state: TwoSidedState) -> tuple[Number, Number]:

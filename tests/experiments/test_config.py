@@ -10,6 +10,7 @@ from absl import flags
 from experiments import config, config_flags
 from experiments.config import Config, changed, differences, resolve
 from hic_jax import HICSpec, checks, pcm
+from hic_jax.algorithms.arrangement import of_no_use
 from hic_jax.training import recipes
 
 # Flags whose other value does not follow from the default.
@@ -35,6 +36,9 @@ WORDS = {
     "hic_initial_words": "zero",
     "hic_rewrite_residue": "kept",
 }
+# Fields without flags: parts, what a preset says of itself, and what is of no use with
+# the usual device.
+NO_FLAGS = {"multilevel", "binary", "name", "source"} | of_no_use(pcm.nandakumar_2018())
 # What these change besides.
 CONSEQUENCES = {
     "dataset": {"train.augmentation"},
@@ -74,7 +78,7 @@ def _fields():
         ("crossbar", "crossbar_", default.crossbar),
     ):
         for field in dataclasses.fields(part):
-            if field.name not in ("multilevel", "binary", "name", "source"):
+            if field.name not in NO_FLAGS:
                 value = getattr(part, field.name)
                 yield prefix + field.name, f"{path}.{field.name}", value
 
@@ -402,3 +406,14 @@ def test_two_fields_of_one_flag_are_refused(monkeypatch):
     monkeypatch.setitem(recipes.ALGORITHMS, "binary", Stuck)
     with pytest.raises(ValueError, match=r"^algorithm=binary: must have another name"):
         config_flags.flag_names()
+
+
+def test_a_device_has_the_flags_that_are_of_use_with_it():
+    """A two-sided one does without pairs and refreshes; others cannot."""
+    found = resolve(preset="ecram", hic_arrangement="pair", pcm_step=0.01).spec
+    assert found.arrangement == "pair"
+    assert found.multilevel.step == 0.01
+    with pytest.raises(ValueError, match=r"hic_arrangement=pair: .*needs preset=reram"):
+        resolve(hic_arrangement="pair")
+    with pytest.raises(ValueError, match=r"hic_refresh_every=7: .* preset=ecram"):
+        resolve(preset="ecram", hic_refresh_every=7)

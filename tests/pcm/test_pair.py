@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hic_jax import pcm
-from hic_jax.pcm import bits, pair
+from hic_jax.pcm import bits, pair, stepping
 from tests.pcm.pairs import (
     DEVICE,
     IDEAL,
@@ -23,7 +23,9 @@ from tests.pcm.pairs import (
 )
 
 # Compiled once for a shape and a device, not at every call.
-add_difference = jax.jit(pair.add_difference, static_argnames=("spec", "max_pulses"))
+add_difference = jax.jit(
+    stepping.add_difference, static_argnames=("spec", "max_pulses")
+)
 
 
 def test_a_carry_sets_the_device_of_its_sign_and_no_other():
