@@ -228,9 +228,10 @@ def _written(weights: Iterable[AnalogWeight]) -> _Written:
         sets, resets = (int(x.sum(dtype=np.int64)) for x in both)
         if weight.spec.multilevel.TWO_SIDED:
             # Once, at first; what alternated before was read in its second half.
-            held = weight.size * weight.spec.held_by
+            held = both[0].size
             shifted = weight.spec.zero_shift_pulses * held
-            total += (sets + resets - shifted, weight.size, held, shifted // 2)
+            first = held // weight.spec.held_by
+            total += (sets + resets - shifted, first, held, shifted // 2)
         else:
             # All devices of a pair are RESET, those of a side written.
             total += (sets, resets // 2, resets, 0)

@@ -113,6 +113,7 @@ def analog(
         target = jnp.where(undefined, 0.0, target)
         saturated = jnp.abs(target) > spec.reach + spec.multilevel.mean_step
         program_key, step_key = jax.random.split(key)
+        told = {"shapes": layout.shapes} if spec.by_lines else {}
         weights, events = spec.init(
             program_key,
             target,
@@ -123,6 +124,7 @@ def analog(
                 axes or KernelAxes.plain(x.ndim)
                 for x, axes in zip(tensors, known, strict=True)
             ),
+            **told,
         )
         return AnalogState(
             weights=weights,

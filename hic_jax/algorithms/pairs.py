@@ -109,6 +109,8 @@ class PairSpec(abc.ABC):
 
     # Whether training fires its pulses blind, without a read before each.
     blind: ClassVar[bool] = True
+    # Whether its rule goes by lines of arrays, so that its `init` takes ``shapes``.
+    by_lines: ClassVar[bool] = False
     # Whether it collects what pairs are too coarse for, and has a `keep`.
     collects: ClassVar[bool] = False
     # What it tells of an update.
@@ -189,7 +191,8 @@ class PairSpec(abc.ABC):
         Args:
           key: device variation, programming noise.
           target: (n,) float32, wanted signed conductances, uS.
-          **common: ``scale``, ``time``, ``time_rest`` and ``axes`` of the weight.
+          **common: ``scale``, ``time``, ``time_rest`` and ``axes`` of the weight; and
+            ``shapes`` of the tensors, if it goes `by_lines`.
 
         Returns:
           The devices, and what happened.

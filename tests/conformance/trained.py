@@ -16,7 +16,18 @@ from hic_jax.weights import AnalogWeight
 # A line for an algorithm that does in a few steps what it else does in many.
 SMALL: dict[str, dict[str, Any]] = {
     "volatile": {"transfer_every": 2},
-}
+    # All lines at once, and a third of what is read, so that noise moves nothing soon.
+    "tiki_taka": {"reads_per_transfer": 64, "transfer_rate": 0.3},
+    "chopped_tiki_taka": {
+        "reads_per_transfer": 64, "filter_steps": 3.0, "flip_probability": 0.02,
+    },
+    "agad": {"reads_per_transfer": 64, "filter_steps": 3.0},
+    # What is read of a tile moves the next one by chance, even if it is noise.
+    "residual": {"transfer_every": 100},
+}  # fmt: skip
+# Algorithms that are another rule than SGD on ideal devices, too: their fast arrays are
+# never emptied (`tests/algorithms/test_transfer.py`).
+OTHER_RULES = {"tiki_taka", "chopped_tiki_taka", "agad", "residual"}
 # A line for an algorithm whose defaults are too coarse for arithmetic to 1e-5.
 FINE: dict[str, dict[str, Any]] = {
     # A step is 32 LSBs, and 20 of them come at once.
@@ -128,6 +139,11 @@ def fine_spec(name):
     fields = {"multilevel_bits": 8, "refresh_pulses": 255, "w_max_sigmas": 1e-3}
     fields |= STILL | FINE.get(name, {})
     return ALGORITHMS[name](multilevel=device, **fields)
+
+
+def arrays_of(weight):
+    """All arrays of a weight."""
+    return getattr(weight, "arrays", (weight.multilevel,))
 
 
 def only(weights) -> AnalogWeight:

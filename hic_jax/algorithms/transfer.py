@@ -1,0 +1,230 @@
+"""Transfers from a fast array to a slower one, line by line, in common.
+
+What the Tiki-Taka family and multi-tile training share. Updates go to a fast array;
+every few training steps some of its lines are read, with all others at rest, and what
+was read moves the same lines of a slower array, by pulses (`hic_jax.algorithms.arrays`
+says what a line is).
+
+An optimizer sees the sum of a batch, and so do the pulses here: on hardware those of
+single examples, up and down, come one by one, and draw devices to their symmetric
+points more than the net number does.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from hic_jax import checks
+from hic_jax.algorithms.arrays import ArraysWeight, numbered_lines
+from hic_jax.algorithms.events import Events, total
+from hic_jax.algorithms.pairs import PairSpec
+from hic_jax.pcm import accumulator, pair
+
+
+class TransferEvents(Events):
+    """What happened to all devices in the last update, or at first; () float32 each.
+
+    Attributes:
+      clipped_pulses: pulses beyond the most of an array in a step, which are lost.
+      transferred_pulses: pulses that transfers fired, some of ``set_pulses``.
+    """
+
+    clipped_pulses: jax.Array
+    transferred_pulses: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferSpec(PairSpec):
+    """An algorithm with a fast array, which is transferred to a slower one.
+
+    Attributes:
+      transfer_every: training steps between two transfers.
+      reads_per_transfer: lines that a transfer reads, one after the other.
+      read_bits: bits of the converters that read a line, 2 to 16, of which the largest
+        number is what pulses reach; 0 reads it as it is, with the devices' noise.
+      update_bits: width of the bus that brings pulse numbers to an array, bits, 2 to 9;
+        what is beyond it is clipped, and counted.
+    """
+
+    transfer_every: int = 1
+    reads_per_transfer: int = 1
+    read_bits: int = 0
+    update_bits: int = 6
+
+    by_lines: ClassVar[bool] = True
+    events: ClassVar[type[Events]] = TransferEvents
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.integer("transfer_every", self.transfer_every, 1)
+        checks.integer("reads_per_transfer", self.reads_per_transfer, 1)
+        if self.read_bits:
+            checks.integer("read_bits", self.read_bits, 2, 16)
+        checks.integer("update_bits", self.update_bits, 2, 9)
+
+    @property
+    def digital_bits(self) -> int:
+        """Bits beside the devices that training keeps for each weight."""
+        return 0
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """Factors of the other arrays in a read; one at 0 is not read."""
+        raise NotImplementedError
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """Training steps between two transfers, for each that there is."""
+        return (self.transfer_every,)
+
+    def made(
+        self, kind: type[ArraysWeight], key: jax.Array, target: jax.Array, **given: Any
+    ) -> tuple[Any, Events]:
+        """A weight of that kind: one array is written, the others hold zero.
+
+        Args:
+          kind: of the weight.
+          key: device variation, programming noise.
+          target: (n,) float32, wanted signed conductances, uS.
+          **given: ``shapes`` of the tensors, and further fields of the weight.
+
+        Returns:
+          The weight, and what happened.
+        """
+        shapes = given.pop("shapes")
+        line, first, lines = numbered_lines(shapes, given["axes"])
+        make_key, write_key = jax.random.split(key)
+        number = 1 + len(self.gains)
+        wanted = jnp.concatenate([target, jnp.zeros((number - 1) * target.size)])
+        pairs, residue = self.program(make_key, write_key, wanted)
+        arrays = _parted(pairs, number)
+        weight = kind(
+            multilevel=arrays[0],
+            others=tuple(arrays[1:]),
+            line=line,
+            first_line=first,
+            lines=lines,
+            spec=self,
+            **given,
+        )
+        return self.programmed(key, weight, residue[: target.size])
+
+    def taken_up(
+        self,
+        key: jax.Array,
+        weight: Any,
+        update: jax.Array,
+        count: jax.Array,
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Fires an update, in steps, at the last array, the fast one; see `fired`."""
+        undefined = jnp.isnan(update)
+        wanted = jnp.where(undefined, 0.0, update)
+        *slow, fast = weight.arrays
+        fast, counts = self.fired(key, fast, wanted, weight.time, count)
+        counts["undefined_updates"] = total(undefined)
+        return weight.with_arrays([*slow, fast]), counts
+
+    def fired(
+        self,
+        key: jax.Array,
+        array: pair.PairState,
+        wanted: jax.Array,
+        time: jax.Array,
+        turn: jax.Array,
+    ) -> tuple[pair.PairState, dict[str, jax.Array]]:
+        """Rounds to whole pulses, stochastically, and fires them; also what happened.
+
+        Args:
+          key: rounding and programming noise.
+          array: to write.
+          wanted: (n,) float32, steps.
+          time: s.
+          turn: see `hic_jax.pcm.pair.set_pulses`.
+        """
+        round_key, set_key = jax.random.split(key)
+        uniform = jax.random.uniform(round_key, wanted.shape, jnp.float32)
+        steps, clipped = accumulator.quantise(wanted, uniform, self.update_bits)
+        array, counts = self.stepped(set_key, array, steps, time, turn)
+        return array, counts | {"clipped_pulses": total(clipped)}
+
+    def stepped(
+        self,
+        key: jax.Array,
+        array: pair.PairState,
+        steps: jax.Array,
+        time: jax.Array,
+        turn: jax.Array,
+    ) -> tuple[pair.PairState, dict[str, jax.Array]]:
+        """Fires whole pulses, (n,) int32; see `fired`."""
+        array, futile = pair.set_pulses(key, array, steps, time, self.multilevel, turn)
+        return array, {
+            "set_pulses": total(steps),
+            "futile_pulses": jnp.sum(futile, axis=-1, dtype=jnp.float32),
+        }
+
+    def transfer_number(self, count: jax.Array, every: int) -> jax.Array:
+        """Number of the transfer of this update, from 0."""
+        return count // every - 1
+
+    def their_turn(
+        self, weight: ArraysWeight, count: jax.Array, every: int
+    ) -> jax.Array:
+        """Weights whose lines are transferred in this update, (n,) bool."""
+        after = self._after(weight, count, every)
+        return (count % every == 0) & (after < self.reads_per_transfer)
+
+    def reads_before(self, weight: ArraysWeight, count: jax.Array) -> jax.Array:
+        """How often the line of each weight that is read now was before, (n,) int32."""
+        at_once = self.reads_per_transfer
+        start = self.transfer_number(count, self.transfer_every) * at_once
+        after = self._after(weight, count, self.transfer_every)
+        return (start + after) // jnp.maximum(weight.lines, at_once)
+
+    def _after(self, weight: ArraysWeight, count: jax.Array, every: int) -> jax.Array:
+        """Lines that are read before that of each weight, from now on, (n,) int32."""
+        start = self.transfer_number(count, every) * self.reads_per_transfer
+        return (weight.line - weight.first_line - start) % weight.lines
+
+    def seen(self, key: jax.Array, array: pair.PairState, time: jax.Array) -> jax.Array:
+        """What reading an array, line by line, tells of each weight, uS."""
+        normal = jax.random.normal(key, array.g.shape[1:], jnp.float32)
+        value = pair.read(normal, array, time, self.multilevel)
+        if not self.read_bits:
+            return value
+        levels = 2 ** (self.read_bits - 1) - 1
+        code = jnp.round(value / self.reach * levels)
+        return jnp.clip(code, -levels, levels) * (self.reach / levels)
+
+    def all_refreshed(
+        self, key: jax.Array, weight: ArraysWeight, count: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Rewrites the pairs that are due, in all arrays; see `refreshed`."""
+        if not self.looks_every:
+            return weight, {}
+        arrays = weight.arrays
+        joined = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1), *arrays)
+        whole, counts = self.refreshed(key, weight.replace(multilevel=joined), count)
+        return weight.with_arrays(_parted(whole.multilevel, len(arrays))), counts
+
+
+def _parted(pairs: pair.PairState, number: int) -> list[pair.PairState]:
+    """Pairs of flat shape (d, number * n) as so many arrays of (d, n)."""
+
+    def part(i):
+        def of(x):
+            return x if x.ndim == 0 else jnp.split(x, number, axis=-1)[i]
+
+        return jax.tree.map(of, pairs)
+
+    return [part(i) for i in range(number)]
+
+
+def added(*counts: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The sums of counts, by their names."""
+    summed: dict[str, jax.Array] = {}
+    for each in counts:
+        for name, count in each.items():
+            summed[name] = summed[name] + count if name in summed else count
+    return summed
