@@ -225,9 +225,9 @@ def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
             first["training_bits"] / 8000
         ),
     }
-    if first["write_erase_cycles"]:
-        for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
-            kinds = [summary["write_erase_cycles"][kind] for summary in summaries]
+    worn = [summary["write_erase_cycles"] or {} for summary in summaries]
+    for kind, name in (("multilevel", "multi-level"), ("binary", "binary")):
+        if kinds := [wear[kind] for wear in worn if kind in wear]:
             rows[f"most write-erase cycles, {name}"] = words.most_cycles(kinds)
     return rows
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from hic_jax import checks, streams
 from hic_jax.pcm import pair, stepping, writing
-from hic_jax.pcm.device import DeviceSpec
+from hic_jax.pcm.device import SMALLEST_STEP_US, DeviceSpec
 
 if TYPE_CHECKING:
     from hic_jax.algorithms.pairs import PairSpec
@@ -68,6 +68,11 @@ def check(spec: "PairSpec") -> None:
         )
     if not device.TWO_SIDED:
         return
+    if device.swing < SMALLEST_STEP_US:
+        raise ValueError(
+            f"reset_mean={device.reset_mean}: must leave room to pulse {device.name} "
+            "up and down, or it holds no weights"
+        )
     usual = {field.name: field.default for field in dataclasses.fields(spec)}
     for name in sorted(of_no_use(device)):
         value = getattr(spec, name)

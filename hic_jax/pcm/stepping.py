@@ -160,8 +160,8 @@ def write_two_sided(
         reach = (step**2 + std**2) / (2 * step)
         uniform = jax.random.uniform(chance_key, difference.shape, minval=-1.0)
         target = difference + reach * uniform
-    # Four times as many as lead through the whole range: noise may lead back.
-    most = 4 * state.per_sign * math.ceil((spec.g_max - spec.g_min) / spec.mean_step)
+    # Four times as many as lead all devices to an end: steps shrink, noise leads back.
+    most = 4 * len(state.g) * math.ceil(spec.swing / spec.mean_step)
     state, _, _ = step_to(step_key, state, target, time, spec, max_pulses=most)
     normal = jax.random.normal(read_key, difference.shape, jnp.float32)
     return state, difference - pair.read(normal, state, time, spec)

@@ -451,3 +451,7 @@ def test_the_table_is_the_summary(uninterrupted):
     # What is not tracked is not shown.
     untracked = table(config, summary | {"write_erase_cycles": None})
     assert len(untracked.rows) == len(rows) - 2
+    # Nor are binary cells of an algorithm that has none.
+    wear = {k: v for k, v in summary["write_erase_cycles"].items() if k != "binary"}
+    without = shown.by_name(table(config, summary | {"write_erase_cycles": wear}))
+    assert [*without] == [n for n in rows if n != "most write-erase cycles, binary"]

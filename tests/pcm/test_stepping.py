@@ -226,6 +226,18 @@ def test_a_weight_counts_the_devices_and_pulses_that_there_are():
             "zero_shift_pulses=2: must be 0, because a pair of reram_om has no ref",
         ),
         (RERAM, {"arrangement": "ring"}, "arrangement='ring': must be one of auto, "),
+        (
+            pcm.SoftBoundsSpec(
+                name="low",
+                source="test",
+                g_min=1.0,
+                g_max=20.0,
+                reset_mean=1.0,
+                step=0.01,
+            ),
+            {},
+            "reset_mean=1.0: must leave room to pulse low up and down",
+        ),
         (pcm.ideal(), {"arrangement": "reference"}, "must be 'auto' or 'pair', bec"),
         (pcm.ideal(), {"zero_shift_pulses": 2}, "must be 0, because a pair of ideal"),
     ],
