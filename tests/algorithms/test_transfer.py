@@ -95,6 +95,41 @@ def test_lines_take_their_turns(at_once):
         run.update(0.0)
 
 
+def test_tensors_together_are_each_alone():
+    """Packed into one array each goes through its own lines, at its own pace."""
+    spec = hic_jax.AGADSpec(
+        multilevel=pcm.ideal_two_sided(), filter_steps=3.0, flip_probability=0.5
+    )
+    shapes = {"kernel": SHAPE, "other": (2, 5)}
+    params = {
+        name: jax.random.uniform(jax.random.key(i), shape, minval=-1.0)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+
+    def after(names):
+        tx = analog(spec, 0)
+        kept = {name: params[name] for name in names}
+        state = tx.init(kept)
+        update = jax.jit(tx.update)
+        for i in range(8):
+            weights = analog_weights(state)
+            # Whole steps: nothing is left to chance.
+            wanted = {
+                name: jnp.full(shapes[name], (-1.0) ** (i // 3))
+                * spec.step / weights[name].scale
+                for name in names
+            }  # fmt: skip
+            _, state = update(wanted, state, hic_jax.read_params(kept, weights))
+        held = analog_weights(state)
+        return {name: (held[name].read(None), held[name].hidden) for name in names}
+
+    together = after([*shapes])
+    for name in shapes:
+        for found, alone in zip(together[name], after([name])[name], strict=True):
+            np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert (np.asarray(together["kernel"][1]) != 0).any()
+
+
 # ---- rules
 
 
