@@ -21,9 +21,9 @@ class Events(struct.PyTreeNode):
       parted_tensors: tensors of parameters that were not what the devices had answered
         with: something after or around the transformation had changed them.
       undefined_updates: updates that were no finite numbers, and did nothing.
-      set_pulses: SET pulses that training fired.
-      futile_pulses: (2,) those of them that met a device (G+, G-) at ``g_max``, or a
-        stuck one.
+      set_pulses: SET pulses that training fired; up and down ones of two-sided devices.
+      futile_pulses: (2,) those of them, to raise weights and to lower them, that met a
+        device already at the end they led to (of G+ and G-: ``g_max``), or a stuck one.
       refreshed_pairs: pairs that were RESET and rewritten.
       refresh_error: summed absolute change of their differences, uS: what noisy
         rewriting made of them.

@@ -127,8 +127,9 @@ class DeviceSpec(abc.ABC):
           state: of the devices.
           up: see `pulse`.
         """
-        del up
-        return state.g >= self.g_max
+        if not self.TWO_SIDED:
+            return state.g >= self.g_max
+        return jnp.where(up, state.g >= self.g_max, state.g <= self.g_min)
 
     def conductance(self, state: Any, age: jax.Array) -> jax.Array:
         """Conductance at an age, uS; without drift it stays.
@@ -196,7 +197,7 @@ class DeviceSpec(abc.ABC):
     ) -> tuple[jax.Array, jax.Array]:
         """What a controller expects of the next pulse, before clipping.
 
-        By the mean trajectory, unless a device knows better.
+        By the mean trajectory from RESET on, up or down, unless a device knows better.
 
         Args:
           measured: conductance that was read, uS.
@@ -206,11 +207,21 @@ class DeviceSpec(abc.ABC):
         Returns:
           Mean and standard deviation of the size of the step, uS.
         """
-        del state, up
-        mean, std = (np.asarray(x, np.float32) for x in _simulated(self, 64))
-        steps = np.diff(mean)
-        return jnp.interp(measured, mean[:-1], steps), jnp.interp(
-            measured, mean[:-1], std[1:]
+        del state
+
+        def by_trajectory(up):
+            mean, std = (np.asarray(x, np.float32) for x in _simulated(self, 64, up))
+            at, steps, stds = mean[:-1], np.abs(np.diff(mean)), std[1:]
+            if not up:  # Points of an interpolation rise.
+                at, steps, stds = at[::-1], steps[::-1], stds[::-1]
+            return jnp.interp(measured, at, steps), jnp.interp(measured, at, stds)
+
+        raised = by_trajectory(True)
+        if not self.TWO_SIDED:
+            return raised
+        lowered = by_trajectory(False)
+        return jnp.where(up, raised[0], lowered[0]), jnp.where(
+            up, raised[1], lowered[1]
         )
 
     def step_std(self, g: float) -> float:
@@ -274,8 +285,11 @@ class DeviceSpec(abc.ABC):
 
 
 @functools.lru_cache(maxsize=64)
-def _simulated(spec: DeviceSpec, pulses: int) -> tuple[np.ndarray, np.ndarray]:
+def _simulated(
+    spec: DeviceSpec, pulses: int, up: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean conductance, and standard deviation of the step, after 0, 1, ... pulses."""
+    polarity, further = ((), max) if up else ((up,), min)
     with jax.ensure_compile_time_eval():
         keys = jax.random.split(jax.random.key(0), pulses + 2)
 
@@ -285,8 +299,8 @@ def _simulated(spec: DeviceSpec, pulses: int) -> tuple[np.ndarray, np.ndarray]:
         state = spec.reset(spec.init(keys[0], (_SIMULATED,)), normal(keys[1]))
         means, stds = [float(jnp.mean(state.g))], [0.0]
         for key in keys[2:]:
-            before, state = state.g, spec.pulse(state, normal(key))
-            means.append(max(means[-1], float(jnp.mean(state.g))))
+            before, state = state.g, spec.pulse(state, normal(key), *polarity)
+            means.append(further(means[-1], float(jnp.mean(state.g))))
             stds.append(float(jnp.std(state.g - before)))
     results = np.asarray(means), np.asarray(stds)
     for result in results:

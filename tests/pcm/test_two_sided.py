@@ -217,3 +217,24 @@ def test_one_sided_devices_refuse_to_be_lowered():
     assert two_sided.TwoSidedSpec.TWO_SIDED
     with pytest.raises(ValueError, match="up=False: must be True, because ideal"):
         spec.pulse(spec.init(jax.random.key(0), (2,)), jnp.zeros(2), up=False)
+
+
+def test_a_device_that_knows_no_formula_is_expected_to_do_what_it_does():
+    """The steps of all devices are simulated, up and down from where they begin."""
+
+    class Unknown(pcm.SoftBoundsSpec):
+        expected_step = pcm.DeviceSpec.expected_step
+        mean_step = pcm.DeviceSpec.mean_step
+        is_at_end = pcm.DeviceSpec.is_at_end
+
+    spec = Unknown(**vars(soft(step=0.05, asymmetry=0.2)))
+    known = soft(step=0.05, asymmetry=0.2)
+    for up, g in ((True, [10.0, 13.0, 16.0]), (False, [10.0, 8.0, 6.0])):
+        found = spec.expected_step(jnp.array(g), None, up)[0]
+        # Between two points of a line.
+        np.testing.assert_allclose(
+            found, known.expected_step(jnp.array(g), None, up)[0], rtol=1e-3
+        )
+    ends = spec.init(jax.random.key(0), (2,)).replace(g=jnp.array([0.0, 20.0]))
+    np.testing.assert_array_equal(spec.is_at_end(ends, up=False), [True, False])
+    np.testing.assert_array_equal(spec.is_at_end(ends, up=True), [False, True])
