@@ -60,8 +60,7 @@ class TransferSpec(PairSpec):
         super().__post_init__()
         checks.integer("transfer_every", self.transfer_every, 1)
         checks.integer("reads_per_transfer", self.reads_per_transfer, 1)
-        if self.read_bits:
-            checks.integer("read_bits", self.read_bits, 2, 16)
+        checks.integer("read_bits", self.read_bits, 0 if self.read_bits == 0 else 2, 16)
         checks.integer("update_bits", self.update_bits, 2, 9)
 
     @property
@@ -172,20 +171,22 @@ class TransferSpec(PairSpec):
         self, weight: ArraysWeight, count: jax.Array, every: int
     ) -> jax.Array:
         """Weights whose lines are transferred in this update, (n,) bool."""
-        after = self._after(weight, count, every)
-        return (count % every == 0) & (after < self.reads_per_transfer)
+        _, after, at_once = self._turns(weight, count, every)
+        return (count % every == 0) & (after < at_once)
 
     def reads_before(self, weight: ArraysWeight, count: jax.Array) -> jax.Array:
         """How often the line of each weight that is read now was before, (n,) int32."""
-        at_once = self.reads_per_transfer
-        start = self.transfer_number(count, self.transfer_every) * at_once
-        after = self._after(weight, count, self.transfer_every)
-        return (start + after) // jnp.maximum(weight.lines, at_once)
+        start, after, _ = self._turns(weight, count, self.transfer_every)
+        return (start + after) // weight.lines
 
-    def _after(self, weight: ArraysWeight, count: jax.Array, every: int) -> jax.Array:
-        """Lines that are read before that of each weight, from now on, (n,) int32."""
-        start = self.transfer_number(count, every) * self.reads_per_transfer
-        return (weight.line - weight.first_line - start) % weight.lines
+    def _turns(
+        self, weight: ArraysWeight, count: jax.Array, every: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Lines read before this transfer, from it to that of a weight, and at once."""
+        at_once = jnp.minimum(self.reads_per_transfer, weight.lines)
+        start = self.transfer_number(count, every) * at_once
+        after = (weight.line - weight.first_line - start) % weight.lines
+        return start, after, at_once
 
     def seen(self, key: jax.Array, array: pair.PairState, time: jax.Array) -> jax.Array:
         """What reading an array, line by line, tells of each weight, uS."""

@@ -11,7 +11,14 @@ import hic_jax
 from hic_jax import pcm
 from hic_jax.algorithms import ALGORITHMS, PulsedSGDSpec, analog
 from hic_jax.pcm import bits, pair
-from tests.conformance.trained import REFRESHED, scale_of, spec_of, steps_of, trainer
+from tests.conformance.trained import (
+    REFRESHED,
+    arrays_of,
+    scale_of,
+    spec_of,
+    steps_of,
+    trainer,
+)
 
 COLLECTING = [name for name, cls in ALGORITHMS.items() if cls.collects]
 N = 4000
@@ -25,7 +32,10 @@ COMMON = {
 
 def made(spec, target, seed=0):
     """Weights that hold conductances in uS, and what happened."""
-    init = jax.jit(lambda key: spec.init(key, target, **COMMON))
+    told = COMMON
+    if spec.by_lines:
+        told = COMMON | {"axes": (COMMON["axes"],), "shapes": (target.shape,)}
+    init = jax.jit(lambda key: spec.init(key, target, **told))
     return init(jax.random.key(seed))
 
 
@@ -164,7 +174,7 @@ def test_pairs_that_gain_no_room_by_a_reset_are_left_alone(name):
     start = train.start()
     draws = jnp.array([[2.0], [-2.0]] * 3)
     run = train.train(start, [steps_of(spec, scale_of(start), d) for d in draws])
-    pairs = run.weights["kernel"].multilevel
+    pairs = arrays_of(run.weights["kernel"])[-1]  # Of several the one that is pulsed.
     resets = np.asarray(pairs.resets)
     stuck = np.asarray(pairs.stuck) > 0
     assert 0.1 < stuck.mean() < 0.3
