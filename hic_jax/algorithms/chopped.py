@@ -62,14 +62,14 @@ class ChoppedSpec(TransferSpec):
         1e6.
       transfer_rate: factor of what is read (lambda), up to 1e6.
       filter_steps: training steps (M) in which a constant reading of one step moves the
-        slow array by one, 1 to 1e9.
+        slow array by one, 1 to 1e9: aihwkit's thousand examples are ten batches of 100.
       flip_probability: probability with which the sign of a line changes after a read
         of it, 0 to 0.5.
     """
 
     fast_rate: float = 1.0
     transfer_rate: float = 1.0
-    filter_steps: float = 1000.0
+    filter_steps: float = 10.0
     flip_probability: float = 0.1
 
     def __post_init__(self):

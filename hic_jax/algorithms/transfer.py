@@ -41,7 +41,8 @@ class TransferSpec(PairSpec):
 
     Attributes:
       transfer_every: training steps between two transfers.
-      reads_per_transfer: lines that a transfer reads, one after the other.
+      reads_per_transfer: lines that a transfer reads, one after the other. Papers read
+        one after each example, and a training step is a batch: of 100, by default.
       read_bits: bits of the converters that read a line, 2 to 16, of which the largest
         number is what pulses reach; 0 reads it as it is, with the devices' noise.
       update_bits: width of the bus that brings pulse numbers to an array, bits, 2 to 9;
@@ -49,7 +50,7 @@ class TransferSpec(PairSpec):
     """
 
     transfer_every: int = 1
-    reads_per_transfer: int = 1
+    reads_per_transfer: int = 100
     read_bits: int = 0
     update_bits: int = 6
 

@@ -98,8 +98,9 @@ def test_lines_take_their_turns(at_once):
 def test_tensors_together_are_each_alone():
     """Packed into one array each goes through its own lines, at its own pace."""
     spec = hic_jax.AGADSpec(
-        multilevel=pcm.ideal_two_sided(), filter_steps=3.0, flip_probability=0.5
-    )
+        multilevel=pcm.ideal_two_sided(), filter_steps=3.0, flip_probability=0.5,
+        reads_per_transfer=1,
+    )  # fmt: skip
     shapes = {"kernel": SHAPE, "other": (2, 5)}
     params = {
         name: jax.random.uniform(jax.random.key(i), shape, minval=-1.0)
@@ -229,7 +230,7 @@ def test_converters_round_what_is_read():
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_all_arrays_are_counted(name):
-    run = Training(name)
+    run = Training(name, reads_per_transfer=1)
     weight = analog_weights(run.state)["kernel"]
     arrays = {"residual": 3}.get(name, 2)
     assert weight.devices() == {"multilevel": 12 * arrays}
@@ -293,7 +294,8 @@ def coarse(asymmetry_spread=0.0):
 @functools.cache
 def fitted(name, asymmetry_spread=0.0, **fields):
     """Relative squared error of a regression, and how much of the target is held."""
-    spec = ALGORITHMS[name](multilevel=coarse(asymmetry_spread), **fields)
+    one = {"reads_per_transfer": 1} if ALGORITHMS[name].by_lines else {}
+    spec = ALGORITHMS[name](multilevel=coarse(asymmetry_spread), **one, **fields)
     tx = optax.chain(optax.sgd(0.02), analog(spec, 0))
 
     def loss(w, x, y):
