@@ -131,6 +131,28 @@ def test_tensors_together_are_each_alone():
     assert (np.asarray(together["kernel"][1]) != 0).any()
 
 
+def test_chips_on_two_sided_devices_are_mapped_as_looped():
+    """Devices that differ, a first writing, pulses both ways, a transfer."""
+    spec = hic_jax.AGADSpec(multilevel=pcm.reram_om())
+    params = {"kernel": jax.random.uniform(jax.random.key(1), SHAPE, minval=-1.0)}
+
+    def chip(key):
+        tx = analog(spec, key)
+        state = tx.init(params)
+        change, state = tx.update(params, state, params)
+        return change["kernel"], state.weights.hidden, state.events.set_pulses
+
+    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
+    mapped = jax.jit(jax.vmap(chip))(keys)
+    alone = jax.jit(chip)
+    looped = jax.tree.map(lambda *x: jnp.stack(x), *[alone(key) for key in keys])
+    # To rounding: a compiler fuses what is mapped in another way.
+    for one, other in zip(mapped, looped, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert (mapped[0][0] != mapped[0][1]).all()
+    assert (mapped[2] > 0).all()
+
+
 # ---- rules
 
 
