@@ -12,6 +12,7 @@ from hic_jax.pcm import (
 )
 from hic_jax.pcm.binary import BinarySpec, BinaryState
 from hic_jax.pcm.device import DeviceSpec
+from hic_jax.pcm.measured import TableSpec, TwoSidedTableSpec
 from hic_jax.pcm.multilevel import MultilevelSpec
 from hic_jax.pcm.pair import PairState
 from hic_jax.pcm.presets import (
@@ -53,7 +54,9 @@ __all__ = [
     "PairState",
     "ProgrammedSpec",
     "SoftBoundsSpec",
+    "TableSpec",
     "TwoSidedSpec",
+    "TwoSidedTableSpec",
     "accumulator",
     "binary",
     "ecram",

@@ -235,7 +235,10 @@ def test_time_passes_and_only_written_devices_restart_their_clocks():
 def test_no_non_ideality_is_passed_by(name):
     # Large and slow steps, so that every effect has the time to act.
     full = dataclasses.replace(
-        pcm.nandakumar_2018(drift_nu_std=0.01), stuck_set=0.05, stuck_reset=0.05
+        pcm.nandakumar_2018(drift_nu_std=0.01),
+        stuck_set=0.05,
+        stuck_reset=0.05,
+        step_spread=0.3,
     )
     off = dataclasses.replace(
         IDEAL, multilevel=full.only(), refresh_verify=False, seconds_per_step=100.0

@@ -21,6 +21,22 @@ DEVICES["spread by conductance"] = pcm.nandakumar_2018(
 DEVICES["flicker"] = dataclasses.replace(
     DEVICES["spread by conductance"], read_spectrum="flicker"
 )
+DEVICES["unequal steps"] = dataclasses.replace(pcm.nandakumar_2018(), step_spread=0.3)
+TABLE = {
+    "name": "table",
+    "source": "this test",
+    "g_min": 2.0,
+    "g_max": 12.0,
+    "reset_mean": 2.5,
+    "reset_std": 0.2,
+    "at": (2.0, 4.0, 12.0),
+    "up_mean": (0.8, 0.6, 0.1),
+    "up_std": (0.3, 0.2, 0.1),
+}
+DEVICES["table"] = pcm.TableSpec(**TABLE, step_spread=0.2, drift_nu=0.03)
+DEVICES["two-sided table"] = pcm.TwoSidedTableSpec(
+    **TABLE, down_mean=(0.1, 0.4, 0.9), down_std=(0.1, 0.3, 0.2)
+)
 
 # Without a formula of its own a device is judged by so many simulated ones.
 SIMULATED = 4096

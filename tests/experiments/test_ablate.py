@@ -17,7 +17,8 @@ small = functools.partial(resolve, channel_plan="one_block", batch_size=479, epo
 
 
 def test_default_hardware_has_all_but_faults():
-    names = {*pcm.MultilevelSpec.NON_IDEALITIES, "converters"} - {"stuck"}
+    names = {*pcm.MultilevelSpec.NON_IDEALITIES, "converters"}
+    names -= {"stuck", "device_spread"}
     assert set(ablate.present(resolve())) == names
     stuck = resolve(pcm_stuck_set=0.01)
     assert set(ablate.present(stuck)) == names | {"stuck"}

@@ -155,7 +155,7 @@ def derived(made: Config) -> dict[str, jax.Array | float]:
     tails = jnp.float32([-6.0, 0.0, 6.0])  # Draws of a million devices are within.
     g = jnp.float32([device.g_min, device.g_max])[:, None]
     exponents = device.drift_exponents(g, tails)
-    devices = MultilevelState(g, jnp.zeros(3, jnp.uint8), exponents)
+    devices = MultilevelState(g=g, pulses=jnp.zeros(3, jnp.uint8), nu=exponents)
     oldest = jnp.float32(checks.SECONDS_MAX)
     names = ("full_scale", "w_max_sigmas", "reach", "write_error")
     numbers = {name: getattr(spec, name) for name in names}

@@ -26,7 +26,7 @@ PUBLISHED = {
 
 def state_of(g, pulses=0, nu=None):
     """A device as it stands."""
-    return multilevel.MultilevelState(jnp.float32(g), jnp.uint8(pulses), nu, None)
+    return multilevel.MultilevelState(g=jnp.float32(g), pulses=jnp.uint8(pulses), nu=nu)
 
 
 def simulate(spec, pulses, devices, key=0):
@@ -197,7 +197,7 @@ def test_planned_pulses_come_nearest_in_the_mean(g):
 @pytest.mark.parametrize("name", DEVICE.NON_IDEALITIES)
 def test_switching_one_off_zeroes_its_constants_and_no_other(name):
     device = dataclasses.replace(
-        DEVICE, drift_nu_std=0.01, stuck_set=0.1, stuck_reset=0.1
+        DEVICE, drift_nu_std=0.01, stuck_set=0.1, stuck_reset=0.1, step_spread=0.2
     )
     changed = {
         field.name

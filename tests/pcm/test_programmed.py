@@ -268,7 +268,8 @@ def test_switching_one_off_changes_its_constants_and_no_other(name):
 
 def test_the_two_regimes_name_their_non_idealities_alike():
     assert set(programmed.NON_IDEALITIES) == set(pcm.MultilevelSpec.NON_IDEALITIES) - {
-        "nonlinearity"
+        "nonlinearity",
+        "device_spread",
     }
 
 
