@@ -48,7 +48,7 @@ from hic_jax.weights import (
 )
 
 if TYPE_CHECKING:
-    from hic_jax import data, models, training
+    from hic_jax import data, fitting, models, training
 
 __version__ = "0.1.0"
 
@@ -86,6 +86,7 @@ __all__ = [
     "drift",
     "endurance",
     "find_kernel_axes",
+    "fitting",
     "fresh_variances",
     "hic",
     "inference",
@@ -106,6 +107,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Modules that are imported when they are asked for, with SciPy behind them."""
-    if name in ("data", "models", "training"):
+    if name in ("data", "fitting", "models", "training"):
         return importlib.import_module(f"hic_jax.{name}")
     raise AttributeError(f"module 'hic_jax' has no attribute {name!r}")

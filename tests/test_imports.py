@@ -22,6 +22,7 @@ ROOMS = (
     "hic_jax.quantisation",
     "hic_jax.convolution",
     "hic_jax.pcm",
+    "hic_jax.fitting",
     "hic_jax.weights",
     "hic_jax.algorithms",
     "hic_jax.crossbar",

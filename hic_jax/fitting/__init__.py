@@ -1,0 +1,1 @@
+"""Devices fitted to measured trains of pulses."""
