@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from experiments.devices.fitted import Fitted, restored, stored, with_names
 from experiments.parts import (
     DRIFT_NU_STD,
     Hardware,
@@ -18,7 +19,6 @@ from experiments.parts import (
     flag_of,
     parts_of,
     with_curves,
-    with_names,
 )
 from hic_jax import checks, data
 from hic_jax.algorithms import PairSpec
@@ -66,14 +66,17 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """As stored in a run folder: the parts that the algorithm uses."""
         parts = with_names(self)
-        return {name: part for name, part in parts.items() if part is not None}
+        kept = {name: part for name, part in parts.items() if part is not None}
+        if self.hardware and isinstance(self.hardware.preset, Fitted):
+            kept["device"] = stored(self.hardware.preset.device)
+        return kept
 
     def to_json(self) -> str:
         """The text that stores it."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Config":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Config":
         """Reads what `to_dict` made.
 
         Raises:
@@ -82,13 +85,17 @@ class Config:
             field, or at a value that is not allowed.
           TypeError: if a field is not there.
         """
-        algorithm = stored["train"]["algorithm"]
+        algorithm = fields["train"]["algorithm"]
         checks.one_of("algorithm", algorithm, ALGORITHMS)
         preset = Hardware.preset
         if ALGORITHMS[algorithm] is not None:
-            preset = stored["hardware"]["preset"]
+            preset = fields["hardware"]["preset"]
+            if "device" in fields:
+                preset = Fitted(restored(fields["device"]))
         parts = parts_of(algorithm, preset)
-        unused = set(stored) - {part.path for part in parts}
+        unused = set(fields) - {part.path for part in parts}
+        if isinstance(preset, Fitted):
+            unused -= {"device"}
         if unused:
             raise ValueError(
                 f"{min(unused)}: must not be there, with algorithm={algorithm!r}"
@@ -96,11 +103,13 @@ class Config:
 
         def made(part: Part, inner: dict[str, Any]) -> Any:
             values: Any = functools.reduce(
-                lambda tree, name: tree[name], part.path.split("."), stored
+                lambda tree, name: tree[name], part.path.split("."), fields
             )
-            fields = {field.name for field in dataclasses.fields(part.cls)}
-            if unknown := set(values) - fields:
+            known = {field.name for field in dataclasses.fields(part.cls)}
+            if unknown := set(values) - known:
                 raise ValueError(f"{part.path}.{min(unknown)}: must not be there")
+            if part.path == "hardware":
+                values = {**values, "preset": preset}
             return part.cls(**with_curves(part.cls, values | inner))
 
         return cls(**assembled(parts, made))
@@ -212,12 +221,13 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 
 
 def by_flag(config: Config) -> dict[str, Any]:
-    """The value of every field by its flag."""
+    """The value of every field by its flag; a fitted device is the preset."""
     algorithm = config.train.algorithm
     return {
         flag_of(name, algorithm): value
         for name, value in flat(config.to_dict()).items()
-    }
+        if not name.startswith("device.")  # That is what the preset is called.
+    } | ({"preset": config.hardware.preset} if config.hardware else {})
 
 
 def changed_flags(config: Config) -> list[str]:

@@ -7,16 +7,15 @@ from absl import flags
 
 from experiments import cli
 from experiments.config import Config, named, resolve
+from experiments.devices.fitted import CURVES, read_device, with_names
 from experiments.parts import (
     CHOICES,
-    CURVES,
     NUMBER_OR_CURVE,
     Hardware,
     Part,
     TrainConfig,
     parts_of,
     used_flags,
-    with_names,
 )
 from hic_jax import pcm
 from hic_jax.training.recipes import ALGORITHMS
@@ -54,6 +53,14 @@ def define_flags() -> None:
             _ELSEWHERE.get(flag, _GROUPS.get(part.path, cli.DEVICE)),
             usual,
         )
+    cli.define(
+        "device",
+        _Device(read_device, "the file of a fitted device", "FILE"),
+        None,
+        "Multi-level device in the place of the preset: a file of "
+        "experiments.fit_device. A run stores all that it needs of it.",
+        group=cli.DEVICE,
+    )
 
 
 def _all_flags() -> dict[str, tuple[Part, str, str]]:
@@ -84,7 +91,9 @@ def _define(
         cli.define_switch(name, default, text, group=group, usual=usual)
         return
     takes: cli.Kind
-    if name in CHOICES:
+    if name == "preset":
+        takes = _Preset(CHOICES[name])
+    elif name in CHOICES:
         takes = cli.Choice(CHOICES[name])
     elif typing.get_origin(kind) is typing.Literal:
         takes = cli.Choice(typing.get_args(kind))
@@ -97,18 +106,49 @@ def _define(
     cli.define(name, takes, default, text, group=group, usual=usual)
 
 
+class _Device(cli.Kind):
+    """The file of a fitted device; an error says what is wrong with it."""
+
+    def parse(self, argument: Any) -> str:
+        """The name of the device, which goes with it."""
+        return read_device(argument)
+
+
+class _Preset(cli.Choice):
+    """The name of a preset, or the file of a fitted device."""
+
+    def parse(self, argument: Any) -> str:
+        """The name, or that of the device in the file."""
+        if str(argument).endswith(".json"):
+            return read_device(argument)
+        return super().parse(argument)
+
+
 def flag_names() -> list[str]:
     """Flags of the configuration: of the training, then of recipes and hardware."""
     return list(_all_flags())
 
 
 def given_flags() -> dict[str, Any]:
-    """Values of the flags of the configuration that stand on the command line."""
-    return {
+    """Values of the flags of the configuration that stand on the command line.
+
+    Raises:
+      ValueError: if a device is given beside a preset.
+    """
+    given = {
         name: flags.FLAGS[name].value
         for name in flag_names()
         if flags.FLAGS[name].present
     }
+    device = flags.FLAGS.device
+    if device is not None:
+        if "preset" in given:
+            raise ValueError(
+                f"device={device.file}: must not be given with preset, whose place it "
+                "takes"
+            )
+        given["preset"] = device
+    return given
 
 
 def from_flags(**others: Any) -> Config:

@@ -95,8 +95,12 @@ Curve = tuple[Sequence[float], Sequence[float], tuple[Sequence[float], Sequence[
 
 
 @contextmanager
-def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list[Axes]]:
+def figure(
+    *paths: Path, columns: int = 1, rows: int = 1, height: float = 3.6
+) -> Iterator[list[Axes]]:
     """Axes side by side, saved to all ``paths`` at the end, by one process.
+
+    In several rows the axes of the first come first.
 
     Pictures are shown about as wide as a page of text, so several axes are narrower
     than one, and words keep their size.
@@ -104,7 +108,7 @@ def figure(*paths: Path, columns: int = 1, height: float = 3.6) -> Iterator[list
     with matplotlib.rc_context(STYLE):
         width = 5.2 if columns == 1 else 4.1 * columns
         figure = Figure(figsize=(width, height))
-        yield list(np.ravel(figure.subplots(1, columns)))
+        yield list(np.ravel(figure.subplots(rows, columns)))
         for path in paths if jax.process_index() == 0 else ():
             drawn = io.BytesIO()
             figure.savefig(drawn, format=path.suffix.removeprefix("."))

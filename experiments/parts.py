@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from experiments.devices.fitted import CURVES, Fitted
 from hic_jax import checks, data, models, pcm
 from hic_jax.algorithms.arrangement import of_no_use
 from hic_jax.algorithms.pairs import DEVICES_PER_SIGN
@@ -41,12 +42,6 @@ _PREFIXES = {
     "crossbar": "crossbar_",
 }
 
-# Curves of conductance that stand in the place of a constant, by the names that flags
-# and stored configurations have for them: spreads of the drift exponent, each that of a
-# preset of the programmed regime.
-CURVES: dict[str, Fit | None] = {
-    name: make().drift_nu_std for name, make in pcm.PROGRAMMED_PRESETS.items()
-}
 NUMBER_OR_CURVE = float | Fit
 
 # Types of fields that have flags, beside one of several names, and what a preset says
@@ -122,7 +117,8 @@ class Hardware:
     """What of a network is analog, and on which devices.
 
     Attributes:
-      preset: multi-level device, whose constants the pcm_ flags change one by one.
+      preset: multi-level device, whose constants the pcm_ flags change one by one: a
+        preset, or the file of a fitted device, as with --device.
       converters: whether analog layers are computed by crossbars with converters, or
         exactly.
       digital_layers: layers that are held and computed digitally, by their paths,
@@ -171,8 +167,9 @@ def _devices_by_rule(text: str) -> dict[str, int]:
 def _check_choices(part: TrainConfig | Hardware) -> None:
     """Raises `ValueError` unless fields of few names hold one of these."""
     for field in dataclasses.fields(part):
-        if field.name in CHOICES:
-            checks.one_of(field.name, getattr(part, field.name), CHOICES[field.name])
+        value = getattr(part, field.name)
+        if field.name in CHOICES and not isinstance(value, Fitted):
+            checks.one_of(field.name, value, CHOICES[field.name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +217,10 @@ def parts_of(algorithm: str, preset: str) -> list[Part]:
         devices = _devices(spec) | {"multilevel": device_of(preset)}
         without["spec"] = of_no_use(devices["multilevel"])
         parts |= {f"spec.{name}": device for name, device in devices.items()}
-        parts |= {"spec": spec, "crossbar": CrossbarSpec}
+        # Thresholds in uS follow from a device that was fitted.
+        is_fitted = isinstance(preset, Fitted)
+        parts["spec"] = spec.suited_to(device_of(preset)) if is_fitted else spec
+        parts["crossbar"] = CrossbarSpec
     return [
         Part(path, _prefix(path, algorithm), part, without.get(path, frozenset()))
         for path, part in parts.items()
@@ -303,17 +303,10 @@ def with_curves(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **curves}
 
 
-def with_names(part: Any) -> Any:
-    """A part as it is stored: a dictionary, with names in the place of curves."""
-    if not dataclasses.is_dataclass(part):
-        return part
-    names = (name for name, curve in CURVES.items() if curve == part)
-    fields = [field.name for field in dataclasses.fields(part)]
-    return next(names, {name: with_names(getattr(part, name)) for name in fields})
-
-
 def device_of(preset: str) -> Any:
-    """A multi-level device as experiments take it."""
+    """A multi-level device as experiments take it; one that was fitted is as it is."""
+    if isinstance(preset, Fitted):
+        return preset.device
     device: Any = pcm.preset(preset)
     if getattr(device, "drift_nu_std", None) == 0 and device.drift_nu:
         device = dataclasses.replace(device, drift_nu_std=DRIFT_NU_STD)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from experiments.devices.fitted import Fitted
 from experiments.report import runs
 from experiments.report.runs import Run
 from experiments.report.tables import Column, Row, Table, number, word
@@ -22,7 +23,8 @@ def training_command(run: Run) -> str:
     words = ["python", "-m", "experiments.train", f"--workdir={run['folder']}"]
     for flag, value in run["config"].items():
         if flag not in NO_FLAGS and value != usual.get(flag, value if usual else None):
-            words.append(f"--{flag}={value}")
+            fitted = flag == "preset" and isinstance(value, Fitted)
+            words.append(f"--device={value.file}" if fitted else f"--{flag}={value}")
     return shlex.join(words)
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from experiments.config import usual_flags
+from experiments.devices.fitted import Fitted, restored
 from experiments.parts import flag_of
 from experiments.runs import provenance, stored
 from hic_jax.inference import TRAINED
@@ -162,13 +163,15 @@ def _rounded(run: Run) -> Iterator[Run]:
 def _by_flag(parts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Fields of some parts of a stored configuration, but where the data lies."""
     algorithm = parts.get("train", {}).get("algorithm", "")
-    some = {name: parts[name] for name in names if name in parts}
+    some = {name: parts[name] for name in names if name in parts and name != "device"}
     fields = {
         flag_of(name, algorithm): value
         for name, value in flatten_dict(some, sep=".").items()
         if value is not None
     }
     fields.pop("data_dir", None)
+    if "preset" in fields and "device" in parts:
+        fields["preset"] = Fitted(restored(parts["device"]))
     return fields
 
 

@@ -17,7 +17,7 @@ from absl import flags
 from experiments import cli
 from experiments.config import Config, by_flag, changed
 from experiments.config_flags import flag_names, from_used_flags, given_flags
-from experiments.parts import CHOICES, TrainConfig, used_flags
+from experiments.parts import CHOICES, Hardware, TrainConfig, used_flags
 from experiments.runs.intervals import last_step
 from experiments.setup import Experiment
 from hic_jax import checks
@@ -57,7 +57,8 @@ def define_flags() -> None:
     cli.define_list(
         "devices",
         None,
-        f"Multi-level devices to sweep over, of {', '.join(CHOICES['preset'])}.",
+        f"Multi-level devices to sweep over, of {', '.join(CHOICES['preset'])}, or "
+        "files of experiments.fit_device.",
         group=cli.SWEEP,
     )
     cli.define_list(
@@ -97,22 +98,21 @@ def axes_from_flags() -> dict[str, list]:
         if name in words:
             raise ValueError(f"--grid={text}: {name} is swept twice")
         words[name] = values.split(";" if ";" in values else ",")
+    given = given_flags()
     for name in words:
-        if options[name].present and not (name == "seed" and several):
+        if name in given and not (name == "seed" and several):
             raise ValueError(
-                f"--{name}={options[name].value}: is given and swept; do one of the two"
+                f"--{name}={given[name]}: is given and swept; do one of the two"
             )
     single = {name: [options[name].value] for name in NAMED}
     axes = single | {name: _parsed(name, texts) for name, texts in words.items()}
-    presets = axes.get("preset", [options.preset])
+    presets = axes.get("preset", [given.get("preset", Hardware.preset)])
     used = set[str]().union(
         *(used_flags(a, p) for a in axes["algorithm"] for p in presets)
     )
-    for name in (*axes, *given_flags()):
+    for name in (*axes, *given):
         if name not in used:
-            how = (
-                f"--grid={name}" if name in axes else f"--{name}={options[name].value}"
-            )
+            how = f"--grid={name}" if name in axes else f"--{name}={given[name]}"
             raise ValueError(
                 f"{how}: makes no difference to "
                 f"algorithm={','.join(axes['algorithm'])} with "
@@ -171,7 +171,7 @@ def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
     runs: dict[str, Run] = {}
     for values in itertools.product(*(axes[name] for name in order)):
         combination = dict(zip(order, values, strict=True))
-        preset = combination.get("preset", flags.FLAGS.preset)
+        preset = combination.get("preset", given_flags().get("preset", Hardware.preset))
         used = used_flags(combination["algorithm"], preset)
         swept = {name: combination[name] for name in axes if name in used}
         name = name_of(swept)

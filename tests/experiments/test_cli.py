@@ -15,13 +15,16 @@ from absl import flags
 import hic_jax
 from experiments import cli, launch, parts
 from experiments.config import resolve
+from experiments.devices.fitted import with_names
 from experiments.runs.intervals import TrainingDiverged
 
 LAUNCHERS = (
-    "train", "sweep.__main__", "ablate", "field", "drift", "demo", "report.__main__",
+    "train", "sweep.__main__", "ablate", "field", "drift", "demo", "fit_device",
+    "report.__main__",
     "benchmark.__main__",
 )  # fmt: skip
 REQUIRED = {
+    "fit_device": ["--data=x", "--unit=uS"],
     "field": ["--trained=x", "--workdir=y"],
     "report.__main__": ["--out=y"],
     "benchmark.__main__": [],
@@ -113,7 +116,7 @@ def test_the_defaults_in_the_help_are_those_of_a_run(define):
     ):
         for name, value in vars(part).items():
             if name not in ("multilevel", "binary", "name", "source"):
-                told = f"default {cli.shown(parts.with_names(value))}"
+                told = f"default {cli.shown(with_names(value))}"
                 assert re.search(rf"\b{told}( with|\))", entries[prefix + name])
 
 

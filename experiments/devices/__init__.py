@@ -1,0 +1,1 @@
+"""Devices that were measured: their files, and what is told of them."""
