@@ -20,7 +20,7 @@ import numpy as np
 import rich.table
 from absl import flags
 
-from experiments import cli, launch, terminal
+from experiments import cli, launch, terminal, words
 from experiments.devices.ageing import Ageing, ageing, presets
 from experiments.devices.constants import parameter_rows
 from experiments.devices.fitted import stored
@@ -127,7 +127,11 @@ def coverage(device: DeviceSpec, fit: Fit, trains: Trains) -> dict[str, float]:
 
 def _assumed(fit: Fit, trains: Trains) -> list[str]:
     """What the trains do not tell, in sentences."""
-    said = []
+    said = [
+        "held out: three of every ten values of each ramp, because there are few"
+        if trains.few
+        else "held out: the last 30 % of the ramps"
+    ]
     low, high = trains.range
     if fit.model.name in ("nandakumar", "table"):
         for end, value, upper in (("lower", low, False), ("upper", high, True)):
@@ -242,8 +246,9 @@ def main(argv: list[str]) -> None:
     picture(drawn, result.device, result.fit, measurement.trains)
     terminal.show(scores(result), parameters(result))
     terminal.show(
-        f"{measurement.trains.pulses:,} pulses in {len(measurement.trains.device)} "
-        f"ramps of {measurement.trains.devices} devices; of held-out values "
+        f"{measurement.trains.pulses:,} pulses in "
+        f"{words.counted(len(measurement.trains.device), 'ramp')} of "
+        f"{words.counted(measurement.trains.devices, 'device')}; of held-out values "
         f"{100 * result.coverage['ramp']:.1f} % lie in the 95 % of a ramp, "
         f"{100 * result.coverage['next value']:.1f} % in the 95 % that those before "
         "them foretell.",

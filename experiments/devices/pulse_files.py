@@ -183,9 +183,7 @@ def _ramps(
             f"columns {', '.join(LONG)} and perhaps direction"
         )
     if names is None:
-        said.append(
-            f"{Path(path).name} has no line of names: its columns are called 1, 2, ..."
-        )
+        said.append(f"{Path(path).name} has no line of names: its columns are numbered")
         names = [str(i) for i in range(1, len(cells[0]) + 1)]
     return _wide(f"{flag}={path}", names, cells, begin, up, columns)
 

@@ -72,7 +72,7 @@ class Trains:
         Of devices with one ramp each, the first devices; of fewer than four ramps in
         one direction, the first of every ten values of each.
         """
-        if min(self._kinds().values()) < 4:
+        if self.few:
             late = np.arange(self.g.shape[1]) % 10 >= 10 * share
             return dataclasses.replace(self, g=np.where(late, np.nan, self.g))
         single = self.devices == len(self.device)
@@ -83,10 +83,11 @@ class Trains:
             kept[ramps[: max(1, round(share * len(ramps)))]] = True
         return dataclasses.replace(self, g=np.where(kept[:, None], self.g, np.nan))
 
-    def _kinds(self) -> dict[bool, int]:
-        """Ramps by the direction that they begin in."""
-        values, counts = np.unique(self.up[:, 0], return_counts=True)
-        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    @property
+    def few(self) -> bool:
+        """Whether fewer than four ramps begin in one of the directions."""
+        _, counts = np.unique(self.up[:, 0], return_counts=True)
+        return bool(counts.min() < 4)
 
     def pile(self, *, high: bool, at_reset: bool = False) -> float | None:
         """The end of the range where values pile up, uS; None if they do at none.
