@@ -82,7 +82,9 @@ def fitted(
     for model in models:
         terminal.note(f"{model}: fitting")
         try:
-            found[model] = choice.judged(known[model], trains)
+            judged = choice.judged(known[model], trains)
+            _device(judged.fit, aged, name, "")  # Which may be none that can be.
+            found[model] = judged
         except ValueError as error:
             if len(models) == 1:
                 raise
@@ -101,13 +103,29 @@ def fitted(
         measurement=measurement,
         ageing=aged,
         coverage=coverage(part, best.fit, trains),
-        said=[*measurement.said, *_assumed(whole, trains), *aged.said],
+        said=[
+            *measurement.said,
+            *_assumed(whole, trains),
+            *aged.said,
+            _reads(whole, aged),
+        ],
     )
 
 
 def _device(fit: Fit, aged: Ageing, name: str, source: str) -> DeviceSpec:
-    constants = {**fit.all_constants, **aged.constants}
+    constants = {**aged.otherwise, **fit.all_constants, **aged.constants}
     return fit.model.device(name, source, constants)
+
+
+def _reads(fit: Fit, aged: Ageing) -> str:
+    """Where the noise of reads comes from."""
+    if "reads" in aged.files:
+        return f"read noise: from {aged.files['reads']['name']}"
+    if fit.reads:
+        return "read noise: that with which the trains were read"
+    if aged.otherwise:
+        return "read noise: none is seen in the trains; that of the preset"
+    return "read noise: none is seen in the trains; there is none"
 
 
 def coverage(device: DeviceSpec, fit: Fit, trains: Trains) -> dict[str, float]:

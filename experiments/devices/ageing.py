@@ -32,12 +32,14 @@ class Ageing:
     Attributes:
       constants: fields of the device.
       errors: their standard errors, where they were measured.
+      otherwise: fields that the device has if the trains do not tell them.
       files: by flag: name and SHA-256.
       said: sentences on where they come from.
     """
 
     constants: dict[str, Any]
     errors: dict[str, float]
+    otherwise: dict[str, Any]
     files: dict[str, dict[str, str]]
     said: list[str]
 
@@ -68,7 +70,7 @@ def ageing(
         raise ValueError(
             f"drift_from={drift_from}: must not be given with --retention, which tells"
         )
-    found = Ageing({}, {}, {}, [])
+    found = Ageing({}, {}, {}, {}, [])
     if retention or drift_from:
         drifting = {
             model.name
@@ -96,16 +98,16 @@ def ageing(
     elif drift_from:
         preset = presets()[drift_from]
         found.constants.update({name: getattr(preset, name) for name in _DRIFT})
+        found.otherwise.update({name: getattr(preset, name) for name in _READS})
         found.said.append(f"drift: not measured; that of {drift_from}")
     else:
         found.said.append("drift: not measured, and no preset named; there is none")
     if reads:
         if unit == "normalised":
             raise ValueError(f"reads={reads}: must not be given with unit=normalised")
-        drifting_only = all(name in ("nandakumar", "table") for name in models)
+        by_conductance = all(name in ("nandakumar", "table") for name in models)
         g = factor * _columns("reads", reads)
-        _add(found, laws.read_noise(g, one_size=not drifting_only), "reads", reads)
-        found.said.append(f"read noise: from {found.files['reads']['name']}")
+        _add(found, laws.read_noise(g, one_size=not by_conductance), "reads", reads)
     return found, models
 
 

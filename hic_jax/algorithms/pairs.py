@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hic_jax import checks
-from hic_jax.algorithms import arrangement
+from hic_jax.algorithms import arrangement, thresholds
 from hic_jax.algorithms.arrangement import Arrangement
 from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pair_weight import PairWeight
@@ -29,11 +28,6 @@ from hic_jax.pcm.presets import nandakumar_2018
 DEVICES_PER_SIGN = (1, 2, 4, 8)
 
 Residue = typing.Literal["dropped", "kept", "chance"]
-
-# Of `PairSpec.suited_to`: what the usual values are on `nandakumar_2018`, over the 9.3
-# uS that twenty pulses add in the mean, and these over all that pulses add.
-_MOST_PULSES = 255
-_REACH, _FULL_SCALE, _REFRESH_ABOVE, _REFRESH_COMMON = 0.9, 2 / 3, 0.26, 0.043
 
 # Streams beside the three that `writing.refresh` makes of its key.
 _LOOK, _KEEP = 3, 4
@@ -164,32 +158,13 @@ class PairSpec(abc.ABC):
 
     @classmethod
     def suited_to(cls, device: DeviceSpec, **changes: Any) -> Self:
-        """The algorithm on a device whose range is not that of the presets.
-
-        What is in uS, or counts steps, follows from where SET pulses lead in the mean,
-        in the proportions that the usual values have on `nandakumar_2018`: weights of
-        two thirds of the reach, and refreshes from a quarter of it on. Of two-sided
-        devices nothing does: their weights have a share of the range anyhow.
+        """The algorithm on a device of another range than the usual one.
 
         Args:
           device: the devices of the pairs.
-          **changes: fields that are to have other values.
+          **changes: fields that are to have other values than those that suit it.
         """
-        if device.TWO_SIDED:
-            return cls(multilevel=device, **changes)
-        trajectory = device.mean_trajectory(_MOST_PULSES)
-        gained = trajectory - trajectory[0]
-        # Until nothing much is gained: 20 pulses lead 0.9 of the way there.
-        pulses = max(int(np.searchsorted(gained, _REACH * gained[-1])), 1)
-        reach = float(gained[pulses])
-        steps = max(_FULL_SCALE * reach / device.mean_step, 1.0)
-        usual = {
-            "refresh_pulses": pulses,
-            "multilevel_bits": min(max(round(math.log2(steps)) + 1, 2), 8),
-            "refresh_above": device.reset_mean + _REFRESH_ABOVE * reach,
-            "refresh_common": device.reset_mean + _REFRESH_COMMON * reach,
-        }
-        return cls(multilevel=device, **{**usual, **changes})
+        return cls(multilevel=device, **{**thresholds.suited_to(device), **changes})
 
     @property
     def has_reference(self) -> bool:

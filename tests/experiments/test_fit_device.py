@@ -64,6 +64,7 @@ def test_a_device_is_written_with_all_that_stands_behind_it(tmp_path, launch, ca
     said = capsys.readouterr().out
     assert "chosen" in said
     assert "drift: from age.csv" in said
+    assert "read noise: none is seen in the trains; there is none" in said
 
 
 @pytest.mark.parametrize(
