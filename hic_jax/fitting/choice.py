@@ -42,7 +42,7 @@ def judged(model: Model, trains: Trains) -> Judged:
       ValueError: if it cannot be fitted to them.
     """
     part = trains.training(SHARE)
-    found = fit(model, part)
+    found = fit(model, part, whole=trains)
     of_all, of_part = (found.log_likelihood_of(x) for x in (trains, part))
     return Judged(found, (of_all - of_part) / max(trains.pulses - part.pulses, 1))
 

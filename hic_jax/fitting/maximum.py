@@ -68,25 +68,33 @@ class Fit:
             return float(jnp.sum(found))
 
 
-def fit(model: Model, trains: Trains, start: Fit | None = None) -> Fit:
+def fit(
+    model: Model,
+    trains: Trains,
+    *,
+    start: Fit | None = None,
+    whole: Trains | None = None,
+) -> Fit:
     """Fits a model: with noise of reads and spread of devices, where they are seen.
 
     Args:
       model: what is fitted.
       trains: what it is fitted to.
       start: a fit of the model to a part of the trains, to save time.
+      whole: trains that these are a part of, whose range the device has.
 
     Raises:
       ValueError: if no constants make the trains likely.
     """
-    found = fit_with(model, trains, reads=False, spread=False, start=start)
+    of = functools.partial(fit_with, model, trains, whole=whole)
+    found = of(reads=False, spread=False, start=start)
     # Read with noise, no two values would be the same at an end of the range.
     piles = [trains.pile(high=high) for high in (False, True)]
     if piles == [None, None]:
-        more = fit_with(model, trains, reads=True, spread=False, start=found)
+        more = of(reads=True, spread=False, start=found)
         found = _likelier(found, more)
     if trains.devices > 1:
-        more = fit_with(model, trains, reads=found.reads, spread=True, start=found)
+        more = of(reads=found.reads, spread=True, start=found)
         found = _likelier(found, more)
     return found
 
@@ -103,6 +111,7 @@ def fit_with(
     reads: bool,
     spread: bool,
     start: Fit | None = None,
+    whole: Trains | None = None,
 ) -> Fit:
     """Fits a model with or without noise of reads and spread of devices.
 
@@ -112,11 +121,12 @@ def fit_with(
       reads: whether values were read with noise.
       spread: whether devices have steps of their own size.
       start: a fit to begin from.
+      whole: see `fit`.
 
     Raises:
       ValueError: if no constants make the trains likely.
     """
-    fixed = model.fixed(trains)
+    fixed = model.fixed(trains if whole is None else whole)
     first = trains.g[trains.from_reset, 0]
     first = first[np.isfinite(first)]
     if len(first):
@@ -130,7 +140,7 @@ def fit_with(
         common["read_offset"] = np.asarray(0.3 * noise)
     if spread:
         common["step_spread"] = np.asarray(0.1)
-    starts = model.starts(trains)
+    starts = model.starts(trains, fixed)
     if start:
         known = {name: start.constants[name] for name in starts[0]}
         if _Unravel(known) == _Unravel(starts[0]):  # A table may have got more places.

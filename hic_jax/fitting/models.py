@@ -40,8 +40,15 @@ class Model(abc.ABC):
     cls: ClassVar[type[DeviceSpec]]
 
     @abc.abstractmethod
-    def starts(self, trains: Trains) -> list[dict[str, np.ndarray]]:
-        """Free constants, by fields of the device: places where a fit may begin."""
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
+        """Free constants, by fields of the device: places where a fit may begin.
+
+        Args:
+          trains: what is fitted.
+          fixed: as `fixed` has it.
+        """
 
     @abc.abstractmethod
     def bounds(self) -> dict[str, Bounds]:
@@ -110,8 +117,11 @@ class Nandakumar(Model):
     name = "nandakumar"
     cls = MultilevelSpec
 
-    def starts(self, trains: Trains) -> list[dict[str, np.ndarray]]:
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
         """By least squares, for several memories: the likelihood has several maxima."""
+        del fixed
         g, step, number, _ = trains.steps
         floor = 0.05 * np.std(step) + 1e-9
         found = []
@@ -167,11 +177,13 @@ class Table(Model):
     name = "table"
     cls: ClassVar[type[TableSpec]] = TableSpec
 
-    def starts(self, trains: Trains) -> list[dict[str, np.ndarray]]:
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
         """Moments of the steps that are nearest to each place."""
         found: dict[str, np.ndarray] = {}
         g, step, _, up = trains.steps
-        at = self.fixed(trains)["at"]
+        at = fixed["at"]
         for side, chosen, sign in self._sides(up):
             near = np.abs(g[chosen, None] - at).argmin(axis=1)
             steps = sign * step[chosen]

@@ -35,10 +35,11 @@ class TwoSided(Model):
         middle = (low + high) / 2
         return {"g_min": low - room, "g_max": high + room, "reset_mean": middle}
 
-    def _sizes(self, trains: Trains) -> tuple[float, float, float, float]:
+    def _sizes(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> tuple[float, float, float, float]:
         """Mean sizes of steps up and down, their deviation, and ends, half ranges."""
         _, change, _, up = trains.steps
-        fixed = self.fixed(trains)
         half = (fixed["g_max"] - fixed["g_min"]) / 2
         least = 1e-3 * np.std(change)
         rise, fall = max(change[up].mean(), least), max(-change[~up].mean(), least)
@@ -79,10 +80,11 @@ class SoftBounds(TwoSided):
     name = "soft_bounds"
     cls: ClassVar[type[TwoSidedSpec]] = SoftBoundsSpec
 
-    def starts(self, trains: Trains) -> list[dict[str, np.ndarray]]:
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
         """Steps as they are in the mean, ends a little beyond what was measured."""
-        rise, fall, std, half = self._sizes(trains)
-        fixed = self.fixed(trains)
+        rise, fall, std, half = self._sizes(trains, fixed)
         ends = [(end - fixed["reset_mean"]) / half for end in trains.range]
         step = (rise + fall) / 2
         found = {
@@ -125,9 +127,11 @@ class ExpStep(TwoSided):
             "z_offset": unit.z_offset,
         }
 
-    def starts(self, trains: Trains) -> list[dict[str, np.ndarray]]:
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
         """Steps that grow or shrink by several factors: the likelihood has maxima."""
-        rise, fall, std, _ = self._sizes(trains)
+        rise, fall, std, _ = self._sizes(trains, fixed)
         step = (rise + fall) / 2
         common = {
             "step": step,
