@@ -12,7 +12,13 @@ import pytest
 from experiments import write_notebooks
 from experiments.write_notebooks import FOLDER, ROOT, with_address
 
-NAMES = ("quick_start", "your_own_model", "what_a_pcm_device_does", "read_a_sweep")
+NAMES = (
+    "quick_start",
+    "your_own_device",
+    "your_own_model",
+    "what_a_pcm_device_does",
+    "read_a_sweep",
+)
 ADDRESS = "https://github.com/somebody/hic_jax.git"
 
 
