@@ -10,7 +10,8 @@ import pytest
 import hic_jax
 from hic_jax.algorithms import analog_states
 from hic_jax.quantisation import quantise_kernels
-from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx, sgd
+from hic_jax.training.optimizers import sgd
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
