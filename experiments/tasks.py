@@ -176,15 +176,12 @@ def task_of(train: TrainConfig, dataset: Data, model: nn.Module) -> Task:
                 f"characters there, with dataset={train.dataset!r}, which holds text"
             )
         dataset.check_context(context)
-        task, of = (
-            NextCharacters(dataset, context),
-            "whole windows in the training part",
-        )
+        task, what = NextCharacters(dataset, context), "windows of training text"
     else:
-        task, of = Classes(dataset, train.shift), "training images"
+        task, what = Classes(dataset, train.shift), "training images"
     if train.batch_size > task.most:
         raise ValueError(
             f"batch_size={train.batch_size}: must be at most {task.most}, the number "
-            f"of {of} of {train.dataset}"
+            f"of {what} of {train.dataset}"
         )
     return task

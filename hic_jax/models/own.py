@@ -113,7 +113,7 @@ def check_own(
 
     def initialised(key, x):
         logits, variables = model.init_with_output(key, x, train=False)
-        return logits, variables["params"]
+        return logits, variables.get("params", {})
 
     one = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
     try:

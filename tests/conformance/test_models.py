@@ -117,7 +117,7 @@ def test_a_width_is_a_multiplier_of_channels(name):
     assert max(ratios) == 4.0
     assert two["head/kernel"] == 2 * one["head/kernel"]
     for width in (0.0, -1.0, 101.0, float("nan")):
-        with pytest.raises(ValueError, match="^width="):
+        with pytest.raises(ValueError, match=r"^width="):
             models.MODELS[name]().check_width(width)
 
 
