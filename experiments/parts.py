@@ -114,7 +114,10 @@ class TrainConfig:
 
     def __post_init__(self):
         _check_choices(self)
-        _check_fit(self)
+        is_text = data.is_text(self.dataset)
+        models.check_takes(self.model, "text" if is_text else "images", self.dataset)
+        if is_text:
+            _check_images(self)
         checks.integer("validation", self.validation, 0)
         checks.integer("downscale", self.downscale, 1)
         checks.integer("epochs", self.epochs, 1)
@@ -123,37 +126,18 @@ class TrainConfig:
         checks.within("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
 
-def _check_fit(train: TrainConfig) -> None:
-    """Raises `ValueError` unless the model, and changes of images, fit the data."""
-    check_model(train.model)
-    takes = "text" if data.is_text(train.dataset) else "images"
-    if train.model in models.MODELS and models.MODELS[train.model].takes != takes:
-        fit = [name for name, cls in models.MODELS.items() if cls.takes == takes]
-        raise ValueError(
-            f"model={train.model!r}: must be {checks.names([*fit, _OWN])}, with "
-            f"dataset={train.dataset!r}, which holds {takes}"
-        )
-    if takes == "text":
-        for name, usual in (("downscale", 1), ("shift", "none")):
-            if getattr(train, name) != usual:
-                raise ValueError(
-                    f"{name}={getattr(train, name)}: must be {usual}, with "
-                    f"dataset={train.dataset!r}, which holds no images"
-                )
-        if train.augmentation not in ("auto", "none"):
+def _check_images(train: TrainConfig) -> None:
+    """Raises `ValueError` if images are to be changed, and there are none."""
+    for name, allowed in (
+        ("downscale", (1,)),
+        ("shift", ("none",)),
+        ("augmentation", ("auto", "none")),
+    ):
+        if getattr(train, name) not in allowed:
             raise ValueError(
-                f"augmentation={train.augmentation!r}: must be none, with "
+                f"{name}={getattr(train, name)}: must be {allowed[-1]}, with "
                 f"dataset={train.dataset!r}, which holds no images"
             )
-
-
-_OWN = "package.module:factory"
-
-
-def check_model(model: str) -> None:
-    """Raises `ValueError` unless a model is registered, or may be one's own."""
-    if not models.is_own(model):
-        checks.one_of("model", model, [*models.MODELS, _OWN])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -252,7 +236,7 @@ def parts_of(algorithm: str, preset: str, model: str = TrainConfig.model) -> lis
       ValueError: if there is no such algorithm, preset or model.
     """
     checks.one_of("algorithm", algorithm, ALGORITHMS)
-    check_model(model)
+    models.check_known(model)
     parts: dict[str, Any] = {"train": TrainConfig}
     if model in models.MODELS:
         parts["network"] = models.MODELS[model]

@@ -69,6 +69,7 @@ def measure(
             experiment.split("train"),
             seconds=seconds,
             chips=chips,
+            compensation=experiment.compensation,
         )
         together = rises.pop("")
         tensors = analog_tensors(network.weights)

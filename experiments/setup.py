@@ -25,7 +25,12 @@ from hic_jax.training.chips import MakeTx
 from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.recipes import make_tx
 from hic_jax.training.split import Examples
-from hic_jax.training.state import TrainState, init_state, state_shapes
+from hic_jax.training.state import (
+    TrainState,
+    init_state,
+    initial_variables,
+    state_shapes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +179,18 @@ class Experiment:
         """Text that the network makes up, as the devices read now; None for images."""
         key = jax.random.fold_in(self.read_key, state.step)
         return self.task.sample(key, self.model, Network.of(state))
+
+    @property
+    def compensation(self) -> str:
+        """What drift is best compensated by: AdaBS, or GDC for lack of BatchNorm."""
+        example = self.task.example
+        variables = jax.eval_shape(
+            lambda key: initial_variables(
+                key, self.model, example.shape, example.dtype
+            ),
+            self.init_key,
+        )
+        return "adabs" if "batch_stats" in variables else "gdc"
 
     def quantised_accuracy(self, state: TrainState, test: Examples, bits: int) -> float:
         """`test_accuracy` with digital kernels rounded to so many bits afterwards."""

@@ -215,6 +215,9 @@ def table(config: Config, summary: dict[str, Any]) -> rich.table.Table:
         "training loss": f"{summary['train_loss']:.3f}",
         "steps": f"{summary['steps']:,}",
     }
+    if "test_loss" in summary:
+        rows["test loss"] = f"{summary['test_loss']:.3f} nats per character"
+        rows["perplexity"] = f"{summary['test_perplexity']:.2f}"
     if "seconds_per_step" in summary:
         rows["time of a step"] = f"{1000 * summary['seconds_per_step']:,.0f} ms"
     return terminal.table(("", ""), rows.items(), title=described(config))

@@ -125,11 +125,11 @@ def group(
 
     All runs of a group have one task: data set, what its images become, network but for
     its width, and epochs. Seeds are pooled only if every other field is the same that
-    their algorithm uses. Each recipe of the candidate is compared with the recipe of the
-    baseline whose digital fields are the same; if there is none, with each of the task,
-    and `Group.unequal` says what differs. Recipes of the baseline that remain stand
-    alone. Other algorithms stand beside the pairs whose digital fields are theirs, or
-    beside all pairs of the task, if there is none.
+    their algorithm uses. Each recipe of the candidate is compared with the recipe of
+    the baseline whose digital fields are the same; if there is none, with each of the
+    task, and `Group.unequal` says what differs. Recipes of the baseline that remain
+    stand alone. Other algorithms stand beside the pairs whose digital fields are
+    theirs, or beside all pairs of the task, if there is none.
     """
     tasks: dict[str, dict[str, list[Run]]] = {}
     for run in runs:

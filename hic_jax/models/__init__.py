@@ -5,6 +5,7 @@ from hic_jax.models.cnn import CNN, CNNSpec
 from hic_jax.models.gpt import GPT, GPTSpec
 from hic_jax.models.mlp import MLP, MLPSpec
 from hic_jax.models.own import check_own, factory_of, is_own, make_own
+from hic_jax.models.registry import MODELS, check_known, check_takes
 from hic_jax.models.resnet import (
     CHANNEL_PLANS,
     ResNet,
@@ -12,15 +13,6 @@ from hic_jax.models.resnet import (
     check_depth,
     stage_channels,
 )
-
-# Networks by name: the class of the spec. An entry is all that a network needs to have
-# flags and run folders.
-MODELS: dict[str, type[ModelSpec]] = {
-    "resnet": ResNetSpec,
-    "cnn": CNNSpec,
-    "mlp": MLPSpec,
-    "gpt": GPTSpec,
-}
 
 __all__ = [
     "CHANNEL_PLANS",
@@ -35,7 +27,9 @@ __all__ = [
     "ResNet",
     "ResNetSpec",
     "check_depth",
+    "check_known",
     "check_own",
+    "check_takes",
     "factory_of",
     "is_own",
     "make_own",

@@ -27,8 +27,9 @@ EXAMPLES = {
 every_model = pytest.mark.parametrize("name", models.MODELS)
 
 
-def made(name, crossbars=LayerCrossbars(), width=1.0, dtype="float32"):
+def made(name, crossbars=None, width=1.0, dtype="float32"):
     """A network and one input of it."""
+    crossbars = crossbars or LayerCrossbars()
     spec = models.MODELS[name](**SMALL.get(name, {}))
     model = spec.make(
         num_classes=CLASSES, width=width, crossbars=crossbars, dtype=dtype

@@ -113,7 +113,7 @@ def test_gains_compensate_and_adabs_is_refused(uninterrupted):
         ({"model": "mlp", "mlp_units": 4}, "model='mlp': must be one of gpt"),
         ({"shift": "dim"}, "shift=dim: must be none, with dataset='text:"),
         ({"downscale": 2}, "downscale=2: must be 1, with dataset='text:"),
-        ({"augmentation": "crop"}, "augmentation='crop': must be none, with dataset"),
+        ({"augmentation": "crop"}, "augmentation=crop: must be none, with dataset"),
         ({"dataset": "digits"}, "model='gpt': must be one of resnet, cnn, mlp"),
         ({"gpt_heads": 0}, r"gpt_heads=0: must be in \[1, 100000\]"),
         ({"gpt_context": 1}, "gpt_context=1: must be at least 2"),
