@@ -36,7 +36,9 @@ class Uninterrupted:
     def __init__(self, path):
         self.dataset, self.path = written(path), path / "run"
         self.experiment = _experiment(self.dataset)
-        self.returned = train(self.experiment, str(self.path), TrainOptions())
+        self.returned = train(
+            self.experiment, str(self.path), TrainOptions(log_every=1)
+        )
         self.state = run_files.restored(self.path, self.experiment)
         self.summary = run_files.timeless_summary(self.path)
 
@@ -83,7 +85,7 @@ def test_a_sample_goes_on_from_the_text(uninterrupted):
 def test_stopped_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
     for stop in (EPOCH + 1, None):  # In the middle of an epoch.
         experiment = _experiment(uninterrupted.dataset)
-        train(experiment, str(tmp_path), TrainOptions(max_steps=stop))
+        train(experiment, str(tmp_path), TrainOptions(max_steps=stop, log_every=1))
     chex.assert_trees_all_equal(
         run_files.restored(tmp_path, experiment), uninterrupted.state
     )
