@@ -248,8 +248,9 @@ def parts_of(algorithm: str, preset: str, model: str = TrainConfig.model) -> lis
         without["spec"] = of_no_use(devices["multilevel"])
         parts |= {f"spec.{name}": device for name, device in devices.items()}
         parts |= {"spec": spec, "crossbar": CrossbarSpec}
+    none = frozenset[str]()
     return [
-        Part(path, _prefix(path, algorithm, model), part, without.get(path, frozenset()))
+        Part(path, _prefix(path, algorithm, model), part, without.get(path, none))
         for path, part in parts.items()
     ]
 
