@@ -23,7 +23,7 @@ from experiments.sweep import __main__ as sweep
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
-from hic_jax import models
+from hic_jax import models, pcm
 from hic_jax.training import recipes
 from tests.experiments import shown
 from tests.tiny_text import written
@@ -129,7 +129,7 @@ def test_digital_algorithms_use_what_is_theirs():
         assert name not in used
     for name in ("analog_momentum", "preset", "converters", "digital_layers"):
         assert name not in used
-    every = itertools.product(recipes.ALGORITHMS, ["ideal"], models.MODELS)
+    every = itertools.product(recipes.ALGORITHMS, pcm.PRESETS, models.MODELS)
     everything = set().union(*itertools.starmap(parts.used_flags, every))
     assert everything == set(config_flags.flag_names())
 
@@ -688,7 +688,7 @@ from absl import app
 from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.sweep import __main__ as sweep
-from hic_jax import models
+from hic_jax import models, pcm
 
 models.CHANNEL_PLANS["one_block"] = (4,)
 name, calls = sys.argv.pop(1).split(":")
