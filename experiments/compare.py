@@ -35,8 +35,8 @@ from experiments.sweep import grid
 from hic_jax import inference
 from hic_jax.inference import Reading
 
-# What a network is read with a year later.
-COMPENSATION = "adabs"
+# What networks are read with a year later: the first that one can be compensated by.
+COMPENSATIONS = ("adabs", "gdc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Contender:
       algorithm: name of the training algorithm.
       setting: what else was swept, by flag: the device for one.
       accuracy: shares of test images that are right after training.
-      year: shares of test images that are right a year later with AdaBS, means over
-        chips; empty without devices.
+      year: shares of test images that are right a year later with AdaBS, or with GDC
+        for lack of BatchNorm, means over chips; empty without devices.
       inference_kb: memory of the model in inference, kB.
       training_kb: memory of the weights and of the optimizer's buffers in training, kB.
       worst_cycles: write-erase cycles of the most worn multi-level device; empty
@@ -82,13 +82,13 @@ class Contender:
 
 def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> None:
     """Reads every run that has devices."""
-    reading = Reading(
-        times=[hic_jax.YEAR], chips=chips, compensations=["none", COMPENSATION]
-    )
     for run in runs:
-        folder = str(workdir / run.name)
-        if run.config.spec is not None:
-            drift.read_once(Experiment.of(run.config), folder, reading)
+        if run.config.spec is None:
+            continue
+        experiment = Experiment.of(run.config)
+        names = ["none", experiment.compensation]
+        reading = Reading(times=[hic_jax.YEAR], chips=chips, compensations=names)
+        drift.read_once(experiment, str(workdir / run.name), reading)
 
 
 def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
@@ -115,19 +115,21 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
     wear = [s["write_erase_cycles"] for s in summaries]
     worn = [w["multilevel"] for w in wear if w]
     energies = [s["energy"]["training_j"] for s in summaries]
+    readings = [
+        row
+        for s in summaries
+        for row in s.get("drift", [])
+        if row["time"] == hic_jax.YEAR
+        and row["devices"] == inference.TRAINED
+        and not row["without"]
+    ]
+    read_with = {row["compensation"] for row in readings}
+    best = next((name for name in COMPENSATIONS if name in read_with), None)
     return Contender(
         algorithm=first["algorithm"],
         setting=setting,
         accuracy=[s["test_accuracy"] for s in summaries],
-        year=[
-            row["mean"]
-            for s in summaries
-            for row in s.get("drift", [])
-            if row["time"] == hic_jax.YEAR
-            and row["compensation"] == COMPENSATION
-            and row["devices"] == inference.TRAINED
-            and not row["without"]
-        ],
+        year=[row["mean"] for row in readings if row["compensation"] == best],
         inference_kb=first["inference_bits"] / 8000,
         training_kb=(first["training_bits"] + first["optimizer_bits"]) / 8000,
         worst_cycles=[w["max"] for w in worn],
@@ -174,7 +176,7 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
 _DRAWN: dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]] = {
     "test accuracy (%)": [
         ("o", "after training", lambda c: [100 * x for x in c.accuracy]),
-        ("D", "a year later, AdaBS", lambda c: [100 * x for x in c.year]),
+        ("D", "a year later, compensated", lambda c: [100 * x for x in c.year]),
     ],
     "memory in training (kB)": [
         ("s", "weights and buffers of the optimizer", lambda c: [c.training_kb]),

@@ -23,17 +23,25 @@ from experiments.parts import (
 from hic_jax import checks, data
 from hic_jax.algorithms import PairSpec
 from hic_jax.crossbar import CrossbarSpec
-from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
+from hic_jax.models import MODELS, ModelSpec
+from hic_jax.training.recipes import (
+    ALGORITHMS,
+    ANALOG_WITH_ADAMW,
+    WITH_ADAMW,
+    AnalogRecipe,
+    Recipe,
+)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """A run, resolved: nothing is left to defaults.
 
-    Where the algorithm has no devices, all but the first two are None.
+    Where the algorithm has no devices, those from ``analog`` on are None.
 
     Attributes:
-      train: network, data, length of the training.
+      train: data, length of the training, which network.
+      network: the network's own fields; None for one of the user's own.
       recipe: updates of what is held digitally, and the schedule.
       analog: updates of what devices hold.
       hardware: what is analog, and on which devices.
@@ -42,6 +50,7 @@ class Config:
     """
 
     train: TrainConfig
+    network: ModelSpec | None = None
     recipe: Recipe
     analog: AnalogRecipe | None = None
     hardware: Hardware | None = None
@@ -62,6 +71,13 @@ class Config:
                 f"spec={self.spec!r}: must be of type {cls.__name__}, with "
                 f"algorithm={algorithm!r}"
             )
+        model = MODELS.get(self.train.model)
+        if type(self.network) is not (model or type(None)):
+            raise ValueError(
+                f"network={self.network!r}: must be {model and model.__name__}, with "
+                f"model={self.train.model!r}"
+            )
+        (self.network or ModelSpec()).check_width(self.train.width)
 
     def to_dict(self) -> dict[str, Any]:
         """As stored in a run folder: the parts that the algorithm uses."""
@@ -81,8 +97,8 @@ class Config:
 
         Raises:
           KeyError: if a part is not there.
-          ValueError: if the algorithm has no use for a part, or this version for a
-            field, or at a value that is not allowed.
+          ValueError: if the algorithm or the model has no use for a part, or this
+            version for a field, or at a value that is not allowed.
           TypeError: if a field is not there.
         """
         algorithm = fields["train"]["algorithm"]
@@ -92,13 +108,15 @@ class Config:
             preset = fields["hardware"]["preset"]
             if "device" in fields:
                 preset = Fitted(restored(fields["device"]))
-        parts = parts_of(algorithm, preset)
+        model = fields["train"]["model"]
+        parts = parts_of(algorithm, preset, model)
         unused = set(fields) - {part.path for part in parts}
         if isinstance(preset, Fitted):
             unused -= {"device"}
         if unused:
             raise ValueError(
-                f"{min(unused)}: must not be there, with algorithm={algorithm!r}"
+                f"{min(unused)}: must not be there, with algorithm={algorithm!r} and "
+                f"model={model!r}"
             )
 
         def made(part: Part, inner: dict[str, Any]) -> Any:
@@ -122,17 +140,21 @@ def resolve(**given: Any) -> Config:
       **given: values by the names of their flags, as ``epochs`` or ``pcm_g_max``.
 
     Raises:
-      ValueError: if a value is not allowed, or makes no difference to the algorithm or
-        the device.
+      ValueError: if a value is not allowed, or makes no difference to the algorithm,
+        the device or the model.
     """
     algorithm = given.get("algorithm", TrainConfig.algorithm)
     preset = given.get("preset", Hardware.preset)
-    check_used(given, algorithm, preset)
+    model = given.get("model", TrainConfig.model)
+    check_used(given, algorithm, preset, model)
+    for prefix, usual in (("", WITH_ADAMW), ("analog_", ANALOG_WITH_ADAMW)):
+        if given.get(f"{prefix}optimizer") == "adamw":
+            given = {prefix + name: value for name, value in usual.items()} | given
     if "pcm_drift_nu" in given:  # As `parts.device_of` does with that of a preset.
         own = device_of(preset).drift_nu_std or DRIFT_NU_STD
         spread = own if given["pcm_drift_nu"] else 0.0
         given = {"pcm_drift_nu_std": spread} | given
-    config = _made(algorithm, preset, given, lambda part: part.usual)
+    config = _made(given, parts_of(algorithm, preset, model), lambda part: part.usual)
     if config.train.augmentation == "auto":
         policy = data.default_policy(config.train.dataset)
         config = changed(config, augmentation=policy)
@@ -151,20 +173,21 @@ def changed(config: Config, **given: Any) -> Config:
     """A configuration with some fields as given, by their flags, and no other changed.
 
     Raises:
-      ValueError: if a value is not allowed, makes no difference to the algorithm or
-        the device, or would change one of these two.
+      ValueError: if a value is not allowed, makes no difference to the algorithm, the
+        device or the model, or would change one of these three.
     """
-    algorithm = config.train.algorithm
+    algorithm, model = config.train.algorithm, config.train.model
     preset = config.hardware.preset if config.hardware else Hardware.preset
-    for name, own in (("algorithm", algorithm), ("preset", preset)):
+    for name, own in (("algorithm", algorithm), ("preset", preset), ("model", model)):
         if given.get(name, own) != own:
             raise ValueError(f"{name}={given[name]}: must stay {own}, as its parts do")
-    check_used(given, algorithm, preset)
-    return _made(algorithm, preset, given, lambda part: part.of(config))
+    check_used(given, algorithm, preset, model)
+    parts = parts_of(algorithm, preset, model)
+    return _made(given, parts, lambda part: part.of(config))
 
 
 def _made(
-    algorithm: str, preset: str, given: Mapping[str, Any], of: Callable[[Part], Any]
+    given: Mapping[str, Any], parts: list[Part], of: Callable[[Part], Any]
 ) -> Config:
     """A configuration whose parts are ``of`` theirs, with fields as given, by flag."""
 
@@ -177,7 +200,7 @@ def _made(
                 return start(**inner, **changes)
             return dataclasses.replace(start, **inner, **changes)
 
-    return Config(**assembled(parts_of(algorithm, preset), made))
+    return Config(**assembled(parts, made))
 
 
 @contextlib.contextmanager
@@ -222,23 +245,22 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 
 def by_flag(config: Config) -> dict[str, Any]:
     """The value of every field by its flag; a fitted device is the preset."""
-    algorithm = config.train.algorithm
+    algorithm, model = config.train.algorithm, config.train.model
     return {
-        flag_of(name, algorithm): value
+        flag_of(name, algorithm, model): value
         for name, value in flat(config.to_dict()).items()
         if not name.startswith("device.")  # That is what the preset is called.
     } | ({"preset": config.hardware.preset} if config.hardware else {})
 
 
 def changed_flags(config: Config) -> list[str]:
-    """FLAG=VALUE of what is not as the algorithm, the data set and the preset make it.
+    """FLAG=VALUE of what the algorithm, the data, the preset and the model do not make.
 
     The first two, without which there is no run, are left out.
     """
     train, hardware = config.train, config.hardware
-    usual = usual_flags(
-        train.algorithm, train.dataset, hardware.preset if hardware else None
-    )
+    preset = hardware.preset if hardware else None
+    usual = usual_flags(train.algorithm, train.dataset, preset, train.model)
     return [
         f"{flag}={value}"
         for flag, value in by_flag(config).items()
@@ -247,21 +269,25 @@ def changed_flags(config: Config) -> list[str]:
 
 
 def usual_flags(
-    algorithm: str, dataset: str, preset: str | None = None
+    algorithm: str,
+    dataset: str,
+    preset: str | None = None,
+    model: str = TrainConfig.model,
 ) -> dict[str, Any]:
     """Values by flag, as they are with no flags but these, which have their defaults.
 
     ``preset`` is None for the usual one, or an algorithm without.
 
     Raises:
-      ValueError: if there is no such algorithm, or preset.
+      ValueError: if there is no such algorithm, preset or model.
     """
-    chosen = {"algorithm": algorithm, "dataset": dataset}
+    chosen = {"algorithm": algorithm, "dataset": dataset, "model": model}
     if preset is not None:
         chosen["preset"] = preset
     usual = {
         "algorithm": TrainConfig.algorithm,
         "dataset": TrainConfig.dataset,
+        "model": TrainConfig.model,
         "preset": Hardware.preset,
     }
     values = by_flag(resolve(**chosen))

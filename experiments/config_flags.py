@@ -1,5 +1,6 @@
 """Flags of the configuration: one for every field of every algorithm and device."""
 
+import itertools
 import typing
 from typing import Any
 
@@ -17,12 +18,13 @@ from experiments.parts import (
     parts_of,
     used_flags,
 )
-from hic_jax import pcm
+from hic_jax import models, pcm
 from hic_jax.training.recipes import ALGORITHMS
 
 # The group of --help that the flags of a part are listed in; devices have their own.
 _GROUPS = {
     "train": cli.NETWORK,
+    "network": cli.NETWORK,
     "recipe": cli.RECIPE,
     "analog": cli.RECIPE,
     "hardware": cli.CROSSBAR,
@@ -38,7 +40,7 @@ _ELSEWHERE = {
 
 
 def define_flags() -> None:
-    """Defines a flag for every field of every algorithm and device that there is."""
+    """Defines a flag for every field of every algorithm, device and model there is."""
     for flag, (part, field, preset) in _all_flags().items():
         usual = getattr(part.usual, field, None)
         default = usual
@@ -70,16 +72,19 @@ def _all_flags() -> dict[str, tuple[Part, str, str]]:
       ValueError: if two fields would have one flag.
     """
     found: dict[str, tuple[Part, str, str]] = {}
-    for algorithm in ALGORITHMS:
-        for preset in pcm.PRESETS:
-            for part in parts_of(algorithm, preset):
-                for flag, field in part.fields().items():
-                    known, *_ = found.setdefault(flag, (part, field, preset))
-                    if (known.path, known.prefix) != (part.path, part.prefix):
-                        raise ValueError(
-                            f"algorithm={algorithm}: must have another name, or its "
-                            f"field {field}: --{flag} is of {known.cls.__name__}"
-                        )
+    for algorithm, preset, model in itertools.product(
+        ALGORITHMS, pcm.PRESETS, models.MODELS
+    ):
+        for part in parts_of(algorithm, preset, model):
+            for flag, field in part.fields().items():
+                known, *_ = found.setdefault(flag, (part, field, preset))
+                if (known.path, known.prefix) != (part.path, part.prefix):
+                    of_model = part.path == "network"
+                    name = f"model={model}" if of_model else f"algorithm={algorithm}"
+                    raise ValueError(
+                        f"{name}: must have another name, or its field {field}: "
+                        f"--{flag} is of {known.cls.__name__}"
+                    )
     return found
 
 
@@ -169,6 +174,6 @@ def from_used_flags(**others: Any) -> Config:
     values = given_flags() | others
     algorithm = values.get("algorithm", TrainConfig.algorithm)
     preset = values.get("preset", Hardware.preset)
-    used = used_flags(algorithm, preset)
+    used = used_flags(algorithm, preset, values.get("model", TrainConfig.model))
     with named("--"):
         return resolve(**{k: v for k, v in values.items() if k in used})

@@ -38,7 +38,7 @@ from hic_jax.training.state import TrainState
 # What may be other than in the training before.
 CHANGES = ("epochs", "learning_rate", "analog_learning_rate", "shift")
 
-# What is tried before anything is trained.
+# What is tried before anything is trained; without BatchNorm, not the last.
 BEFORE = ("none", "gdc", "adabs")
 
 
@@ -178,7 +178,7 @@ def accuracy_before(
     reference_key, key, read_key = jax.random.split(experiment.chip_key, 3)
     reference = Reference(Network.of(trained).weights, reference_key)
     accuracies = {}
-    for name in BEFORE:
+    for name in BEFORE[: BEFORE.index(experiment.compensation) + 1]:
         check_possible(name, network, train)
         ready = COMPENSATIONS[name](key, experiment.model, network, reference, train)
         accuracies[name] = accuracy(read_key, experiment.model, ready, test)

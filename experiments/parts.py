@@ -1,7 +1,8 @@
 """The parts of a configuration: dataclasses whose fields are flags.
 
-Which there are follows from the algorithm: its spec, and that of its devices, are among
-them. An entry in `recipes.ALGORITHMS` or `pcm.PRESETS` has flags by being there.
+Which there are follows from the algorithm and from the model: their specs, and that of
+the devices, are among them. An entry in `recipes.ALGORITHMS`, `pcm.PRESETS` or
+`models.MODELS` has flags by being there.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from hic_jax.algorithms.arrangement import of_no_use
 from hic_jax.algorithms.pairs import DEVICES_PER_SIGN
 from hic_jax.crossbar import CrossbarSpec
 from hic_jax.pcm.fits import Fit
+from hic_jax.training.optimizers import OPTIMIZERS
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe
 from hic_jax.training.schedules import SCHEDULES
 
@@ -25,6 +27,8 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 CHOICES: dict[str, Any] = {
     "algorithm": ALGORITHMS,
     "channel_plan": models.CHANNEL_PLANS,
+    "optimizer": OPTIMIZERS,
+    "analog_optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "augmentation": ("auto", *data.POLICIES),
     "shift": data.SHIFTS,
@@ -62,21 +66,25 @@ class TrainConfig:
     Attributes:
       algorithm: training algorithm; all but fp32 hold weights in devices.
       dataset: images: digits, or a TFDS image-classification set by its name, as
-        cifar10.
+        cifar10; or text:FILE, the characters of a file in UTF-8, of which the first
+        nine tenths are for training, a twentieth for validation and a twentieth for
+        tests.
       data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
       validation: training images that are held out and take the place of the test
-        images, to choose a recipe by; 0 for none.
+        images, to choose a recipe by, or so many characters of the validation part of a
+        text in the place of its test part; 0 for none.
       downscale: pixels, each way, whose mean is one pixel of the images, for a quick
         look; 1 leaves them as they are.
-      depth: layers of the ResNet, 6n + 2, 8 to 1202.
-      width: multiplier of the ResNet's channels, up to 100.
-      channel_plan: channels of the ResNet's three stages at width 1: hic, which is 16,
-        28, 56, or textbook, which is 16, 32, 64.
-      epochs: passes over the training images.
-      batch_size: images per training step.
+      model: network: resnet, cnn or mlp of images, gpt of text, or a function of your
+        own that makes a flax module, as package.module:factory.
+      width: multiplier of the network's channels, up to 100.
+      epochs: passes over the training images, or as many characters as the training
+        part of a text has.
+      batch_size: images, or windows of text, per training step.
       label_smoothing: share of the target that is spread over all classes, 0 to 1.
       augmentation: random changes of training images: none, crop, or crop_flip, which
-        mirrors them, too; auto is crop for characters, and crop_flip else.
+        mirrors them, too; auto is crop for images of characters, crop_flip for others,
+        and none for text.
       shift: change of all images before anything else: none, dim, invert, noise or
         rotate. They are normalised by the moments of the unchanged images.
       compute_dtype: type of the products and of what is between them, float32 or
@@ -89,9 +97,8 @@ class TrainConfig:
     data_dir: str | None = None
     validation: int = 0
     downscale: int = 1
-    depth: int = 8
+    model: str = "resnet"
     width: float = 1.0
-    channel_plan: str = "hic"
     epochs: int = 30
     batch_size: int = 100
     label_smoothing: float = 0.0
@@ -102,14 +109,30 @@ class TrainConfig:
 
     def __post_init__(self):
         _check_choices(self)
-        models.check_depth(self.depth)
-        models.stage_channels(self.channel_plan, self.width)
+        is_text = data.is_text(self.dataset)
+        models.check_takes(self.model, "text" if is_text else "images", self.dataset)
+        if is_text:
+            _check_images(self)
         checks.integer("validation", self.validation, 0)
         checks.integer("downscale", self.downscale, 1)
         checks.integer("epochs", self.epochs, 1)
         checks.integer("batch_size", self.batch_size, 1)
         checks.integer("seed", self.seed, 0, 2**32 - 1)
         checks.within("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+
+def _check_images(train: TrainConfig) -> None:
+    """Raises `ValueError` if images are to be changed, and there are none."""
+    for name, allowed in (
+        ("downscale", (1,)),
+        ("shift", ("none",)),
+        ("augmentation", ("auto", "none")),
+    ):
+        if getattr(train, name) not in allowed:
+            raise ValueError(
+                f"{name}={getattr(train, name)}: must be {allowed[-1]}, with "
+                f"dataset={train.dataset!r}, which holds no images"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,14 +226,18 @@ class Part:
         return {self.prefix + name: name for name in names if name not in self.without}
 
 
-def parts_of(algorithm: str, preset: str) -> list[Part]:
+def parts_of(algorithm: str, preset: str, model: str = TrainConfig.model) -> list[Part]:
     """Parts of a configuration, what a part holds before the part itself.
 
     Raises:
-      ValueError: if there is no such algorithm, or preset.
+      ValueError: if there is no such algorithm, preset or model.
     """
     checks.one_of("algorithm", algorithm, ALGORITHMS)
-    parts: dict[str, Any] = {"train": TrainConfig, "recipe": Recipe}
+    models.check_known(model)
+    parts: dict[str, Any] = {"train": TrainConfig}
+    if model in models.MODELS:
+        parts["network"] = models.MODELS[model]
+    parts["recipe"] = Recipe
     without: dict[str, frozenset[str]] = {}
     if (spec := ALGORITHMS[algorithm]) is not None:
         parts |= {"analog": AnalogRecipe, "hardware": Hardware}
@@ -221,8 +248,9 @@ def parts_of(algorithm: str, preset: str) -> list[Part]:
         is_fitted = isinstance(preset, Fitted)
         parts["spec"] = spec.suited_to(device_of(preset)) if is_fitted else spec
         parts["crossbar"] = CrossbarSpec
+    none = frozenset[str]()
     return [
-        Part(path, _prefix(path, algorithm), part, without.get(path, frozenset()))
+        Part(path, _prefix(path, algorithm, model), part, without.get(path, none))
         for path, part in parts.items()
     ]
 
@@ -253,10 +281,12 @@ def _devices(spec: type) -> dict[str, Any]:
     }
 
 
-def _prefix(path: str, algorithm: str) -> str:
+def _prefix(path: str, algorithm: str, model: str) -> str:
     """What the flags of a part begin with."""
     if path == "spec":
         return f"{algorithm}_"
+    if path == "network":
+        return "" if model == TrainConfig.model else f"{model}_"
     return _PREFIXES.get(path, f"{path.removeprefix('spec.')}_")
 
 
@@ -282,11 +312,11 @@ def assembled(
     return whole
 
 
-def flag_of(name: str, algorithm: str) -> str:
+def flag_of(name: str, algorithm: str, model: str = TrainConfig.model) -> str:
     """The flag of a field as spec.multilevel.g_max; the name itself if it has none."""
     path, _, field = name.rpartition(".")
-    is_part = path in _PREFIXES or path.split(".")[0] == "spec"
-    return _prefix(path, algorithm) + field if is_part else name
+    is_part = path in _PREFIXES or path.split(".")[0] in ("spec", "network")
+    return _prefix(path, algorithm, model) + field if is_part else name
 
 
 def with_curves(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,21 +343,41 @@ def device_of(preset: str) -> Any:
     return device
 
 
-def used_flags(algorithm: str, preset: str = Hardware.preset) -> set[str]:
+def used_flags(
+    algorithm: str, preset: str = Hardware.preset, model: str = TrainConfig.model
+) -> set[str]:
     """Flags of the configuration that make a difference.
 
     Training without devices has no use for their constants, nor for the recipe of the
-    weights in them; no algorithm has for the fields of another one.
+    weights in them; no algorithm, and no model, has for the fields of another one.
     """
-    return {flag for part in parts_of(algorithm, preset) for flag in part.fields()}
+    parts = parts_of(algorithm, preset, model)
+    return {flag for part in parts for flag in part.fields()}
 
 
-def check_used(given: Mapping[str, Any], algorithm: str, preset: str) -> None:
+def network_flags(model: str) -> dict[str, Any]:
+    """Flags of the fields of a model alone, with their defaults; of one's own, none."""
+    if model not in models.MODELS:
+        return {}
+    cls = models.MODELS[model]
+    part = Part("network", _prefix("network", "", model), cls)
+    return {flag: getattr(cls, field) for flag, field in part.fields().items()}
+
+
+def check_used(
+    given: Mapping[str, Any], algorithm: str, preset: str, model: str
+) -> None:
     """Raises `ValueError` if a value, by its flag, makes no difference."""
-    used = used_flags(algorithm, preset)
+    used = used_flags(algorithm, preset, model)
     for flag, value in given.items():
         if flag in used:
             continue
+        others = [name for name in models.MODELS if flag in network_flags(name)]
+        if others:
+            raise ValueError(
+                f"{flag}={value}: must not be given with model={model}, which has no "
+                f"use for it; needs model={' or '.join(others)}"
+            )
         where = {a: [p for p in pcm.PRESETS if flag in used_flags(a, p)]
                  for a in ALGORITHMS}  # fmt: skip
         if presets := where[algorithm]:

@@ -133,7 +133,10 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
         ``test_accuracy`` and ``after_a_year``.
     """
     names = [n.removeprefix("only-") for n in results if n.startswith("only-")]
-    titles = {"test_accuracy": "after training", "after_a_year": "a year later, AdaBS"}
+    titles = {
+        "test_accuracy": "after training",
+        "after_a_year": "a year later, compensated",
+    }
     with drawing.figure(path, columns=2) as both:
         for axes, (measure, title) in zip(both, titles.items(), strict=True):
             accuracy = {n: 100 * np.array(r[measure]) for n, r in results.items()}

@@ -25,7 +25,6 @@ from hic_jax import YEAR, checks
 from hic_jax.accounting.tensors import analog_tensors
 from hic_jax.inference.network import Network
 from hic_jax.inference.sensitivity import allocated, expected_rise, sensitivities
-from hic_jax.training.split import Split
 
 
 def measure(
@@ -61,7 +60,7 @@ def measure(
     with RunFolder.for_results(workdir) as folder:
         network = Network.of(folder.restore(experiment.init_state()))
         split = "test" if validated else "train"
-        classified = _first(experiment.split(split), images)
+        classified = experiment.split(split).first(images)
         rises = sensitivities(
             experiment.chip_key,
             experiment.model,
@@ -70,6 +69,7 @@ def measure(
             experiment.split("train"),
             seconds=seconds,
             chips=chips,
+            compensation=experiment.compensation,
         )
         together = rises.pop("")
         tensors = analog_tensors(network.weights)
@@ -82,7 +82,7 @@ def measure(
             "seconds": seconds,
             "chips": chips,
             "images": {
-                "number": len(classified.labels),
+                "number": classified.size,
                 "split": "validation" if validated else "train",
             },
             "layers": {
@@ -105,10 +105,6 @@ def measure(
             path = folder.path / "sensitivity.json"
             path.write_text(json.dumps(result, indent=2) + "\n")
     return result
-
-
-def _first(split: Split, images: int) -> Split:
-    return split.replace(images=split.images[:images], labels=split.labels[:images])
 
 
 def table(result: dict[str, Any]) -> rich.table.Table:

@@ -2,18 +2,20 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
+from experiments import tasks
 from experiments.config import Config, named
 from experiments.parts import Hardware, flag_of
-from hic_jax import checks, data, models
+from hic_jax import checks, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.inference.network import Network, accuracy
 from hic_jax.inference.quantised import quantised
@@ -22,8 +24,13 @@ from hic_jax.training import steps
 from hic_jax.training.chips import MakeTx
 from hic_jax.training.mesh import make_mesh, replicate, replicated
 from hic_jax.training.recipes import make_tx
-from hic_jax.training.split import Split
-from hic_jax.training.state import TrainState, init_state, state_shapes
+from hic_jax.training.split import Examples
+from hic_jax.training.state import (
+    TrainState,
+    init_state,
+    initial_variables,
+    state_shapes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +39,15 @@ class Experiment:
 
     Attributes:
       config: the configuration.
-      dataset: images and labels in host memory, not shifted.
+      task: what is learnt of which data.
       model: the network.
       schedule: learning rate as a function of the step.
       tx: the transformation that trains it.
       make_tx: makes one, from the key of its devices.
-      steps_per_epoch: whole batches of the training set.
+      steps_per_epoch: whole batches of an epoch.
       mesh: devices that share each batch; all else has a copy on each.
-      order_key: shuffles the images; each epoch folds in its number.
-      augment_key: augments them, and draws the noise of converters in training; each
+      order_key: draws which examples make up a batch; each epoch folds in its number.
+      augment_key: augments images, and draws the noise of converters in training; each
         step folds in its number.
       init_key: draws the initial parameters.
       device_key: draws all that the devices do in training.
@@ -49,7 +56,7 @@ class Experiment:
     """
 
     config: Config
-    dataset: data.Dataset
+    task: tasks.Task
     model: nn.Module
     schedule: optax.Schedule
     tx: optax.GradientTransformation
@@ -76,31 +83,21 @@ class Experiment:
             the devices do not fit the batch.
         """
         train = config.train
-        channels = models.stage_channels(train.channel_plan, train.width)
-        dataset = data.load(train.dataset, train.data_dir)
-        dataset = dataset.with_validation(train.validation).downscaled(train.downscale)
-        data.shift(dataset.test_images[:1], train.shift)  # Whether it can be.
-        size = len(dataset.train_labels)
-        if train.batch_size > size:
-            raise ValueError(
-                f"batch_size={train.batch_size}: must be at most {size}, the number of "
-                f"training images of {train.dataset}"
-            )
-        steps_per_epoch = size // train.batch_size
+        if models.is_own(train.model):
+            models.factory_of(train.model)  # Whether there is one.
+        dataset = tasks.load(train)
+        model = model_of(config, dataset.num_classes)
+        task = tasks.task_of(train, dataset, model)
+        steps_per_epoch = task.most // train.batch_size
         total = steps_per_epoch * train.epochs
         check_length(config, steps_per_epoch)
         init_key, device_key, augment_key, order_key, read_key, chip_key = (
             jax.random.split(jax.random.key(train.seed), 6)
         )
-        model = models.ResNet(
-            train.depth,
-            channels,
-            dataset.num_classes,
-            crossbars=crossbars_of(config),
-            dtype=train.compute_dtype,
-        )
+        if models.is_own(train.model):
+            models.check_own(train.model, model, task.example, dataset.num_classes)
         hardware = config.hardware or Hardware()
-        check_layers(hardware, model, dataset.image_shape)
+        check_layers(hardware, model, task.example.shape, task.example.dtype)
         make_one = functools.partial(
             make_tx,
             config.recipe,
@@ -112,7 +109,7 @@ class Experiment:
         )
         return cls(
             config=config,
-            dataset=dataset,
+            task=task,
             model=model,
             schedule=config.recipe.rates(config.recipe.learning_rate, total),
             tx=make_one(device_key),
@@ -127,23 +124,28 @@ class Experiment:
             chip_key=chip_key,
         )
 
-    def split(self, name: str) -> Split:
+    @property
+    def dataset(self) -> tasks.Data:
+        """Data in host memory."""
+        return self.task.dataset
+
+    def split(self, name: str) -> Examples:
         """A split ("train" or "test") on every device, shifted as configured."""
-        split, shift = Split.of(self.dataset, name), self.config.train.shift
-        if shift != "none":
-            images = data.shift(np.asarray(split.images), shift)
-            split = split.replace(images=jnp.asarray(images))
-        return split.over(self.mesh)
+        return self.task.split(name).over(self.mesh)
 
     def init_state(self) -> TrainState:
         """The state before the first step, on every device."""
-        state = init_state(self.init_key, self.model, self.tx, self.dataset.image_shape)
+        example = self.task.example
+        state = init_state(
+            self.init_key, self.model, self.tx, example.shape, example.dtype
+        )
         return replicate(state, self.mesh)
 
     def state_shapes(self) -> TrainState:
         """Shapes and shardings of `init_state`, which draws and programs nothing."""
+        example = self.task.example
         shapes = state_shapes(
-            self.init_key, self.model, self.tx, self.dataset.image_shape
+            self.init_key, self.model, self.tx, example.shape, example.dtype
         )
         everywhere = replicated(self.mesh)
         return jax.tree.map(lambda x: x.update(sharding=everywhere), shapes)
@@ -162,12 +164,35 @@ class Experiment:
         """Runs training steps; see `hic_jax.training.steps.make_runner`."""
         return steps.make_runner(self.step())
 
-    def test_accuracy(self, state: TrainState, test: Split) -> float:
-        """Accuracy on the test images, as the devices read now."""
+    def test_accuracy(self, state: TrainState, test: Examples) -> float:
+        """Accuracy on the test part, as the devices read now."""
         key = jax.random.fold_in(self.read_key, state.step)
         return accuracy(key, self.model, Network.of(state), test)
 
-    def quantised_accuracy(self, state: TrainState, test: Split, bits: int) -> float:
+    def test_summary(self, state: TrainState) -> dict[str, Any]:
+        """What the task has to say of the test part beside the accuracy."""
+        key = jax.random.fold_in(self.read_key, state.step)
+        test = self.split("test")
+        return self.task.summary(key, self.model, Network.of(state), test)
+
+    def sample(self, state: TrainState) -> str | None:
+        """Text that the network makes up, as the devices read now; None for images."""
+        key = jax.random.fold_in(self.read_key, state.step)
+        return self.task.sample(key, self.model, Network.of(state))
+
+    @property
+    def compensation(self) -> str:
+        """What drift is best compensated by: AdaBS, or GDC for lack of BatchNorm."""
+        example = self.task.example
+        variables = jax.eval_shape(
+            lambda key: initial_variables(
+                key, self.model, example.shape, example.dtype
+            ),
+            self.init_key,
+        )
+        return "adabs" if "batch_stats" in variables else "gdc"
+
+    def quantised_accuracy(self, state: TrainState, test: Examples, bits: int) -> float:
         """`test_accuracy` with digital kernels rounded to so many bits afterwards."""
         key = jax.random.fold_in(self.chip_key, bits)
         network = quantised(
@@ -177,11 +202,25 @@ class Experiment:
 
     def epoch_order(self, epoch: int) -> jax.Array:
         """(steps_per_epoch, batch_size) indices of an epoch's batches."""
-        return steps.epoch_order(
-            jax.random.fold_in(self.order_key, epoch),
-            len(self.dataset.train_labels),
-            self.config.train.batch_size,
-        )
+        key = jax.random.fold_in(self.order_key, epoch)
+        return self.task.order(key, self.config.train.batch_size)
+
+
+def model_of(config: Config, num_classes: int) -> nn.Module:
+    """The network of a configuration.
+
+    Raises:
+      ValueError: if it is the user's own, and cannot be made.
+    """
+    arguments: dict[str, Any] = {
+        "num_classes": num_classes,
+        "width": config.train.width,
+        "crossbars": crossbars_of(config),
+        "dtype": config.train.compute_dtype,
+    }
+    if config.network is None:
+        return models.make_own(config.train.model, **arguments)
+    return config.network.make(**arguments)
 
 
 def crossbars_of(config: Config) -> LayerCrossbars:
@@ -214,15 +253,18 @@ def check_length(config: Config, steps_per_epoch: int) -> None:
 
 
 def check_layers(
-    hardware: Hardware, model: nn.Module, image_shape: tuple[int, ...]
+    hardware: Hardware,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    input_dtype: DTypeLike = jnp.float32,
 ) -> None:
     """Raises `ValueError` unless the model has the layers that the hardware names."""
     digital, rules = hardware.digital_paths, hardware.devices_by_rule
     if not (digital or rules):
         return
-    images = jax.ShapeDtypeStruct((1, *image_shape), "float32")
+    inputs = jax.ShapeDtypeStruct((1, *input_shape), input_dtype)
     shapes = jax.eval_shape(
-        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), inputs
     )
     leaves = flatten_dict(shapes["params"])
     layers = ["/".join(path[:-1]) for path in leaves if path[-1] == "kernel"]

@@ -1,9 +1,11 @@
-r"""Trains a ResNet, in hybrid PCM or in floating point, into a run folder.
+r"""Trains a network, in hybrid PCM or in floating point, into a run folder.
 
     python -m experiments.train --workdir=runs/digits
     python -m experiments.train --workdir=runs/fp32 --algorithm=fp32
     python -m experiments.train --workdir=runs/c10 --dataset=cifar10 --depth=32 \
         --epochs=200
+    python -m experiments.train --workdir=runs/text --dataset=text:FILE --model=gpt \
+        --optimizer=adamw --analog_optimizer=adamw
 
 Started again with the same flags it goes on from the last checkpoint. SIGTERM and
 Ctrl-C make it save at the next row of metrics, and exit with the status 143 and 130.
@@ -22,6 +24,7 @@ from tqdm import tqdm
 
 from experiments import config_flags, launch, terminal, train_options, words
 from experiments.config import Config, changed_flags
+from experiments.runs import files
 from experiments.runs.hardware import hardware_summary
 from experiments.runs.intervals import OpenRun, intervals, last_step, stop_if
 from experiments.runs.run_folder import RunFolder, check_unused_or_same
@@ -138,6 +141,7 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
         "num_classes": experiment.dataset.num_classes,
         "test_accuracy": end["test_accuracy"],
         "train_loss": end["loss"],
+        **experiment.test_summary(run.state),
         "steps": run.step,
         **hardware_summary(
             experiment,
@@ -161,6 +165,8 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
             folder.path / "learning_curves.png",
             {config.train.algorithm: folder.metrics.rows},
         )
+        if (sample := experiment.sample(run.state)) is not None:
+            files.write_text(folder.path / "sample.txt", sample)
     # What was read of the devices holds until they are trained further.
     trained = folder.summary().get("steps") != run.step
     stale = ("metrics_fault", "drift") if trained else ("metrics_fault",)
@@ -209,6 +215,9 @@ def table(config: Config, summary: dict[str, Any]) -> rich.table.Table:
         "training loss": f"{summary['train_loss']:.3f}",
         "steps": f"{summary['steps']:,}",
     }
+    if "test_loss" in summary:
+        rows["test loss"] = f"{summary['test_loss']:.3f} nats per character"
+        rows["perplexity"] = f"{summary['test_perplexity']:.2f}"
     if "seconds_per_step" in summary:
         rows["time of a step"] = f"{1000 * summary['seconds_per_step']:,.0f} ms"
     return terminal.table(("", ""), rows.items(), title=described(config))

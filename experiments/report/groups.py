@@ -10,11 +10,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from experiments.drawing import COLOURS, NAMES
+from experiments.parts import TrainConfig, network_flags
 from experiments.report.runs import NOT_STORED, Run
 from experiments.words import counted
 
-# What the runs of a group have in common. Runs of different tasks are never compared.
-TASK = ("dataset", "shift", "depth", "channel_plan", "epochs")
+# What the runs of a group have in common, beside the fields of their network. Runs of
+# different tasks are never compared.
+TASK = ("dataset", "shift", "epochs", "model")
+# What versions had that did not store it.
+_BEFORE = {"shift": "none", "model": TrainConfig.model}
 
 # Names of algorithms, where these are not just their words, and of readings.
 _NAMES = NAMES | {
@@ -119,13 +123,13 @@ def group(
 ) -> list[Group]:
     """Puts runs together that may be compared.
 
-    All runs of a group have one task: data set, what its images become, depth, channel
-    plan and epochs. Seeds are pooled only if every other field is the same that their
-    algorithm uses. Each recipe of the candidate is compared with the recipe of the
-    baseline whose digital fields are the same; if there is none, with each of the task,
-    and `Group.unequal` says what differs. Recipes of the baseline that remain stand
-    alone. Other algorithms stand beside the pairs whose digital fields are theirs, or
-    beside all pairs of the task, if there is none.
+    All runs of a group have one task: data set, what its images become, network but for
+    its width, and epochs. Seeds are pooled only if every other field is the same that
+    their algorithm uses. Each recipe of the candidate is compared with the recipe of
+    the baseline whose digital fields are the same; if there is none, with each of the
+    task, and `Group.unequal` says what differs. Recipes of the baseline that remain
+    stand alone. Other algorithms stand beside the pairs whose digital fields are
+    theirs, or beside all pairs of the task, if there is none.
     """
     tasks: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -209,17 +213,24 @@ def _fields(run: Run) -> dict[str, Any]:
     return {k: v for k, v in run["config"].items() if k not in ("width", "seed")}
 
 
-def _task(run: Run) -> list[Any]:
-    """Values of `TASK`; versions without shifts had none."""
-    config = {"shift": "none"} | run["config"]
-    return [config.get(flag) for flag in TASK]
+def _task(run: Run) -> dict[str, Any]:
+    """Values of `TASK` and of the fields of the network, by their flags."""
+    config = _BEFORE | run["config"]
+    return {flag: config.get(flag) for flag in (*TASK, *network_flags(config["model"]))}
 
 
 def _title(run: Run) -> str:
-    dataset, shift, depth, plan, epochs = _task(run)
-    network = f"ResNet-{depth}" + ("" if plan == "hic" else f" ({plan} channels)")
-    images = dataset if shift == "none" else f"{dataset} ({shift})"
-    return f"{images}, {network}, {counted(epochs, 'epoch')}"
+    task = _task(run)
+    shift, model, plan = task["shift"], task["model"], task.get("channel_plan")
+    if model == "resnet":
+        network = f"ResNet-{task['depth']}"
+        network += "" if plan == "hic" else f" ({plan} channels)"
+    else:
+        usual = network_flags(model)
+        own = [f"{flag}={task[flag]}" for flag in usual if task[flag] != usual[flag]]
+        network = model + (f" ({', '.join(own)})" if own else "")
+    data = task["dataset"] if shift == "none" else f"{task['dataset']} ({shift})"
+    return f"{data}, {network}, {counted(task['epochs'], 'epoch')}"
 
 
 def _unequal(one: Run, other: Run, *, digital: bool = False) -> list[str]:

@@ -27,7 +27,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments.config import usual_flags
 from experiments.devices.fitted import Fitted, restored
-from experiments.parts import flag_of
+from experiments.parts import TrainConfig, flag_of
 from experiments.runs import provenance, stored
 from hic_jax.inference import TRAINED
 
@@ -162,10 +162,11 @@ def _rounded(run: Run) -> Iterator[Run]:
 
 def _by_flag(parts: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Fields of some parts of a stored configuration, but where the data lies."""
-    algorithm = parts.get("train", {}).get("algorithm", "")
+    train = parts.get("train", {})
+    algorithm, model = train.get("algorithm", ""), train.get("model", TrainConfig.model)
     some = {name: parts[name] for name in names if name in parts and name != "device"}
     fields = {
-        flag_of(name, algorithm): value
+        flag_of(name, algorithm, model): value
         for name, value in flatten_dict(some, sep=".").items()
         if value is not None
     }
@@ -180,9 +181,12 @@ def usual(run: Run) -> dict[str, Any]:
 
     Empty if this version does not know its algorithm, or its device.
     """
-    dataset, preset = run["config"].get("dataset", ""), run["config"].get("preset")
+    config = run["config"]
+    model = config.get("model", TrainConfig.model)
     try:
-        return usual_flags(run["config"]["algorithm"], dataset, preset)
+        return usual_flags(
+            config["algorithm"], config.get("dataset", ""), config.get("preset"), model
+        )
     except ValueError:
         return {}
 

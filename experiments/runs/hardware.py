@@ -38,8 +38,9 @@ def hardware_summary(
       The fields of `hic_jax.model_size`, and
         optimizer_bits: floating-point buffers of the optimizer, not in the others;
         write_erase_cycles: of `hic_jax.endurance`; None without devices or counters;
-        operations: of the ``inference`` of one image, of a ``training_step``, and of
-          all the ``training``; ``arrays`` that hold each analog weight;
+        operations: of the ``inference`` of one image, or one window of text, of a
+          ``training_step``, and of all the ``training``; ``arrays`` that hold each
+          analog weight;
         energy: of an inference and of all the training, J, and the ``table``.
       Of a training whose pulses were not counted there are neither operations nor
       energy: they are None.
@@ -51,7 +52,7 @@ def hardware_summary(
 
     arrays = config.crossbar or crossbar.CrossbarSpec()
     image, batch = (
-        _products(experiment, state, images) for images in (1, config.train.batch_size)
+        _products(experiment, state, n) for n in (1, config.train.batch_size)
     )
     inference = accounting.passes(image, weights, arrays).forward
     step = accounting.passes(batch, weights, arrays)
@@ -103,9 +104,9 @@ def read_energy_table(path: str | None) -> EnergyTable:
 
 
 def _products(
-    experiment: Experiment, state: TrainState, images: int
+    experiment: Experiment, state: TrainState, examples: int
 ) -> list[accounting.Product]:
-    """The products of a forward pass of so many images."""
+    """The products of a forward pass of so many images, or windows of text."""
 
     def forward(params, x):
         variables = {
@@ -116,7 +117,8 @@ def _products(
         rngs = crossbar.rngs(jax.random.key(0))  # Draws are traced, but not made.
         return experiment.model.apply(variables, x, train=False, rngs=rngs)
 
-    shape = (images, *experiment.dataset.image_shape)
+    example = experiment.task.example
+    shape = (examples, *example.shape)
     return accounting.products(
-        forward, state.params, jax.ShapeDtypeStruct(shape, "float32")
+        forward, state.params, jax.ShapeDtypeStruct(shape, example.dtype)
     )

@@ -21,7 +21,7 @@ from experiments.parts import (
     assembled,
     parts_of,
 )
-from hic_jax import pcm
+from hic_jax import models, pcm
 from hic_jax.training.recipes import ALGORITHMS
 
 # No file of a run folder has lists and objects nested half as deep.
@@ -57,8 +57,10 @@ def read_fields(workdir: str | Path) -> dict[str, Any]:
     stored = _read(workdir, "config.json", known)
     algorithm = stored.get("train", {}).get("algorithm")
     preset = stored.get("hardware", {}).get("preset", Hardware.preset)
-    if algorithm in ALGORITHMS and preset in pcm.PRESETS:
-        _read(workdir, "config.json", _schema_of(algorithm, preset))
+    model = stored.get("train", {}).get("model", TrainConfig.model)
+    known_model = model in models.MODELS or models.is_own(model)
+    if algorithm in ALGORITHMS and preset in pcm.PRESETS and known_model:
+        _read(workdir, "config.json", _schema_of(algorithm, preset, model))
     return stored
 
 
@@ -197,13 +199,13 @@ def _number(digits: str) -> int | float:
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
-def _schema_of(algorithm: str, preset: str) -> dict[str, Any]:
+def _schema_of(algorithm: str, preset: str, model: str) -> dict[str, Any]:
     """The schema of a configuration; parts are checked for their numbers and words."""
 
     def made(part: Part, inner: dict[str, Any]) -> dict[str, Any]:
         return _object(**_numbers_and_words(part.cls), **inner)
 
-    return _object(**assembled(parts_of(algorithm, preset), made))
+    return _object(**assembled(parts_of(algorithm, preset, model), made))
 
 
 def _numbers_and_words(cls: type) -> dict[str, dict[str, Any]]:
@@ -299,6 +301,9 @@ SUMMARY = _object(
     num_classes=_SOME,
     test_accuracy=_SHARE,
     train_loss=_NUMBER,
+    test_loss=_AMOUNT,
+    test_perplexity=_AMOUNT,
+    unknown_characters=_COUNT,
     steps=_COUNT,
     seconds_per_step=_AMOUNT,
     metrics_fault=_TEXT,

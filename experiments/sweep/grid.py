@@ -64,7 +64,7 @@ def define_flags() -> None:
     cli.define_list(
         "widths",
         None,
-        "Multipliers of the ResNet's channels to sweep over.",
+        "Multipliers of the network's channels to sweep over.",
         group=cli.SWEEP,
     )
     text = "Runs of each configuration, from --seed on."
@@ -107,8 +107,11 @@ def axes_from_flags() -> dict[str, list]:
     single = {name: [options[name].value] for name in NAMED}
     axes = single | {name: _parsed(name, texts) for name, texts in words.items()}
     presets = axes.get("preset", [given.get("preset", Hardware.preset)])
+    models = axes.get("model", [options.model])
     used = set[str]().union(
-        *(used_flags(a, p) for a in axes["algorithm"] for p in presets)
+        *itertools.starmap(
+            used_flags, itertools.product(axes["algorithm"], presets, models)
+        )
     )
     for name in (*axes, *given):
         if name not in used:
@@ -116,7 +119,7 @@ def axes_from_flags() -> dict[str, list]:
             raise ValueError(
                 f"{how}: makes no difference to "
                 f"algorithm={','.join(axes['algorithm'])} with "
-                f"preset={','.join(presets)}"
+                f"preset={','.join(presets)} and model={','.join(models)}"
             )
     return axes
 
@@ -129,8 +132,11 @@ def in_common(axes: dict[str, list]) -> dict[str, Any]:
     """
     usual = {name: getattr(TrainConfig, name) for name in NAMED}
     shared = given_flags()
-    for algorithm in axes["algorithm"]:
-        shared |= by_flag(from_used_flags(**usual | {"algorithm": algorithm}))
+    models = axes.get("model", [flags.FLAGS.model])
+    for algorithm, model in itertools.product(axes["algorithm"], models):
+        one = {"algorithm": algorithm, "model": model}
+        shared |= by_flag(from_used_flags(**usual | one))
+    shared["model"] = models[0]
     return {name: value for name, value in shared.items() if name not in NAMED}
 
 
@@ -172,7 +178,8 @@ def runs_of(axes: dict[str, list], max_steps: int | None = None) -> list[Run]:
     for values in itertools.product(*(axes[name] for name in order)):
         combination = dict(zip(order, values, strict=True))
         preset = combination.get("preset", given_flags().get("preset", Hardware.preset))
-        used = used_flags(combination["algorithm"], preset)
+        model = combination.get("model", flags.FLAGS.model)
+        used = used_flags(combination["algorithm"], preset, model)
         swept = {name: combination[name] for name in axes if name in used}
         name = name_of(swept)
         if name not in runs:

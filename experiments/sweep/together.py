@@ -93,7 +93,8 @@ def _begin(
         jnp.stack([experiment.device_key for experiment in experiments]),
         first.model,
         first.make_tx,
-        first.dataset.image_shape,
+        first.task.example.shape,
+        first.task.example.dtype,
     )
     starts = chips.unstack(states, len(folders))
     return list(map(OpenRun.begin, experiments, folders, starts))
@@ -139,8 +140,7 @@ def _advance(
     for interval in intervals(first, options, step, until):
         orders = chips.epoch_orders(
             fold_in(order_keys, interval.epoch),
-            len(first.dataset.train_labels),
-            first.config.train.batch_size,
+            lambda key: first.task.order(key, first.config.train.batch_size),
         )
         started = time.perf_counter()
         states, metrics = train_steps(states, train_set, orders[interval.batches])

@@ -1,7 +1,8 @@
-"""Image-classification data: sets by name, and augmentation on the device.
+"""Data: images with classes by name, augmentation on the device; text as characters.
 
 ``load`` gives uint8 arrays in host memory; put them on the device once, then draw
 batches there and pass them through ``augment`` and ``normalise`` under ``jit``.
+``load_text`` gives the characters of a file.
 """
 
 from hic_jax.data.augment import (
@@ -15,15 +16,19 @@ from hic_jax.data.augment import (
 from hic_jax.data.datasets import Dataset, load
 from hic_jax.data.errors import DataError
 from hic_jax.data.shift import SHIFTS, shift
+from hic_jax.data.text import Text, is_text, load_text
 
 __all__ = [
     "POLICIES",
     "SHIFTS",
     "DataError",
     "Dataset",
+    "Text",
     "augment",
     "default_policy",
+    "is_text",
     "load",
+    "load_text",
     "normalise",
     "random_crop",
     "random_flip",

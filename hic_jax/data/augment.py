@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax import checks
+from hic_jax.data.text import is_text
 
 POLICIES = ("none", "crop", "crop_flip")
 
@@ -32,13 +33,18 @@ CHARACTER_SETS = frozenset(
 def default_policy(name: str) -> str:
     """The usual augmentation for a data set: 'crop' for characters, else 'crop_flip'.
 
+    Text has none.
+
     Args:
-      name: as given to ``load``, so 'emnist/balanced' is one of the EMNIST sets.
+      name: as given to ``load``, so 'emnist/balanced' is one of the EMNIST sets, or to
+        ``load_text``.
 
     Examples:
       >>> default_policy("cifar10"), default_policy("emnist/balanced")
       ('crop_flip', 'crop')
     """
+    if is_text(name):
+        return "none"
     builder_name = name.split("/")[0].split(":")[0]
     return "crop" if builder_name in CHARACTER_SETS else "crop_flip"
 

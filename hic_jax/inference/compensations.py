@@ -13,11 +13,11 @@ import flax.linen as nn
 import jax
 from flax import struct
 
-from hic_jax import checks, crossbar, data
+from hic_jax import checks, crossbar
 from hic_jax.inference import compensation
 from hic_jax.inference.network import Network
 from hic_jax.streams import stream
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 
 # AdaBS as published: 2,600 training images in 13 batches.
 ADABS_BATCHES = 13
@@ -42,7 +42,7 @@ def none(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Split | None,
+    train: Examples | None,
 ) -> Network:
     """The network as its devices are."""
     del key, model, reference, train
@@ -54,7 +54,7 @@ def gdc(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Split | None = None,
+    train: Examples | None = None,
 ) -> Network:
     """Global drift compensation: one digital gain for each layer.
 
@@ -77,7 +77,7 @@ def column(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Split | None = None,
+    train: Examples | None = None,
 ) -> Network:
     """Drift compensation with a digital gain for each column; otherwise as `gdc`."""
     del model, train
@@ -95,7 +95,7 @@ def adabs(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    train: Split | None,
+    train: Examples | None,
     *,
     batches: int = ADABS_BATCHES,
 ) -> Network:
@@ -115,7 +115,7 @@ def adabs(
       ValueError: if the network has no BatchNorm, or there are too few images.
     """
     train = _training_images(network, train)
-    size = train.labels.shape[0]
+    size = train.size
     checks.integer("batches", batches, 1, size)
     batch_size = min(ADABS_BATCH_SIZE, size // batches)
     order_key, read_key = jax.random.split(stream(key, "images of adabs"))
@@ -141,7 +141,7 @@ def adabs(
 def _update_of(model: nn.Module) -> compensation.Update:
     def update(params, stats, batch):
         key, ranges, variances, train, indices = batch
-        images, _ = train.batch(indices)
+        images, _ = train.batch(indices)  # As they are, without augmentation.
         variables = {
             "params": params,
             "batch_stats": stats,
@@ -150,7 +150,7 @@ def _update_of(model: nn.Module) -> compensation.Update:
         with crossbar.fresh_noise(variances, key):
             _, new = model.apply(
                 variables,
-                data.normalise(images, train.mean, train.std),
+                images,
                 train=True,
                 mutable=["batch_stats"],
                 rngs=crossbar.rngs(key),
@@ -165,7 +165,7 @@ def gdc_and_adabs(
     model: nn.Module,
     network: Network,
     reference: Reference,
-    train: Split | None,
+    train: Examples | None,
 ) -> Network:
     """`adabs` on top of `gdc`.
 
@@ -179,7 +179,7 @@ def gdc_and_adabs(
 
 
 Compensation = Callable[
-    [jax.Array, nn.Module, Network, Reference, Split | None], Network
+    [jax.Array, nn.Module, Network, Reference, Examples | None], Network
 ]
 COMPENSATIONS: dict[str, Compensation] = {
     "none": none,
@@ -189,7 +189,7 @@ COMPENSATIONS: dict[str, Compensation] = {
 }
 
 
-def check_possible(name: str, network: Network, train: Split | None) -> None:
+def check_possible(name: str, network: Network, train: Examples | None) -> None:
     """Raises `ValueError` unless a network can be compensated like that.
 
     Args:
@@ -202,12 +202,14 @@ def check_possible(name: str, network: Network, train: Split | None) -> None:
         _training_images(network, train)
 
 
-def _training_images(network: Network, train: Split | None) -> Split:
+def _training_images(network: Network, train: Examples | None) -> Examples:
     """The images to recalibrate BatchNorm with; `ValueError` without one of the two."""
     if not jax.tree.leaves(network.batch_stats):
+        others = [name for name in COMPENSATIONS if name != "adabs"]
         raise ValueError(
-            "batch_stats={}: adabs recalibrates BatchNorm, and the network has none"
+            "compensation='adabs': recalibrates BatchNorm, and the network has none; "
+            f"must be {checks.names(others)}"
         )
-    if train is None or not train.labels.shape[0]:
+    if train is None or not train.size:
         raise ValueError("train: adabs needs training images, and there are none")
     return train

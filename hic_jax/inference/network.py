@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from flax import struct
 
-from hic_jax import crossbar, data
+from hic_jax import crossbar
 from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.inference.compensation import with_gains
 from hic_jax.training.chips import axes_of_chips
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 from hic_jax.weights import fresh_variances, read_params
 
@@ -90,11 +90,12 @@ def _fresh_variances(network: Network) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("model", "measure"))
 def _summed(key, model, variables, variances, split, indices, valid, measure):
-    images, labels = split.batch(indices)
-    images = data.normalise(images, split.mean, split.std)
+    inputs, labels = split.batch(indices)
     with crossbar.fresh_noise(variances, key):
-        logits = model.apply(variables, images, train=False, rngs=crossbar.rngs(key))
-    return jnp.sum(jnp.where(valid, measure(logits, labels), 0))
+        logits = model.apply(variables, inputs, train=False, rngs=crossbar.rngs(key))
+    measured = measure(logits, labels)
+    valid = jax.lax.expand_dims(valid, range(1, measured.ndim))
+    return jnp.sum(jnp.where(valid, measured, 0))
 
 
 def _is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -105,23 +106,23 @@ def correct_answers(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Split,
+    split: Examples,
     *,
     batch_size: int = 500,
 ) -> jax.Array:
     """Number of correct answers on a whole split, BatchNorm on running statistics.
 
-    Noise of devices and of converters is new at every read, so every batch of images
+    Noise of devices and of converters is new at every read, so every batch of examples
     reads the devices anew; what of it stays for longer, or is new in every product, is
     as ``read_spectrum`` of the devices says. The function can be vmapped, over chips
     for instance.
 
     Args:
       key: draws the noise.
-      model: called with ``(images, train=)``.
+      model: called with ``(inputs, train=)``.
       network: what was trained.
-      split: images and labels.
-      batch_size: images per read.
+      split: what is to be answered.
+      batch_size: examples per read.
 
     Returns:
       () int32.
@@ -133,28 +134,28 @@ def cross_entropy(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Split,
+    split: Examples,
     *,
     batch_size: int = 500,
 ) -> jax.Array:
-    """Mean cross-entropy over a whole split, nats; see `correct_answers`."""
+    """Mean cross-entropy of an answer to a whole split, nats; see `correct_answers`."""
     measure = optax.losses.softmax_cross_entropy_with_integer_labels
     total = _total(key, model, network, split, batch_size, measure)
-    return total / split.labels.shape[0]
+    return total / split.answers
 
 
 def _total(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Split,
+    split: Examples,
     batch_size: int,
     measure: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """Sum over a split of what is measured of the logits and label of each image."""
-    size = split.labels.shape[0]
+    """Sum over a split of what is measured of the logits and the right answers."""
+    size = split.size
     batch_size = min(batch_size, size)
-    # The devices share a batch equally, if need be with its last image several times.
+    # The devices share a batch equally, if need be with its last example several times.
     devices = split.mesh.size if split.mesh else 1
     places = jnp.arange(-(-batch_size // devices) * devices)
     variances = network.fresh_variances()
@@ -181,20 +182,20 @@ def accuracy(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    split: Split,
+    split: Examples,
     *,
     batch_size: int = 500,
 ) -> float:
     """Share of correct answers on a whole split; see `correct_answers`."""
     correct = correct_answers(key, model, network, split, batch_size=batch_size)
-    return int(correct) / split.labels.shape[0]
+    return int(correct) / split.answers
 
 
 def accuracies(
     keys: jax.Array,
     model: nn.Module,
     states: TrainState,
-    split: Split,
+    split: Examples,
     *,
     batch_size: int = 500,
 ) -> list[float]:
@@ -202,10 +203,11 @@ def accuracies(
 
     Args:
       keys: (chips,) keys of the noise.
-      model: called with ``(images, train=)``.
+      model: called with ``(inputs, train=)``.
       states: a state of chips, as `hic_jax.training.chips` has it.
-      split: images and labels, put there by `hic_jax.training.chips.everywhere`.
-      batch_size: images per read.
+      split: what is to be answered, put there by
+        `hic_jax.training.chips.everywhere`.
+      batch_size: examples per read.
     """
 
     def correct(key, state):
@@ -213,4 +215,4 @@ def accuracies(
         return correct_answers(key, model, network, split, batch_size=batch_size)
 
     counts = jax.vmap(correct, in_axes=(0, axes_of_chips(states)))(keys, states)
-    return [int(count) / split.labels.shape[0] for count in np.asarray(counts)]
+    return [int(count) / split.answers for count in np.asarray(counts)]

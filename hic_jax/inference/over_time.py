@@ -26,7 +26,7 @@ from hic_jax.training.chips import (
     make_mesh,
     spread,
 )
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 from hic_jax.weights import drift, is_analog
 
 # What ``devices`` says of a network that is read from those it was trained on.
@@ -115,8 +115,8 @@ def accuracy_over_time(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    test: Split,
-    train: Split | None = None,
+    test: Examples,
+    train: Examples | None = None,
     *,
     reading: Reading,
     chips_at_once: int | None = None,
@@ -131,9 +131,9 @@ def accuracy_over_time(
 
     Args:
       key: makes the chips.
-      model: called with ``(images, train=)``.
+      model: called with ``(inputs, train=)``.
       network: what was trained, with analog weights.
-      test: images to be classified.
+      test: what is to be answered.
       train: images that AdaBS calibrates with; None if there are none.
       reading: when it is read, on how many chips, and how.
       chips_at_once: how many are computed at once, spread over the devices of this
@@ -188,7 +188,7 @@ def accuracy_over_time(
     chip_keys = [jax.random.fold_in(key, chip) for chip in range(reading.chips)]
     shared = network, test, train
     correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once, done))
-    accuracies = (correct / test.labels.shape[0]).T
+    accuracies = (correct / test.answers).T
     rows = itertools.product(reading.times, reading.compensations)
     return [
         {

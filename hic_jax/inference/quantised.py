@@ -6,11 +6,11 @@ import jax
 from hic_jax.inference.compensations import adabs
 from hic_jax.inference.network import Network
 from hic_jax.quantisation import quantise_kernels
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 
 
 def quantised(
-    key: jax.Array, model: nn.Module, network: Network, train: Split, *, bits: int
+    key: jax.Array, model: nn.Module, network: Network, train: Examples, *, bits: int
 ) -> Network:
     """Post-training quantisation: kernels of few bits, and BatchNorm estimated anew.
 

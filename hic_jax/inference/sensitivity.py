@@ -17,7 +17,7 @@ from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_poss
 from hic_jax.inference.network import Network, cross_entropy
 from hic_jax.inference.over_time import make_chip
 from hic_jax.packing import path_name
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 from hic_jax.weights import is_analog
 
 
@@ -25,8 +25,8 @@ def sensitivities(
     key: jax.Array,
     model: nn.Module,
     network: Network,
-    images: Split,
-    train: Split | None = None,
+    images: Examples,
+    train: Examples | None = None,
     *,
     seconds: float,
     chips: int = 3,

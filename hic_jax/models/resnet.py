@@ -1,5 +1,6 @@
 """CIFAR ResNets of depth 6n + 2 (He et al. 2016, section 4.2), any width."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from jax.typing import DTypeLike
 
 from hic_jax import checks
 from hic_jax.crossbar import LayerCrossbars
+from hic_jax.models.base import WIDEST, ModelSpec
 
 # Channels of the three stages at width 1. "hic" has, with 1x1 projections at the two
 # stage changes, the 361,722 weights (kernels and the final bias) that the authors state
@@ -19,9 +21,9 @@ CHANNEL_PLANS: dict[str, tuple[int, int, int]] = {
     "textbook": (16, 32, 64),
 }
 
-# What nobody has trained would only be refused by the memory, after a long wait. The
-# deepest is that of He et al., and a stage has up to 6,400 channels.
-_DEEPEST, _WIDEST = 1202, 100.0
+# What nobody has trained would only be refused by the memory, after a long wait. This
+# is the deepest of He et al.
+_DEEPEST = 1202
 
 
 def stage_channels(plan: str, width: float) -> tuple[int, ...]:
@@ -36,7 +38,7 @@ def stage_channels(plan: str, width: float) -> tuple[int, ...]:
     """
     checks.one_of("channel_plan", plan, CHANNEL_PLANS)
     checks.above("width", width, 0.0)
-    checks.at_most("width", width, _WIDEST)
+    checks.at_most("width", width, WIDEST)
     channels = tuple(round(width * c) for c in CHANNEL_PLANS[plan])
     if min(channels) < 1:
         least = 0.5 / min(CHANNEL_PLANS[plan])
@@ -52,6 +54,42 @@ def check_depth(depth: int) -> None:
     checks.integer("depth", depth, 8, _DEEPEST)
     if (depth - 2) % 6:
         raise ValueError(f"depth={depth!r}: must be 6n + 2, as 8, 14, 20, 32, 56 are")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetSpec(ModelSpec):
+    """A CIFAR ResNet.
+
+    Attributes:
+      depth: layers of the ResNet, 6n + 2, 8 to 1202.
+      channel_plan: channels of the ResNet's three stages at width 1: hic, which is 16,
+        28, 56, or textbook, which is 16, 32, 64.
+    """
+
+    depth: int = 8
+    channel_plan: str = "hic"
+
+    def __post_init__(self):
+        check_depth(self.depth)
+        checks.one_of("channel_plan", self.channel_plan, CHANNEL_PLANS)
+
+    def check_width(self, width: float) -> None:
+        """Raises `ValueError` if a stage is left without a channel, too."""
+        stage_channels(self.channel_plan, width)
+
+    def make(
+        self,
+        *,
+        num_classes: int,
+        width: float,
+        crossbars: LayerCrossbars,
+        dtype: DTypeLike,
+    ) -> "ResNet":
+        """See `ModelSpec.make`."""
+        channels = stage_channels(self.channel_plan, width)
+        return ResNet(
+            self.depth, channels, num_classes, crossbars=crossbars, dtype=dtype
+        )
 
 
 class Block(nn.Module):

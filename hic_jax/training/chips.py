@@ -22,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from hic_jax import checks
 from hic_jax.training import steps
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState, initial_variables, jit_once, programmed
 from hic_jax.training.steps import StepFn
 
@@ -89,9 +90,9 @@ def everywhere(tree: Any, mesh: Mesh) -> Any:
     """Puts a copy of what all chips share on each device; batches are not split."""
 
     def whole(x):
-        return x.replace(mesh=None) if isinstance(x, Split) else x
+        return x.replace(mesh=None) if isinstance(x, Examples) else x
 
-    tree = jax.tree.map(whole, tree, is_leaf=lambda x: isinstance(x, Split))
+    tree = jax.tree.map(whole, tree, is_leaf=lambda x: isinstance(x, Examples))
     return jax.device_put(tree, NamedSharding(mesh, _ALL))
 
 
@@ -146,31 +147,36 @@ def init_states(
     device_keys: jax.Array,
     model: nn.Module,
     make_tx: MakeTx,
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    input_dtype: DTypeLike = jnp.float32,
 ) -> TrainState:
     """`state.init_state` of every chip.
 
     Args:
       init_keys: (chips,) keys of the initial parameters.
       device_keys: (chips,) keys of the devices.
-      model: called with ``(images, train=)``.
+      model: called with ``(inputs, train=)``.
       make_tx: the transformation, from the key of its devices.
-      image_shape: (h, w, c).
+      input_shape: shape of one input, as (h, w, c) of an image.
+      input_dtype: type of the inputs.
 
     Returns:
       A state of chips.
     """
-    return _compiled_init()(init_keys, device_keys, model, make_tx, image_shape)
+    return _compiled_init()(
+        init_keys, device_keys, model, make_tx, input_shape, input_dtype
+    )
 
 
 @functools.cache
 def _compiled_init():
-    return jit_once(_init_states, static_argnames=("model", "make_tx", "image_shape"))
+    names = ("model", "make_tx", "input_shape", "input_dtype")
+    return jit_once(_init_states, static_argnames=names)
 
 
-def _init_states(init_keys, device_keys, model, make_tx, image_shape):
+def _init_states(init_keys, device_keys, model, make_tx, input_shape, input_dtype):
     def init(init_key, device_key):
-        variables = initial_variables(init_key, model, image_shape)
+        variables = initial_variables(init_key, model, input_shape, input_dtype)
         return programmed(variables, make_tx(device_key))
 
     state = jax.eval_shape(init, init_keys[0], device_keys[0])
@@ -190,7 +196,7 @@ def make_step(
     """`steps.make_step` of every chip, each on its device of a mesh.
 
     Args:
-      model: called with ``(images, train=)``.
+      model: called with ``(inputs, train=)``.
       tx: makes the updates; what it was made with, such as its key, is in the states.
       keys: (chips,) keys of the augmentation and of the noise of converters.
       mesh: one from `make_mesh`, whose size must divide the number of chips.
@@ -198,7 +204,7 @@ def make_step(
       label_smoothing: share of the target that is spread over all classes.
 
     Returns:
-      ``step(states, train_arrays, indices)``, for a state of chips and (chips, batch)
+      ``step(states, train, indices)``, for a state of chips and (chips, batch)
       indices, which returns the new one and a dict of (chips,) float32 metrics.
       `steps.make_runner` runs many, of (k, chips, batch) indices.
     """
@@ -228,8 +234,11 @@ def make_step(
     return step
 
 
-def epoch_orders(keys: jax.Array, size: int, batch_size: int) -> jax.Array:
-    """`steps.epoch_order` of every chip: (steps, chips, batch_size) indices."""
-    return jax.vmap(lambda key: steps.epoch_order(key, size, batch_size), out_axes=1)(
-        keys
-    )
+def epoch_orders(keys: jax.Array, order: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The order of an epoch for every chip: (steps, chips, batch_size) indices.
+
+    Args:
+      keys: (chips,) keys.
+      order: that of one chip, such as `steps.epoch_order` has of its key.
+    """
+    return jax.vmap(order, out_axes=1)(keys)

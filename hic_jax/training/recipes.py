@@ -17,7 +17,8 @@ from hic_jax.algorithms import PairSpec
 from hic_jax.labels import analog_labels
 from hic_jax.packing import path_name
 from hic_jax.path_rules import first_match
-from hic_jax.quantisation import is_kernel, quantised
+from hic_jax.quantisation import quantised
+from hic_jax.training.optimizers import OPTIMIZERS, kernels
 from hic_jax.training.schedules import SCHEDULES
 
 # Training algorithms by name: the class of the spec, or None for training without
@@ -25,6 +26,15 @@ from hic_jax.training.schedules import SCHEDULES
 ALGORITHMS: Mapping[str, type[PairSpec] | None] = collections.ChainMap[str, Any](
     {"fp32": None}, algorithms.ALGORITHMS
 )
+
+# What goes with AdamW unless something else is given: a tensor whose steps have one
+# size anyway needs no trust ratio.
+WITH_ADAMW: Mapping[str, Any] = {"learning_rate": 1e-3, "momentum": 0.9}
+ANALOG_WITH_ADAMW: Mapping[str, Any] = {
+    **WITH_ADAMW,
+    "trust_ratio": False,
+    "norm_decay": 0.0,
+}
 
 # Products of two rates stay in float32, and nothing trains far below it.
 _RATE_MAX = 1e6
@@ -35,13 +45,16 @@ class Recipe:
     """Updates of parameters that are held digitally, and the shape of all schedules.
 
     Attributes:
+      optimizer: rule of parameters that are held digitally: sgd, or adamw, which
+        divides each step by the size that gradients have had.
       learning_rate: highest learning rate of parameters that are held digitally, up to
         1e6.
       schedule: shape of the learning rates over the run, after the warm-up: cosine and
         linear fall to zero, constant stays, staircase falls to a tenth at 1/2 and 3/4.
       warmup: share of the run in which the learning rates rise linearly from zero, 0 to
         1.
-      momentum: momentum of parameters that are held digitally, 0 to 1.
+      momentum: momentum of parameters that are held digitally, 0 to 1; with adamw,
+        what a step keeps of its first moment.
       weight_decay: weight decay of digital kernels, per step and times the learning
         rate, up to 1e6. Like the learning rate it is the best for FP32 of a small grid,
         on held-out images of CIFAR-10 (experiments/results).
@@ -49,6 +62,7 @@ class Recipe:
         aware that they are rounded (`hic_jax.quantisation`); 32 for float32.
     """
 
+    optimizer: str = "sgd"
     learning_rate: float = 0.2
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -82,6 +96,8 @@ class AnalogRecipe:
     """Updates of analog weights, before any hardware.
 
     Attributes:
+      optimizer: rule of analog weights: sgd, or adamw, whose two floating-point buffers
+        cost the memory that devices save in training.
       learning_rate: highest learning rate of analog weights, up to 1e6; with
         analog_trust_ratio, their relative change in a step. All crossbars have the same
         devices: at a common relative change they fire their pulses at a common rate,
@@ -93,8 +109,9 @@ class AnalogRecipe:
         right angles to the weights, so that a relative step of r makes them r^2 / 2
         longer: 0.5 takes that off again. Without it weights grow until devices
         saturate.
-      momentum: momentum of analog weights, 0 to 1; other than 0 it costs a
-        floating-point buffer, and with it the memory that devices save in training.
+      momentum: momentum of analog weights, 0 to 1, with adamw that of its first
+        moment; other than 0 it costs a floating-point buffer, and with it the memory
+        that devices save in training.
       weight_decay: weight decay of analog weights, per step and times the learning
         rate, up to 1e6.
 
@@ -103,6 +120,7 @@ class AnalogRecipe:
       arXiv:1708.03888 (2017).
     """
 
+    optimizer: str = "sgd"
     learning_rate: float = 0.04
     trust_ratio: bool = True
     norm_decay: float = 0.5
@@ -118,9 +136,12 @@ class AnalogRecipe:
 
 def _check_rule(recipe: Recipe | AnalogRecipe) -> None:
     """Raises `ValueError` unless what both recipes have is within its bounds."""
+    checks.one_of("optimizer", recipe.optimizer, OPTIMIZERS)
     checks.above("learning_rate", recipe.learning_rate, 0.0)
     checks.at_most("learning_rate", recipe.learning_rate, _RATE_MAX)
     checks.within("momentum", recipe.momentum, 0.0, 1.0)
+    if recipe.optimizer == "adamw":  # Whose first moment is divided by 1 - momentum.
+        checks.below("momentum", recipe.momentum, 1.0)
     checks.at_least("weight_decay", recipe.weight_decay, 0.0)
     checks.at_most("weight_decay", recipe.weight_decay, _RATE_MAX)
 
@@ -151,14 +172,14 @@ def make_tx(
         no such layer.
     """
     rates = recipe.rates(recipe.learning_rate, total_steps)
-    digital = sgd(rates, recipe.momentum, recipe.weight_decay)
+    digital = OPTIMIZERS[recipe.optimizer](rates, recipe.momentum, recipe.weight_decay)
     if recipe.kernel_bits != 32:
-        rounded = optax.masked(quantised(recipe.kernel_bits), _kernels)
+        rounded = optax.masked(quantised(recipe.kernel_bits), kernels)
         digital = optax.chain(digital, rounded)
     if spec is None:
         return digital
     analog = analog or AnalogRecipe()
-    updates = sgd(
+    updates = OPTIMIZERS[analog.optimizer](
         recipe.rates(analog.learning_rate, total_steps),
         analog.momentum,
         analog.weight_decay,
@@ -190,29 +211,3 @@ def make_tx(
 def _group(devices_per_sign: int) -> str:
     """Label of the weights that have so many devices on a side, by a rule."""
     return f"analog, {devices_per_sign} per sign"
-
-
-def sgd(
-    schedule: optax.Schedule,
-    momentum: float,
-    weight_decay: float,
-    *,
-    trust_ratio: bool = False,
-    norm_decay: float = 0.0,
-) -> optax.GradientTransformation:
-    """SGD with coupled weight decay on kernels; no momentum buffer at momentum 0."""
-    rules: list[optax.GradientTransformation] = [optax.sgd(schedule, momentum or None)]
-    if trust_ratio and norm_decay:
-        # Multiplied by the learning rate once more, as all that follows.
-        decay = optax.add_decayed_weights(lambda count: norm_decay * schedule(count))
-        rules.insert(0, decay)
-    if trust_ratio:
-        rules.insert(0, optax.scale_by_trust_ratio())
-    if weight_decay:
-        rules.insert(0, optax.add_decayed_weights(weight_decay, mask=_kernels))
-    return optax.chain(*rules)
-
-
-def _kernels(params: Any) -> Any:
-    """Which of the parameters are kernels: a tree of booleans."""
-    return jax.tree.map(is_kernel, params)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.typing import DTypeLike
 
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states, analog_weights
@@ -37,10 +38,19 @@ def init_state(
     key: jax.Array,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    input_dtype: DTypeLike = jnp.float32,
 ) -> TrainState:
-    """Initial parameters, programmed onto devices where the transformation has any."""
-    variables = _compiled_draws()(key, model, image_shape)
+    """Initial parameters, programmed onto devices where the transformation has any.
+
+    Args:
+      key: draws the parameters.
+      model: called with ``(inputs, train=)``.
+      tx: the transformation.
+      input_shape: shape of one input, as (h, w, c) of an image.
+      input_dtype: type of the inputs.
+    """
+    variables = _compiled_draws()(key, model, input_shape, input_dtype)
     return _programmed(variables, tx)
 
 
@@ -48,16 +58,18 @@ def state_shapes(
     key: jax.Array,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    image_shape: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    input_dtype: DTypeLike = jnp.float32,
 ) -> TrainState:
     """`jax.ShapeDtypeStruct`s of what `init_state` makes: traced, but not drawn."""
-    variables = _compiled_draws().eval_shape(key, model, image_shape)
+    variables = _compiled_draws().eval_shape(key, model, input_shape, input_dtype)
     return _programmed.eval_shape(variables, tx)
 
 
 @functools.cache
 def _compiled_draws():
-    return jit_once(initial_variables, static_argnames=("model", "image_shape"))
+    names = ("model", "input_shape", "input_dtype")
+    return jit_once(initial_variables, static_argnames=names)
 
 
 def jit_once(function: Callable, **options: Any) -> Callable:
@@ -72,10 +84,13 @@ def jit_once(function: Callable, **options: Any) -> Callable:
 
 
 def initial_variables(
-    key: jax.Array, model: nn.Module, image_shape: tuple[int, ...]
+    key: jax.Array,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    input_dtype: DTypeLike = jnp.float32,
 ) -> Any:
     """Variables of the model, drawn, before any device holds them."""
-    return model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    return model.init(key, jnp.zeros((1, *input_shape), input_dtype), train=False)
 
 
 def programmed(variables: Any, tx: optax.GradientTransformation) -> TrainState:

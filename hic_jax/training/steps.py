@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hic_jax import crossbar, data
+from hic_jax import crossbar
 from hic_jax.algorithms import analog_states
 from hic_jax.training.mesh import replicate
-from hic_jax.training.split import Split
+from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 
-StepFn = Callable[[TrainState, Split, jax.Array], tuple[TrainState, dict]]
+StepFn = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict]]
 
 
 def make_step(
@@ -30,7 +30,8 @@ def make_step(
     """A pure training step, the same for every algorithm.
 
     Args:
-      model: called with ``(images, train=)``, BatchNorm in "batch_stats".
+      model: called with ``(inputs, train=)``, BatchNorm in "batch_stats". Its logits
+        have the classes as the last axis; the loss is the mean over all others.
       tx: makes the updates.
       key: draws the augmentation and the noise of converters; each step folds in its
         number.
@@ -38,15 +39,13 @@ def make_step(
       label_smoothing: share of the target that is spread over all classes.
 
     Returns:
-      ``step(state, train_arrays, indices)``, which trains on the images of those
-      indices and returns the new state and a dict of () float32 metrics.
+      ``step(state, train, indices)``, which trains on the examples of those indices
+      and returns the new state and a dict of () float32 metrics.
     """
 
     def step(state, train, indices):
-        images, labels = train.batch(indices)
         step_key = jax.random.fold_in(key, state.step)
-        images = data.augment(step_key, images, augmentation)
-        images = data.normalise(images, train.mean, train.std)
+        inputs, labels = train.batch(indices, step_key, augmentation)
 
         def loss_fn(params):
             logits, updated = model.apply(
@@ -55,7 +54,7 @@ def make_step(
                     "batch_stats": state.batch_stats,
                     crossbar.COLLECTION: state.ranges,
                 },
-                images,
+                inputs,
                 train=True,
                 mutable=["batch_stats", crossbar.COLLECTION],
                 rngs=crossbar.rngs(step_key),
@@ -114,7 +113,7 @@ class Runner:
     def __call__(
         self,
         state: TrainState,
-        train: Split,
+        train: Examples,
         indices: jax.Array,
         done: Callable[[int], Any] | None = None,
     ) -> tuple[TrainState, dict]:
@@ -122,8 +121,8 @@ class Runner:
 
         Args:
           state: consumed (donated).
-          train: training images.
-          indices: (k, batch) of the images of every step.
+          train: training examples.
+          indices: (k, batch) of the examples of every step.
           done: called with the number of steps whenever some are done: after each in
             a loop, once after a scan.
 
@@ -145,13 +144,13 @@ class Runner:
                 done(1)
         return state, jax.tree.map(lambda *x: jnp.stack(x), *rows)
 
-    def compile(self, state: TrainState, train: Split, indices: jax.Array) -> None:
+    def compile(self, state: TrainState, train: Examples, indices: jax.Array) -> None:
         """Compiles what a call with such arguments runs, which then starts at once.
 
         Args:
           state: training state; of all three, shapes with shardings are enough.
-          train: training images.
-          indices: (k, batch) of the images of every step.
+          train: training examples.
+          indices: (k, batch) of the examples of every step.
         """
         batch = indices if self.scan else indices[0]
         self.program.lower(state, train, batch).compile()
@@ -179,3 +178,9 @@ def epoch_order(key: jax.Array, size: int, batch_size: int) -> jax.Array:
     steps = size // batch_size
     order = jax.random.permutation(key, size)[: steps * batch_size]
     return order.reshape(steps, batch_size)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "steps", "batch_size"))
+def random_windows(key: jax.Array, size: int, steps: int, batch_size: int) -> jax.Array:
+    """Windows of a text, drawn one by one: (steps, batch_size) indices below a size."""
+    return jax.random.randint(key, (steps, batch_size), 0, size)

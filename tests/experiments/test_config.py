@@ -26,6 +26,9 @@ WORDS = {
     "channel_plan": "textbook",
     "compute_dtype": "bfloat16",
     "schedule": "staircase",
+    "optimizer": "adamw",
+    "analog_optimizer": "adamw",
+    "model": "mlp",
     "pcm_read_spectrum": "white",
     "pcm_drift_nu_std": "0.25",
     "augmentation": "none",
@@ -42,6 +45,14 @@ NO_FLAGS = {"multilevel", "binary", "name", "source"} | of_no_use(pcm.nandakumar
 # What these change besides.
 CONSEQUENCES = {
     "dataset": {"train.augmentation"},
+    "optimizer": {"recipe.learning_rate"},
+    "analog_optimizer": {
+        f"analog.{name}"
+        for name in ("learning_rate", "momentum", "trust_ratio", "norm_decay")
+    },
+    "model": {
+        f"network.{name}" for name in ("depth", "channel_plan", "layers", "units")
+    },
     "preset": {
         f"spec.multilevel.{field.name}"
         for field in dataclasses.fields(pcm.MultilevelSpec)
@@ -69,6 +80,7 @@ def _fields():
     default = resolve(augmentation="crop")
     for path, prefix, part in (
         ("train", "", default.train),
+        ("network", "", default.network),
         ("recipe", "", default.recipe),
         ("analog", "analog_", default.analog),
         ("hardware", "", default.hardware),
@@ -260,9 +272,9 @@ def test_what_was_given_is_said_and_what_follows_is_not(parse, given, said):
 
 def test_what_is_stored_is_what_the_algorithm_uses():
     digital, analog = (_stored(resolve(algorithm=name)) for name in ("fp32", "hic"))
-    assert list(digital) == ["train", "recipe"]
+    assert list(digital) == ["train", "network", "recipe"]
     assert list(analog) == [
-        "train", "recipe", "analog", "hardware", "spec", "crossbar",
+        "train", "network", "recipe", "analog", "hardware", "spec", "crossbar",
     ]  # fmt: skip
     for stored in (digital, analog):
         assert Config.from_dict(stored).to_dict() == stored

@@ -276,7 +276,7 @@ def test_adabs_needs_an_image_for_each_batch(network, batches):
 def test_adabs_without_batchnorm(network):
     bare = network.replace(batch_stats={})
     with pytest.raises(
-        ValueError, match=r"batch_stats=\{\}: adabs recalibrates BatchNorm"
+        ValueError, match=r"^compensation='adabs': .*must be one of none, gdc, column$"
     ):
         compensations.adabs(KEY, Net(), bare, random_images())
 

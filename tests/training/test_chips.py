@@ -98,7 +98,9 @@ def _together():
     step = chips.make_step(Net(), tx, augment_keys, mesh=mesh, **OPTIONS)
     fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     indices = _epochs(
-        lambda k: chips.epoch_orders(fold_in(order_keys, k), IMAGES, BATCH)
+        lambda k: chips.epoch_orders(
+            fold_in(order_keys, k), lambda key: steps.epoch_order(key, IMAGES, BATCH)
+        )
     )
     images = chips.everywhere(_images(), mesh)
     states = chips.spread(jax.tree.map(jnp.copy, first), mesh)

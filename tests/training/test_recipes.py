@@ -10,7 +10,8 @@ import pytest
 import hic_jax
 from hic_jax.algorithms import analog_states
 from hic_jax.quantisation import quantise_kernels
-from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx, sgd
+from hic_jax.training.optimizers import adamw, sgd
+from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 
 RATE = 0.25
 SPEC = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), refresh_every=0)
@@ -250,3 +251,50 @@ def test_a_rule_of_no_analog_layer_is_refused(rules):
     tx = make_tx(Recipe(), None, SPEC, 1, jax.random.key(1), devices_by_layer=rules)
     with pytest.raises(ValueError, match="rule="):
         tx.init(_params())
+
+
+def _after(tx, steps=3):
+    """Parameters after some steps, along gradients of many sizes."""
+    params = _params()
+    state = tx.init(params)
+    for step in range(steps):
+        grads = jax.tree.map(lambda x, step=step: x * 10.0 ** (step - 2), params)
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def test_adamw_is_that_of_optax_before_devices():
+    fields = {"optimizer": "adamw", "momentum": 0.8, "weight_decay": 0.1}
+    mine, _ = _after(_transformation(None, **fields))
+    kernels = {"first": {"kernel": True, "bias": False}, "norm": {"scale": False}}
+    rule = optax.adamw(
+        RATE, b1=0.8, weight_decay=0.1, mask=kernels | {"second": {"kernel": True}}
+    )
+    chex.assert_trees_all_close(mine, _after(rule)[0], rtol=1e-6)
+
+    # The devices get what AdamW makes of the gradients.
+    tx = _transformation(SPEC, fields, **fields)
+    hybrid, state = _after(tx)
+    digital_rule = optax.adamw(RATE, b1=0.8, weight_decay=0.1)
+    chain = optax.chain(digital_rule, hic_jax.hic(SPEC, jax.random.key(1)))
+    analog, _ = _after(optax.masked(chain, kernels | {"second": {"kernel": True}}))
+    chex.assert_trees_all_equal(_kernels(hybrid), _kernels(analog))
+    assert not np.allclose(hybrid["first"]["kernel"], _params()["first"]["kernel"])
+    # Two moments of each of 48 analog and 8 digital parameters.
+    assert hic_jax.accounting.optimizer_bits(state) == 2 * 32 * (48 + 8)
+
+
+def test_adamw_with_a_trust_ratio_takes_relative_steps():
+    rule = adamw(lambda count: 0.01, 0.9, 0.0, trust_ratio=True)
+    params = _params()
+    updates, _ = rule.update(_constant(3.0), rule.init(params), params)
+    for name, kernel in _kernels(params).items():
+        size = jnp.linalg.norm(updates[name]["kernel"]) / jnp.linalg.norm(kernel)
+        assert float(size) == pytest.approx(0.01, rel=1e-5)
+
+
+def test_a_first_moment_that_never_moves_is_refused():
+    with pytest.raises(ValueError, match=r"^momentum=1.0: must be less than 1.0"):
+        Recipe(optimizer="adamw", momentum=1.0)
+    Recipe(optimizer="sgd", momentum=1.0)

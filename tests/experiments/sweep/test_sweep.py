@@ -1,5 +1,6 @@
 """Sweeps: what is swept, and that whatever stops one leaves the same table."""
 
+import itertools
 import json
 import os
 import re
@@ -22,8 +23,10 @@ from experiments.sweep import __main__ as sweep
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
+from hic_jax import models, pcm
 from hic_jax.training import recipes
 from tests.experiments import shown
+from tests.tiny_text import written
 
 pytestmark = pytest.mark.usefixtures("one_block")
 
@@ -126,8 +129,30 @@ def test_digital_algorithms_use_what_is_theirs():
         assert name not in used
     for name in ("analog_momentum", "preset", "converters", "digital_layers"):
         assert name not in used
-    everything = set().union(*map(parts.used_flags, recipes.ALGORITHMS))
+    every = itertools.product(recipes.ALGORITHMS, pcm.PRESETS, models.MODELS)
+    everything = set().union(*itertools.starmap(parts.used_flags, every))
     assert everything == set(config_flags.flag_names())
+
+
+def test_fields_of_a_network_are_swept_over_for_it_alone(parse, tmp_path):
+    def runs(*words):
+        parse(*words)
+        return grid.runs_of(grid.axes_from_flags())
+
+    asked = runs("--grid=model=mlp,cnn", "--grid=mlp_units=4,8", "--cnn_channels=2")
+    assert _names(asked) == [
+        "hic-width1-seed0-model=mlp-mlp_units=4",
+        "hic-width1-seed0-model=mlp-mlp_units=8",
+        "hic-width1-seed0-model=cnn",
+    ]
+    assert [run.config.network for run in asked] == [
+        models.MLPSpec(units=4), models.MLPSpec(units=8), models.CNNSpec(channels=2),
+    ]  # fmt: skip
+    text = f"--dataset={written(tmp_path)}"
+    (alone,) = runs(text, "--model=gpt", "--gpt_context=8", "--batch_size=4")
+    assert alone.config.network.context == 8
+    with pytest.raises(ValueError, match=r"--gpt_context=8: makes no difference"):
+        runs("--gpt_context=8")
 
 
 REFUSED = {
@@ -663,7 +688,7 @@ from absl import app
 from experiments.runs.metrics import Metrics
 from experiments.runs.run_folder import RunFolder
 from experiments.sweep import __main__ as sweep
-from hic_jax import models
+from hic_jax import models, pcm
 
 models.CHANNEL_PLANS["one_block"] = (4,)
 name, calls = sys.argv.pop(1).split(":")
