@@ -2,9 +2,16 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from hic_jax.pcm.namespace import numpy_of
+
+# Of NumPy or of JAX, as the result then is.
+Array = Any
 
 # Relative conductance at which the curves of a device at zero are evaluated.
 MIN_RELATIVE = 1e-7
@@ -20,9 +27,9 @@ class Polynomial:
 
     coefficients: tuple[float, ...]
 
-    def __call__(self, g: jax.Array) -> jax.Array:
+    def __call__(self, g: Array) -> Array:
         """The curve at ``g``."""
-        total = jnp.zeros_like(g)
+        total = numpy_of(g).zeros_like(g)
         for c in reversed(self.coefficients):
             total = total * g + c
         return total
@@ -44,9 +51,10 @@ class Logarithm:
     low: float
     high: float
 
-    def __call__(self, g: jax.Array) -> jax.Array:
+    def __call__(self, g: Array) -> Array:
         """The curve at ``g``."""
-        return jnp.clip(self.slope * jnp.log(g) + self.offset, self.low, self.high)
+        xp = numpy_of(g)
+        return xp.clip(self.slope * xp.log(g) + self.offset, self.low, self.high)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,9 +71,9 @@ class Power:
     exponent: float
     high: float
 
-    def __call__(self, g: jax.Array) -> jax.Array:
+    def __call__(self, g: Array) -> Array:
         """The curve at ``g``."""
-        return jnp.minimum(self.factor * g**self.exponent, self.high)
+        return numpy_of(g).minimum(self.factor * g**self.exponent, self.high)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +90,9 @@ class Piecewise:
     below: "Fit"
     above: "Fit"
 
-    def __call__(self, g: jax.Array) -> jax.Array:
+    def __call__(self, g: Array) -> Array:
         """The curve at ``g``."""
-        return jnp.where(g < self.split, self.below(g), self.above(g))
+        return numpy_of(g).where(g < self.split, self.below(g), self.above(g))
 
 
 Fit = Polynomial | Logarithm | Power | Piecewise
@@ -101,6 +109,5 @@ def extremes(curve: Fit) -> tuple[float, float]:
 
     Seen at 1,000 places, as many in each decade: what a curve does between them is not.
     """
-    with jax.ensure_compile_time_eval():
-        values = curve(jnp.geomspace(MIN_RELATIVE, 1.0, 1000))
-        return float(jnp.min(values)), float(jnp.max(values))
+    values = curve(np.geomspace(MIN_RELATIVE, 1.0, 1000))
+    return float(np.min(values)), float(np.max(values))

@@ -31,10 +31,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from hic_jax import checks
 from hic_jax.pcm.device import SMALLEST_STEP_US, DeviceSpec
+from hic_jax.pcm.namespace import numpy_of
 
 # The end of a device is at least so far from the middle, half ranges: a device that is
 # drawn without any range has one of a few steps.
@@ -243,14 +245,15 @@ class TwoSidedSpec(DeviceSpec):
         Its deviation is that from pulse to pulse and from device to device together.
         """
         del state
-        w = jnp.clip(self.normalised(measured), self.bottom, self.top)
+        xp = numpy_of(measured, up)
+        w = xp.clip(self.normalised(measured), self.bottom, self.top)
         # Of a log-normal size the mean is above the median.
         mean_size = self.step * math.exp(self.step_spread**2 / 2)
-        middle = mean_size * (1 + jnp.where(up, self.asymmetry, -self.asymmetry))
+        middle = mean_size * (1 + xp.where(up, self.asymmetry, -self.asymmetry))
         mean = middle * self.relative_step(w, self.bottom, self.top, up)
         noise = self.step_noise * (mean if self.NOISE_FOLLOWS_STEP else middle)
         unlike = math.exp(self.step_spread**2) - 1 + self.asymmetry_spread**2
-        std = jnp.sqrt(noise**2 + unlike * mean**2)
+        std = xp.sqrt(noise**2 + unlike * mean**2)
         return self.half_range * mean, self.half_range * std
 
     def step_std(self, g: float) -> float:
@@ -289,9 +292,8 @@ class TwoSidedSpec(DeviceSpec):
 @functools.lru_cache(maxsize=64)
 def _expected(spec: TwoSidedSpec, g: float) -> list[tuple[float, float]]:
     """Mean and deviation of a step up from there, and of one down, uS."""
-    with jax.ensure_compile_time_eval():
-        both = [spec.expected_step(jnp.float32(g), None, up) for up in (True, False)]
-        return [(float(mean), float(std)) for mean, std in both]
+    both = [spec.expected_step(np.float32(g), None, up) for up in (True, False)]
+    return [(float(mean), float(std)) for mean, std in both]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -324,7 +326,7 @@ class SoftBoundsSpec(TwoSidedSpec):
         self, w: jax.Array, bottom: Number, top: Number, up: jax.Array | bool
     ) -> jax.Array:
         """Linear in w."""
-        return jnp.where(
+        return numpy_of(w, up).where(
             up, 1 - self.softness_up * w / top, 1 - self.softness_down * w / bottom
         )
 
@@ -372,9 +374,10 @@ class ExpStepSpec(TwoSidedSpec):
     ) -> jax.Array:
         """Exponential in w."""
         z = self.z_slope * 2 * w / (top - bottom) + self.z_offset
-        factor = jnp.where(up, self.factor_up, self.factor_down)
-        exponent = jnp.where(up, self.exponent_up, -self.exponent_down)
-        return jnp.maximum(1 - factor * jnp.exp(exponent * z), 0.0)
+        xp = numpy_of(w, up)
+        factor = xp.where(up, self.factor_up, self.factor_down)
+        exponent = xp.where(up, self.exponent_up, -self.exponent_down)
+        return xp.maximum(1 - factor * xp.exp(exponent * z), 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -386,4 +389,4 @@ class ConstantStepSpec(TwoSidedSpec):
     ) -> jax.Array:
         """One."""
         del bottom, top, up
-        return jnp.ones_like(w)
+        return numpy_of(w).ones_like(w)

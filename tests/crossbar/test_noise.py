@@ -182,7 +182,10 @@ def images(count):
     pixels = np.random.default_rng(0).integers(0, 256, (count, 6, 6, 2))
     labels = jnp.zeros(count, jnp.int32)
     return Split(
-        jnp.asarray(pixels, jnp.uint8), labels, jnp.full(2, 0.5), jnp.full(2, 0.25)
+        images=jnp.asarray(pixels, jnp.uint8),
+        labels=labels,
+        mean=jnp.full(2, 0.5),
+        std=jnp.full(2, 0.25),
     )
 
 

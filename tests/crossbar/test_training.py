@@ -33,7 +33,10 @@ def start(crossbars=LayerCrossbars()):  # noqa: B008
     """Parameters alike for all crossbars, and images."""
     images = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 2)).astype(np.uint8)
     split = Split(
-        jnp.asarray(images), jnp.arange(8) % 3, jnp.full(2, 0.5), jnp.full(2, 0.25)
+        images=jnp.asarray(images),
+        labels=jnp.arange(8) % 3,
+        mean=jnp.full(2, 0.5),
+        std=jnp.full(2, 0.25),
     )
     state = init_state(jax.random.key(0), model_on(crossbars), TX, (6, 6, 2))
     return state, split
