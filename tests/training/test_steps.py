@@ -24,7 +24,9 @@ IDEAL = hic_jax.HICSpec(multilevel=hic_jax.pcm.ideal(), word_steps=1, refresh_ev
 # Blind, so that read noise is no part of writing.
 REAL = hic_jax.HICSpec(
     multilevel=dataclasses.replace(
-        hic_jax.pcm.nandakumar_2018(drift_nu_std=0.008), stuck_set=0.05
+        hic_jax.pcm.nandakumar_2018(drift_nu_std=0.008),
+        stuck_set=0.05,
+        step_spread=0.3,
     ),
     seconds_per_step=100.0,
     refresh_every=0,
