@@ -292,7 +292,8 @@ class TwoSidedSpec(DeviceSpec):
 @functools.lru_cache(maxsize=64)
 def _expected(spec: TwoSidedSpec, g: float) -> list[tuple[float, float]]:
     """Mean and deviation of a step up from there, and of one down, uS."""
-    both = [spec.expected_step(np.float32(g), None, up) for up in (True, False)]
+    measured: Any = np.float32(g)  # Of NumPy, as what comes of it then is.
+    both = [spec.expected_step(measured, None, up) for up in (True, False)]
     return [(float(mean), float(std)) for mean, std in both]
 
 
