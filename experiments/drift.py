@@ -13,6 +13,7 @@ folder that holds runs, every finished run that has devices is read, but for tho
 have been read so before.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,10 @@ def main(argv: list[str]) -> None:
     reading = reading_from_flags()
     check_at_once("chips_at_once", options.chips_at_once)
     folders = folders_of(options.workdir)
+    if not options["compensations"].present:
+        reading = dataclasses.replace(
+            reading, compensations=usual_compensations(folders)
+        )
     if folders == [options.workdir]:
         read_one(options.workdir, reading)
         failed = []
@@ -120,6 +125,23 @@ def main(argv: list[str]) -> None:
             f"{len(failed)} of {words.counted(len(folders), 'run')} not read: "
             f"{', '.join(failed)}"
         )
+
+
+def usual_compensations(folders: Sequence[str]) -> list[str]:
+    """None, and what suits the networks of all runs.
+
+    Raises:
+      ValueError: if some have BatchNorm, and others not.
+    """
+    configs = [read_config_of_devices(folder) for folder in folders]
+    networks = {config.train.model: config for config in configs}
+    best = {Experiment.of(config).compensation for config in networks.values()}
+    if len(best) > 1:
+        raise ValueError(
+            f"compensations: must be given, of none, gdc, column, where networks are "
+            f"read that have BatchNorm and others: {', '.join(sorted(networks))}"
+        )
+    return ["none", *best]
 
 
 def read_one(folder: str, reading: Reading) -> None:
@@ -295,7 +317,8 @@ def define_flags() -> None:
     cli.define_list(
         "compensations",
         "none,adabs",
-        f"Compensations of drift to read with, of {', '.join(COMPENSATIONS)}.",
+        f"Compensations of drift to read with, of {', '.join(COMPENSATIONS)}. If none "
+        "is given, networks without BatchNorm have gdc in the place of adabs.",
     )
     cli.define(
         "deploy",

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import types
 import zlib
 
 import jax
@@ -133,6 +134,27 @@ def test_an_ideal_reference_is_another_reading(launch):
     words.append("--deploy=nandakumar_2019")
     noisy, ideal = launch(*words), launch(*words, "--ideal_reference")
     assert noisy != ideal
+
+
+def test_networks_with_batchnorm_are_read_with_adabs_unless_told(path, launch):
+    rows = launch("--times=25", "--chips=1")
+    assert [row["compensation"] for row in rows] == ["none", "adabs"]
+
+
+def test_networks_of_both_kinds_are_not_read_as_one(path, monkeypatch):
+    best = {"resnet": "adabs", "mlp": "gdc"}
+    config = read_config(path)
+    mlp = dataclasses.replace(config.train, model="mlp")
+    configs = {"a": config, "b": types.SimpleNamespace(train=mlp)}
+    monkeypatch.setattr(drift, "read_config_of_devices", configs.get)
+    monkeypatch.setattr(
+        drift.Experiment,
+        "of",
+        lambda c: types.SimpleNamespace(compensation=best[c.train.model]),
+    )
+    assert drift.usual_compensations(["a"]) == ["none", "adabs"]
+    with pytest.raises(ValueError, match=r"^compensations: must be given.*mlp, resnet"):
+        drift.usual_compensations(["a", "b"])
 
 
 def _without_noise(path):

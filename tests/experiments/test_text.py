@@ -94,6 +94,10 @@ def test_stopped_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
     assert len({path.read_text() for path in same}) == 1
 
 
+def test_networks_without_batchnorm_are_read_with_gains_unless_told(uninterrupted):
+    assert drift.usual_compensations([str(uninterrupted.path)]) == ["none", "gdc"]
+
+
 def test_gains_compensate_and_adabs_is_refused(uninterrupted):
     experiment = uninterrupted.experiment
     names = ("none", "gdc", "column")
