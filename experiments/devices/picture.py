@@ -27,10 +27,11 @@ def picture(path: Path, device: DeviceSpec, fit: Fit, trains: Trains) -> None:
     mean, std = foretold.next_ones(fit, trains)
     left = (trains.g[:, 1:] - mean) / std
     bands = foretold.bands(device, trains, trains)
+    ups = "up pulses" if trains.two_sided else "SET pulses"
     with drawing.figure(path, columns=len(bands), rows=2, height=6.0) as all_axes:
         above, below = all_axes[: len(bands)], all_axes[len(bands) :]
         for band, ramps, residuals in zip(bands, above, below, strict=True):
-            words = "SET pulses" if trains.up[band.ramps[0], 0] else "down pulses"
+            words = ups if trains.up[band.ramps[0], 0] else "down pulses"
             chosen = band.ramps[:: max(1, len(band.ramps) // _MOST_RAMPS)]
             pulses = np.arange(len(band.mean))
             for i, ramp in enumerate(chosen):
