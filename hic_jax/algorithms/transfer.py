@@ -10,6 +10,7 @@ single examples, up and down, come one by one, and draw devices to their symmetr
 points more than the net number does.
 """
 
+import abc
 import dataclasses
 from typing import Any, ClassVar
 
@@ -70,9 +71,9 @@ class TransferSpec(PairSpec):
         return 0
 
     @property
+    @abc.abstractmethod
     def gains(self) -> tuple[float, ...]:
         """Factors of the other arrays in a read; one at 0 is not read."""
-        raise NotImplementedError
 
     @property
     def periods(self) -> tuple[int, ...]:
