@@ -10,11 +10,10 @@ import numpy as np
 from absl import logging
 
 from hic_jax import checks
-from hic_jax.data import array_cache, preparation, prepared
+from hic_jax.data import array_cache, held_out, own_images, preparation, prepared
 from hic_jax.data.errors import DataError
 
 _DIGITS_TEST_SIZE = 360
-_DIGITS_SPLIT_SEED = 0
 _VALIDATION_SEED = 0
 _CHUNK = 4096  # images counted at a time
 
@@ -159,9 +158,11 @@ def load(
     """Loads a data set by name, without TensorFlow.
 
     ``digits`` is scikit-learn's: 1,797 images of 8x8x1, 1,437 of them for training.
-    Every other name is an image-classification set of TensorFlow Datasets,
-    ``name[/config][:version]``, read from ``data_dir`` in array_record format. Its
-    splits 'train' and 'test' are taken ('validation' where there is no test).
+    ``images:PATH`` are images of one's own, in a folder or an NPZ file, as
+    `hic_jax.data.own_images` says. Every other name is an image-classification set of
+    TensorFlow Datasets, ``name[/config][:version]``, read from ``data_dir`` in
+    array_record format. Its splits 'train' and 'test' are taken ('validation' where
+    there is no test).
 
     A set that is not prepared under ``data_dir`` is downloaded and prepared there
     first. tfds's own way needs TensorFlow for that; here the few functions of it that
@@ -173,7 +174,7 @@ def load(
     starts check these by SHA-256, map them into memory and do not even import tfds.
 
     Args:
-      name: 'digits' or the TFDS name, for example 'cifar10'.
+      name: 'digits', 'images:' and a path, or the TFDS name, for example 'cifar10'.
       data_dir: folder of prepared TFDS sets; ``$TFDS_DATA_DIR`` or
         ``~/tensorflow_datasets`` if None. It must exist if given.
       cache_dir: folder for decoded images; ``hic_jax/datasets`` under
@@ -181,7 +182,7 @@ def load(
       download: whether a set that is not prepared may be downloaded.
 
     Returns:
-      The data set; TFDS arrays are read-only memory maps.
+      The data set; arrays of images that were decoded are read-only memory maps.
 
     Raises:
       DataError: with the field, its value, and what is allowed.
@@ -193,6 +194,10 @@ def load(
     """
     if name == "digits":
         return _load_digits()
+    cache = Path(cache_dir).expanduser() if cache_dir else array_cache.default_dir()
+    if own_images.is_own(name):
+        arrays, num_classes = own_images.read(name, cache)
+        return Dataset(name=name, num_classes=num_classes, **arrays)
     reference = prepared.Reference.parse(name)
     root = _resolve_data_dir(data_dir)
     folder = prepared.find(root, reference)
@@ -217,7 +222,7 @@ def load(
             f"--dataset={name!r}: was prepared, but is not under --data_dir="
             f"{str(root)!r}; name its config as in 'emnist/balanced'"
         )
-    return _load_prepared(name, reference, folder, cache_dir)
+    return _load_prepared(name, reference, folder, cache)
 
 
 def _resolve_data_dir(data_dir: str | os.PathLike | None) -> Path:
@@ -237,9 +242,8 @@ def _load_prepared(
     name: str,
     reference: prepared.Reference,
     folder: Path,
-    cache_dir: str | os.PathLike | None,
+    cache: Path,
 ) -> Dataset:
-    cache = Path(cache_dir).expanduser() if cache_dir else array_cache.default_dir()
     key = f"{reference.name}-{folder.name}-{prepared.fingerprint(folder)}"
     arrays, num_classes = array_cache.fetch(
         cache / key, lambda target: prepared.decode(name, folder, target)
@@ -256,7 +260,7 @@ def _load_digits() -> Dataset:
     rows = np.loadtxt(f"{folder}/datasets/data/digits.csv.gz", delimiter=",")
     images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = rows[:, -1].astype(np.int32)
-    test = _stratified_test_mask(labels, _DIGITS_TEST_SIZE, _DIGITS_SPLIT_SEED)
+    test = held_out.stratified(labels, _DIGITS_TEST_SIZE)
     return Dataset(
         name="digits",
         train_images=images[~test],
@@ -265,17 +269,3 @@ def _load_digits() -> Dataset:
         test_labels=labels[test],
         num_classes=10,
     )
-
-
-def _stratified_test_mask(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """(N,) bool, ``size`` of them True, each class within one of its share.
-
-    Evenly spaced picks from the examples in order of class, at random within a class.
-    """
-    # RandomState's stream is frozen, so the split is the same with every NumPy.
-    tie_break = np.random.RandomState(seed).permutation(len(labels))
-    by_class = np.lexsort((tie_break, labels))
-    picks = np.arange(size) * len(labels) // size
-    mask = np.zeros(len(labels), bool)
-    mask[by_class[picks]] = True
-    return mask

@@ -58,9 +58,9 @@ def check_known(name: str, reference: prepared.Reference, data_dir: Path) -> Non
         local = prepared.list_names(data_dir)
         raise DataError(
             f"--dataset={name!r}: must be 'digits', an image-classification set of "
-            "https://www.tensorflow.org/datasets/catalog, or a set prepared under "
-            f"--data_dir ({', '.join(local) or 'none there'})"
-            + _suggestion(reference.name, ["digits", *known, *local])
+            "https://www.tensorflow.org/datasets/catalog, a set prepared under "
+            f"--data_dir ({', '.join(local) or 'none there'}), or images: and the path "
+            "of your own" + _suggestion(reference.name, ["digits", *known, *local])
         )
     configs = list(tfds.builder_cls(reference.name).builder_configs)
     if reference.config and reference.config not in configs:

@@ -77,6 +77,7 @@ TRAINING = {
     "--depth=2": r"--depth=2: must be in \[8, 1202\]",
     "--batch_size=1438": r"batch_size=1438: must be at most 1437",
     "--dataset=cifar-10": r"--dataset='cifar-10': must be .*mean 'cifar10'",
+    "--dataset=images:/no/such": r"--dataset='images:/no/such': must be .* a folder of",
     "--dataset=cifar10 --data_dir=/no/such": r"--data_dir='/no/such': must be an exist",
     "--mesh=all": r"--mesh=all: must be auto, or a number of devices",
     "--mesh=0": r"--mesh=0: must be auto, or a number of devices",
