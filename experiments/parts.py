@@ -69,9 +69,9 @@ class TrainConfig:
         or images:PATH, your own, in a folder that holds one for each class, perhaps
         under train and test, or in the arrays train_images, train_labels, test_images
         and test_labels, or images and labels, of an NPZ file; where nothing says what
-        is for tests, a fifth of each class is. Or text:FILE, the characters of a file
-        in UTF-8, of which the first nine tenths are for training, a twentieth for
-        validation and a twentieth for tests.
+        is for tests, a fifth of each class is. Or text: TFDS's tiny_shakespeare, or
+        text:FILE, the characters of a file in UTF-8, of which the first nine tenths are
+        for training, a twentieth for validation and a twentieth for tests.
       data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
       validation: training images that are held out and take the place of the test
         images, to choose a recipe by, or so many characters of the validation part of a

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from hic_jax import checks
-from hic_jax.data import array_cache, held_out, own_images, preparation, prepared
+from hic_jax.data import array_cache, held_out, located, own_images, prepared
 from hic_jax.data.errors import DataError
 
 _DIGITS_TEST_SIZE = 360
@@ -153,7 +152,7 @@ def load(
     name: str,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
-    download: bool = True,
+    download: bool | None = None,
 ) -> Dataset:
     """Loads a data set by name, without TensorFlow.
 
@@ -179,7 +178,8 @@ def load(
         ``~/tensorflow_datasets`` if None. It must exist if given.
       cache_dir: folder for decoded images; ``hic_jax/datasets`` under
         ``$XDG_CACHE_HOME`` or ``~/.cache`` if None.
-      download: whether a set that is not prepared may be downloaded.
+      download: whether a set that is not prepared may be downloaded; None if
+        ``$HIC_JAX_NO_DOWNLOAD`` does not forbid it.
 
     Returns:
       The data set; arrays of images that were decoded are read-only memory maps.
@@ -198,52 +198,8 @@ def load(
     if own_images.is_own(name):
         arrays, num_classes = own_images.read(name, cache)
         return Dataset(name=name, num_classes=num_classes, **arrays)
+    folder = located.folder_of(name, data_dir, download, prepared.classification_keys)
     reference = prepared.Reference.parse(name)
-    root = _resolve_data_dir(data_dir)
-    folder = prepared.find(root, reference)
-    if folder is None:
-        preparation.check_known(name, reference, root)
-        if not download:
-            raise DataError(
-                f"--dataset={name!r}: is not prepared under --data_dir={str(root)!r} "
-                "and downloading is switched off; allow it, or name the --data_dir "
-                "that holds the set"
-            )
-        logging.info("Preparing %s under %s.", name, root)
-        try:
-            preparation.download_and_prepare(name, reference, root)
-        except DataError:
-            # Of two starts at once, the second finds the place taken.
-            if prepared.find(root, reference) is None:
-                raise
-        folder = prepared.find(root, reference)
-    if folder is None:
-        raise DataError(
-            f"--dataset={name!r}: was prepared, but is not under --data_dir="
-            f"{str(root)!r}; name its config as in 'emnist/balanced'"
-        )
-    return _load_prepared(name, reference, folder, cache)
-
-
-def _resolve_data_dir(data_dir: str | os.PathLike | None) -> Path:
-    if data_dir is None:
-        default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-        return Path(default).expanduser()
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"--data_dir={str(data_dir)!r}: must be an existing folder; prepared sets "
-            "are looked for, and downloaded sets put, in it"
-        )
-    return root
-
-
-def _load_prepared(
-    name: str,
-    reference: prepared.Reference,
-    folder: Path,
-    cache: Path,
-) -> Dataset:
     key = f"{reference.name}-{folder.name}-{prepared.fingerprint(folder)}"
     arrays, num_classes = array_cache.fetch(
         cache / key, lambda target: prepared.decode(name, folder, target)

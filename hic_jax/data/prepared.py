@@ -154,6 +154,25 @@ def decode(name: str, folder: Path, target: Path) -> int:
     return num_classes
 
 
+def texts(name: str, folder: Path) -> tuple[str, str, str]:
+    """Training, validation and test part of a prepared text, each of one example.
+
+    Args:
+      name: what the user asked for, for messages.
+      folder: the prepared set.
+    """
+    import tensorflow_datasets as tfds
+
+    with _readable(name, folder):
+        check_features(name, folder)
+        builder = tfds.builder_from_directory(folder)
+        train, validation, test = (
+            "".join(example["text"].decode() for example in source)
+            for source in map(builder.as_data_source, ("train", "validation", "test"))
+        )
+    return train, validation, test
+
+
 def check_features(name: str, folder: Path) -> None:
     """Raises unless ``features.json`` names classes of `FEATURES` alone.
 
