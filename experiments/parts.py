@@ -78,8 +78,8 @@ class TrainConfig:
         text in the place of its test part; 0 for none.
       downscale: pixels, each way, whose mean is one pixel of the images, for a quick
         look; 1 leaves them as they are.
-      model: network: resnet, cnn or mlp of images, gpt of text, or a function of your
-        own that makes a flax module, as package.module:factory.
+      model: network: resnet, cnn, mlp or vit of images, gpt of text, or a function of
+        your own that makes a flax module, as package.module:factory.
       width: multiplier of the network's channels, up to 100.
       epochs: passes over the training images, or as many characters as the training
         part of a text has.
