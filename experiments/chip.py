@@ -29,6 +29,7 @@ from hic_jax import inference, pcm
 from hic_jax.inference.chip_files import ENDINGS
 from hic_jax.inference.network import Network
 from hic_jax.pcm import ProgrammedSpec
+from hic_jax.weights import is_analog
 
 
 def trained_network(experiment: Experiment, workdir: str) -> Network:
@@ -85,6 +86,9 @@ def read(
       ValueError: if the file does not fit the network.
     """
     chip = hic_jax.load_chip(file, network.weights, spec)
+    leaves = jax.tree.leaves(chip, is_leaf=is_analog)
+    if spec.drifts and any(weight.nu is None for weight in leaves):
+        terminal.note(f"{file}: what has no drift exponents there does not drift")
     return inference.accuracy_over_time(
         experiment.chip_key,
         experiment.model,

@@ -57,7 +57,7 @@ def _weights(chip):
     return [(path_name(path), leaf) for path, leaf in leaves]
 
 
-def test_a_chip_that_was_written_is_read_as_it_is(launch, trained, tmp_path):
+def test_a_chip_that_was_written_is_read_as_it_is(launch, trained, tmp_path, capfd):
     file, spec = tmp_path / "chip.csv", pcm.hermes_1()
     launch("--devices=hermes_1", f"--out={file}", "--seed=5")
     experiment = Experiment.of(resolve(**FIELDS))
@@ -78,6 +78,7 @@ def test_a_chip_that_was_written_is_read_as_it_is(launch, trained, tmp_path):
     assert [row["compensation"] for row in rows] == ["none", "gdc"]
     assert rows[0]["accuracies"] == [guessed] * 2
     assert rows[0]["devices"] == "nandakumar_2019"
+    assert "no drift exponents there does not drift" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
