@@ -15,6 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from experiments import cli, end_at_once, processes, terminal
+from hic_jax.data.located import NO_DOWNLOAD
 
 # Its attributes are made at run time, where no type checker sees them.
 _jax_config: Any = jax.config
@@ -44,6 +45,11 @@ def define_flags(workdir: str, default: str | None = None) -> None:
         "Devices that share each batch equally, or auto: as many as there are, of all "
         "processes, and divide the batch.",
         usual="auto",
+    )
+    cli.define_switch(
+        "no_download",
+        False,
+        "Whether data sets that are not prepared are refused; nothing is downloaded.",
     )
     processes.define_flags()
 
@@ -104,6 +110,8 @@ def start(argv: list[str]) -> None:
     quiet_log()
     if len(argv) > 1:
         raise ValueError(f"unknown arguments: {' '.join(argv[1:])}")
+    if "no_download" in flags.FLAGS and flags.FLAGS.no_download:
+        os.environ[NO_DOWNLOAD] = "1"  # Of the processes of a sweep, too.
     names = {"coordinator", "num_processes", "process_id"} & set(flags.FLAGS)
     prepare_process(**{name: flags.FLAGS[name].value for name in names})
     if signal.getsignal(signal.SIGINT) is end_at_once:

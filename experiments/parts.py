@@ -65,18 +65,21 @@ class TrainConfig:
 
     Attributes:
       algorithm: training algorithm; all but fp32 hold weights in devices.
-      dataset: images: digits, or a TFDS image-classification set by its name, as
-        cifar10; or text:FILE, the characters of a file in UTF-8, of which the first
-        nine tenths are for training, a twentieth for validation and a twentieth for
-        tests.
+      dataset: images: digits, a TFDS image-classification set by its name, as cifar10,
+        or images:PATH, your own, in a folder that holds one for each class, perhaps
+        under train and test, or in the arrays train_images, train_labels, test_images
+        and test_labels, or images and labels, of an NPZ file; where nothing says what
+        is for tests, a fifth of each class is. Or text: TFDS's tiny_shakespeare, or
+        text:FILE, the characters of a file in UTF-8, of which the first nine tenths are
+        for training, a twentieth for validation and a twentieth for tests.
       data_dir: existing folder of prepared TFDS sets; the default is TFDS's own.
       validation: training images that are held out and take the place of the test
         images, to choose a recipe by, or so many characters of the validation part of a
         text in the place of its test part; 0 for none.
       downscale: pixels, each way, whose mean is one pixel of the images, for a quick
         look; 1 leaves them as they are.
-      model: network: resnet, cnn or mlp of images, gpt of text, or a function of your
-        own that makes a flax module, as package.module:factory.
+      model: network: resnet, cnn, mlp or vit of images, gpt of text, or a function of
+        your own that makes a flax module, as package.module:factory.
       width: multiplier of the network's channels, up to 100.
       epochs: passes over the training images, or as many characters as the training
         part of a text has.

@@ -94,7 +94,10 @@ class Experiment:
         init_key, device_key, augment_key, order_key, read_key, chip_key = (
             jax.random.split(jax.random.key(train.seed), 6)
         )
-        if models.is_own(train.model):
+        if config.network is not None:
+            with named(flag_of("network.", train.algorithm, train.model)):
+                config.network.check_shown(task.example.shape)
+        else:
             models.check_own(train.model, model, task.example, dataset.num_classes)
         hardware = config.hardware or Hardware()
         check_layers(hardware, model, task.example.shape, task.example.dtype)

@@ -154,7 +154,8 @@ def load(train: TrainConfig) -> Data:
       ValueError: if it is not there, or does not fit the configuration.
     """
     if data.is_text(train.dataset):
-        return data.load_text(train.dataset).with_validation(train.validation)
+        text = data.load_text(train.dataset, train.data_dir)
+        return text.with_validation(train.validation)
     dataset = data.load(train.dataset, train.data_dir)
     dataset = dataset.with_validation(train.validation).downscaled(train.downscale)
     data.shift(dataset.test_images[:1], train.shift)  # Whether it can be.

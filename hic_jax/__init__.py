@@ -29,6 +29,7 @@ from hic_jax.algorithms import (
     volatile,
 )
 from hic_jax.inference import compensation
+from hic_jax.inference.chip_files import load_chip, save_chip
 from hic_jax.inference.deployment import Clip, DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
@@ -90,6 +91,7 @@ __all__ = [
     "fresh_variances",
     "hic",
     "inference",
+    "load_chip",
     "mixed_precision",
     "model_size",
     "models",
@@ -99,6 +101,7 @@ __all__ = [
     "read",
     "read_params",
     "residual",
+    "save_chip",
     "tiki_taka",
     "training",
     "volatile",

@@ -50,27 +50,65 @@ _running: contextvars.ContextVar[_Running | None] = contextvars.ContextVar(
 )
 
 
-# Whether noise is added by layers now; None where none may be.
-_acting: contextvars.ContextVar[bool | None] = contextvars.ContextVar(
-    "acting", default=False
+@dataclasses.dataclass
+class Source:
+    """Where the noise of products comes from, while `fresh_noise` acts.
+
+    Attributes:
+      variances: of the kernels, by path.
+      key: of all noise.
+      calls: products that have taken noise so far, by path.
+    """
+
+    variances: dict[str, jax.Array]
+    key: jax.Array
+    calls: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+
+    def call(self, path: str) -> Fresh:
+        """The noise of the next product of a kernel."""
+        number = list(self.variances).index(path)
+        key = jax.random.fold_in(self.key, number)
+        key = jax.random.fold_in(key, self.calls[path])
+        self.calls[path] += 1
+        return Fresh(self.variances[path], key)
+
+
+_source: contextvars.ContextVar[Source | None] = contextvars.ContextVar(
+    "source", default=None
 )
 
-_NOT_REWRITTEN = (
-    "fresh_noise: would be added after the ADCs of crossbars that on_crossbars puts "
-    "under layers; must be used with layers that have hooks"
+# Whether a function is traced by `hic_jax.on_crossbars`, which itself adds the noise of
+# layers without hooks, where the products are that these call.
+_rewriting: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "rewriting", default=False
 )
+
+
+def acting() -> Source | None:
+    """Where noise comes from now; None without `fresh_noise`."""
+    return _source.get()
 
 
 @contextlib.contextmanager
-def no_fresh_noise() -> Iterator[None]:
-    """Raises `ValueError` where `fresh_noise` is around it, or is entered inside."""
-    if _acting.get():
-        raise ValueError(_NOT_REWRITTEN)
-    token = _acting.set(None)
+def left_to_rewriting() -> Iterator[None]:
+    """Has layers without hooks add no noise; `fresh_noise` may not begin inside."""
+    token = _rewriting.set(True)
     try:
         yield
     finally:
-        _acting.reset(token)
+        _rewriting.reset(token)
+
+
+@contextlib.contextmanager
+def for_a_product(fresh: Fresh | None) -> Iterator[None]:
+    """Has the next product on crossbars take this noise, whatever layer runs."""
+    token = _running.set(None if fresh is None else _Running(fresh))
+    try:
+        yield
+    finally:
+        _running.reset(token)
 
 
 def take() -> Fresh | None:
@@ -90,6 +128,9 @@ def take() -> Fresh | None:
 def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     """Adds noise to each product of the Linen layers that run inside.
 
+    So it does to each product that `hic_jax.on_crossbars` finds inside, whatever layer,
+    or none, it is of.
+
     It acts where a model is traced: inside of `jax.jit`, not around it. Only what is
     computed forward is noisy; errors go back through the weights that were read.
 
@@ -101,7 +142,8 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     Raises:
       ValueError: if a kernel has such noise, and no layer of its path has run, or one
         that multiplies by it in another way than `flax.linen.Dense`, `DenseGeneral`,
-        `Conv` and `ConvTranspose`; with `hic_jax.on_crossbars`.
+        `Conv` and `ConvTranspose`; inside of a function that `hic_jax.on_crossbars`
+        computes, around which it may be.
 
     Examples:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, hic_jax
@@ -116,11 +158,12 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
     """
     leaves = jax.tree_util.tree_leaves_with_path(variances)
     of_kernel = {path_name(path): variance for path, variance in leaves}
-    if of_kernel and _acting.get() is None:
-        raise ValueError(_NOT_REWRITTEN)
-    numbers = {path: number for number, path in enumerate(of_kernel)}
-    calls: collections.Counter[str] = collections.Counter()
-    key = stream(key, "fresh noise")
+    if of_kernel and _rewriting.get():
+        raise ValueError(
+            "fresh_noise: begins inside a function that on_crossbars computes; must be "
+            "around it"
+        )
+    source = Source(of_kernel, stream(key, "fresh noise"))
     squaring = False
 
     def intercept(next_fun, args, kwargs, context):
@@ -131,10 +174,7 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
         path = "/".join((*module.path, "kernel"))
         if path not in of_kernel:
             return next_fun(*args, **kwargs)
-        call_key = jax.random.fold_in(key, numbers[path])
-        call_key = jax.random.fold_in(call_key, calls[path])
-        calls[path] += 1
-        running = _Running(Fresh(of_kernel[path], call_key))
+        running = _Running(source.call(path))
         token = _running.set(running)
         try:
             y = next_fun(*args, **kwargs)
@@ -142,23 +182,27 @@ def fresh_noise(variances: Any, key: jax.Array) -> Iterator[None]:
             _running.reset(token)
         if running.taken:
             return y
+        if _rewriting.get():
+            source.calls[path] -= 1
+            return y
         squaring = True
         try:
             variance = _of_squares(module, path, running.fresh.variance, args, kwargs)
         finally:
             squaring = False
-        return with_noise(y, variance, call_key)
+        return with_noise(y, variance, running.fresh.key)
 
-    acting = _acting.set(bool(of_kernel) or _acting.get())
+    token = _source.set(source if of_kernel else _source.get())
     try:
         with nn.intercept_methods(intercept):
             yield
     finally:
-        _acting.reset(acting)
-    if missing := sorted(of_kernel.keys() - calls.keys()):
+        _source.reset(token)
+    if missing := sorted(path for path in of_kernel if not source.calls[path]):
         raise ValueError(
             f"variances: {missing[0]} has noise that is new in every product, and no "
-            "Linen layer of that path has run inside fresh_noise"
+            "Linen layer of that path has run inside fresh_noise, nor on_crossbars a "
+            "product with it"
         )
 
 

@@ -27,6 +27,12 @@ class LayerCrossbars:
         # A dict would leave the model without a hash, which jit asks for.
         object.__setattr__(self, "layers", FrozenDict(self.layers))
 
+    @property
+    def specs(self) -> tuple[CrossbarSpec, ...]:
+        """All crossbars that there are."""
+        every = (self.default, *self.layers.values())
+        return tuple(spec for spec in every if spec is not None)
+
     def of(self, path: Sequence[str]) -> CrossbarSpec | None:
         """The spec of the layer at a path."""
         return self.layers.get("/".join(path), self.default)

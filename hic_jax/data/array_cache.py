@@ -11,8 +11,9 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from absl import logging
@@ -146,3 +147,54 @@ def _remove(folder: Path) -> None:
             for name in mine:
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def write_split(
+    name: str,
+    examples: Iterator[tuple[np.ndarray, int]],
+    size: int,
+    num_classes: int,
+    target: Path,
+) -> None:
+    """Writes a part of a set to TARGET_images.npy and TARGET_labels.npy.
+
+    Args:
+      name: what the user asked for, for messages.
+      examples: (H, W, C) uint8 images, and their labels.
+      size: how many there are.
+      num_classes: what labels must be below.
+      target: what the names of the files begin with.
+
+    Raises:
+      DataError: at images of different sizes, other labels, or no example.
+    """
+    shape = None
+    labels = np.empty(size, np.int32)
+    # Plain writes: on a full disk they raise, where a memory map kills the process.
+    with open(f"{target}_images.npy", "wb") as file:
+        for index, (image, label) in enumerate(examples):
+            if shape is None:
+                shape = image.shape
+                _write_header(file, (size, *shape))
+            if image.shape != shape:
+                raise DataError(
+                    f"--dataset={name!r}: has images of different sizes, {shape} and "
+                    f"{image.shape}; all must have one size"
+                )
+            if not 0 <= label < num_classes:
+                raise DataError(
+                    f"--dataset={name!r}: has the label {label}; labels must lie in "
+                    f"[0, {num_classes - 1}] (sets with hidden test labels do not)"
+                )
+            file.write(image.tobytes())
+            labels[index] = label
+        if shape is None:
+            raise DataError(f"--dataset={name!r}: has an empty split")
+        file.flush()
+        os.fsync(file.fileno())
+    np.save(f"{target}_labels.npy", labels)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -7,14 +7,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from hic_jax import checks
-from hic_jax.data import array_cache, preparation, prepared
+from hic_jax.data import array_cache, held_out, located, own_images, prepared
 from hic_jax.data.errors import DataError
 
 _DIGITS_TEST_SIZE = 360
-_DIGITS_SPLIT_SEED = 0
 _VALIDATION_SEED = 0
 _CHUNK = 4096  # images counted at a time
 
@@ -154,14 +152,16 @@ def load(
     name: str,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
-    download: bool = True,
+    download: bool | None = None,
 ) -> Dataset:
     """Loads a data set by name, without TensorFlow.
 
     ``digits`` is scikit-learn's: 1,797 images of 8x8x1, 1,437 of them for training.
-    Every other name is an image-classification set of TensorFlow Datasets,
-    ``name[/config][:version]``, read from ``data_dir`` in array_record format. Its
-    splits 'train' and 'test' are taken ('validation' where there is no test).
+    ``images:PATH`` are images of one's own, in a folder or an NPZ file, as
+    `hic_jax.data.own_images` says. Every other name is an image-classification set of
+    TensorFlow Datasets, ``name[/config][:version]``, read from ``data_dir`` in
+    array_record format. Its splits 'train' and 'test' are taken ('validation' where
+    there is no test).
 
     A set that is not prepared under ``data_dir`` is downloaded and prepared there
     first. tfds's own way needs TensorFlow for that; here the few functions of it that
@@ -173,15 +173,16 @@ def load(
     starts check these by SHA-256, map them into memory and do not even import tfds.
 
     Args:
-      name: 'digits' or the TFDS name, for example 'cifar10'.
+      name: 'digits', 'images:' and a path, or the TFDS name, for example 'cifar10'.
       data_dir: folder of prepared TFDS sets; ``$TFDS_DATA_DIR`` or
         ``~/tensorflow_datasets`` if None. It must exist if given.
       cache_dir: folder for decoded images; ``hic_jax/datasets`` under
         ``$XDG_CACHE_HOME`` or ``~/.cache`` if None.
-      download: whether a set that is not prepared may be downloaded.
+      download: whether a set that is not prepared may be downloaded; None if
+        ``$HIC_JAX_NO_DOWNLOAD`` does not forbid it.
 
     Returns:
-      The data set; TFDS arrays are read-only memory maps.
+      The data set; arrays of images that were decoded are read-only memory maps.
 
     Raises:
       DataError: with the field, its value, and what is allowed.
@@ -193,53 +194,12 @@ def load(
     """
     if name == "digits":
         return _load_digits()
-    reference = prepared.Reference.parse(name)
-    root = _resolve_data_dir(data_dir)
-    folder = prepared.find(root, reference)
-    if folder is None:
-        preparation.check_known(name, reference, root)
-        if not download:
-            raise DataError(
-                f"--dataset={name!r}: is not prepared under --data_dir={str(root)!r} "
-                "and downloading is switched off; allow it, or name the --data_dir "
-                "that holds the set"
-            )
-        logging.info("Preparing %s under %s.", name, root)
-        try:
-            preparation.download_and_prepare(name, reference, root)
-        except DataError:
-            # Of two starts at once, the second finds the place taken.
-            if prepared.find(root, reference) is None:
-                raise
-        folder = prepared.find(root, reference)
-    if folder is None:
-        raise DataError(
-            f"--dataset={name!r}: was prepared, but is not under --data_dir="
-            f"{str(root)!r}; name its config as in 'emnist/balanced'"
-        )
-    return _load_prepared(name, reference, folder, cache_dir)
-
-
-def _resolve_data_dir(data_dir: str | os.PathLike | None) -> Path:
-    if data_dir is None:
-        default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-        return Path(default).expanduser()
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"--data_dir={str(data_dir)!r}: must be an existing folder; prepared sets "
-            "are looked for, and downloaded sets put, in it"
-        )
-    return root
-
-
-def _load_prepared(
-    name: str,
-    reference: prepared.Reference,
-    folder: Path,
-    cache_dir: str | os.PathLike | None,
-) -> Dataset:
     cache = Path(cache_dir).expanduser() if cache_dir else array_cache.default_dir()
+    if own_images.is_own(name):
+        arrays, num_classes = own_images.read(name, cache)
+        return Dataset(name=name, num_classes=num_classes, **arrays)
+    folder = located.folder_of(name, data_dir, download, prepared.classification_keys)
+    reference = prepared.Reference.parse(name)
     key = f"{reference.name}-{folder.name}-{prepared.fingerprint(folder)}"
     arrays, num_classes = array_cache.fetch(
         cache / key, lambda target: prepared.decode(name, folder, target)
@@ -256,7 +216,7 @@ def _load_digits() -> Dataset:
     rows = np.loadtxt(f"{folder}/datasets/data/digits.csv.gz", delimiter=",")
     images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     labels = rows[:, -1].astype(np.int32)
-    test = _stratified_test_mask(labels, _DIGITS_TEST_SIZE, _DIGITS_SPLIT_SEED)
+    test = held_out.stratified(labels, _DIGITS_TEST_SIZE)
     return Dataset(
         name="digits",
         train_images=images[~test],
@@ -265,17 +225,3 @@ def _load_digits() -> Dataset:
         test_labels=labels[test],
         num_classes=10,
     )
-
-
-def _stratified_test_mask(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """(N,) bool, ``size`` of them True, each class within one of its share.
-
-    Evenly spaced picks from the examples in order of class, at random within a class.
-    """
-    # RandomState's stream is frozen, so the split is the same with every NumPy.
-    tie_break = np.random.RandomState(seed).permutation(len(labels))
-    by_class = np.lexsort((tie_break, labels))
-    picks = np.arange(size) * len(labels) // size
-    mask = np.zeros(len(labels), bool)
-    mask[by_class[picks]] = True
-    return mask

@@ -27,7 +27,7 @@ import shutil
 import textwrap
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,9 +58,9 @@ def check_known(name: str, reference: prepared.Reference, data_dir: Path) -> Non
         local = prepared.list_names(data_dir)
         raise DataError(
             f"--dataset={name!r}: must be 'digits', an image-classification set of "
-            "https://www.tensorflow.org/datasets/catalog, or a set prepared under "
-            f"--data_dir ({', '.join(local) or 'none there'})"
-            + _suggestion(reference.name, ["digits", *known, *local])
+            "https://www.tensorflow.org/datasets/catalog, a set prepared under "
+            f"--data_dir ({', '.join(local) or 'none there'}), or images: and the path "
+            "of your own" + _suggestion(reference.name, ["digits", *known, *local])
         )
     configs = list(tfds.builder_cls(reference.name).builder_configs)
     if reference.config and reference.config not in configs:
@@ -77,7 +77,10 @@ def _suggestion(wrong: str, allowed: list[str]) -> str:
 
 
 def download_and_prepare(
-    name: str, reference: prepared.Reference, data_dir: Path
+    name: str,
+    reference: prepared.Reference,
+    data_dir: Path,
+    check: Callable[[str, Any], Any],
 ) -> None:
     """Downloads a TFDS data set and prepares it as array_record files.
 
@@ -88,6 +91,7 @@ def download_and_prepare(
       name: what the user asked for, for messages.
       reference: its parts.
       data_dir: the folder of prepared sets.
+      check: raises, given the name and the features, if the set is of no use.
     """
     import tensorflow_datasets as tfds
 
@@ -99,7 +103,7 @@ def download_and_prepare(
             builder = tfds.builder_cls(reference.name)(
                 data_dir=data_dir, config=reference.config, version=reference.version
             )
-            prepared.classification_keys(name, builder.info.features)
+            check(name, builder.info.features)
             builder.download_and_prepare(file_format="array_record")
     except DataError:
         raise

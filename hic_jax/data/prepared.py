@@ -10,15 +10,15 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from tqdm import auto as tqdm
 
+from hic_jax.data import array_cache
 from hic_jax.data.errors import DataError
 
 _CONFIG = re.compile(r"\w[\w\-.]*")
@@ -63,8 +63,9 @@ class Reference:
         match = _NAME.fullmatch(text)
         if match is None:
             raise DataError(
-                f"--dataset={text!r}: must be 'digits' or a TFDS name of the form "
-                "name[/config][:version], as in 'cifar10' or 'emnist/balanced'"
+                f"--dataset={text!r}: must be 'digits', a TFDS name of the form "
+                "name[/config][:version], as in 'cifar10' or 'emnist/balanced', or "
+                "images: and the path of your own"
             )
         return cls(**match.groupdict())
 
@@ -147,8 +148,29 @@ def decode(name: str, folder: Path, target: Path) -> int:
                 (example[image_key], example[label_key])
                 for example in _iterate(name, folder, source, bar)
             )
-            _write_split(name, examples, len(source), num_classes, target / part)
+            array_cache.write_split(
+                name, examples, len(source), num_classes, target / part
+            )
     return num_classes
+
+
+def texts(name: str, folder: Path) -> tuple[str, str, str]:
+    """Training, validation and test part of a prepared text, each of one example.
+
+    Args:
+      name: what the user asked for, for messages.
+      folder: the prepared set.
+    """
+    import tensorflow_datasets as tfds
+
+    with _readable(name, folder):
+        check_features(name, folder)
+        builder = tfds.builder_from_directory(folder)
+        train, validation, test = (
+            "".join(example["text"].decode() for example in source)
+            for source in map(builder.as_data_source, ("train", "validation", "test"))
+        )
+    return train, validation, test
 
 
 def check_features(name: str, folder: Path) -> None:
@@ -265,43 +287,3 @@ def _iterate(
             chunk = range(start, min(start + _CHUNK, len(source)))
             yield from source.__getitems__(chunk)
             bar.update(len(chunk))
-
-
-def _write_split(
-    name: str,
-    examples: Iterator[tuple[np.ndarray, int]],
-    size: int,
-    num_classes: int,
-    target: Path,
-) -> None:
-    """Writes ``size`` (image, label) pairs to TARGET_images.npy, TARGET_labels.npy."""
-    shape = None
-    labels = np.empty(size, np.int32)
-    # Plain writes: on a full disk they raise, where a memory map kills the process.
-    with open(f"{target}_images.npy", "wb") as file:
-        for index, (image, label) in enumerate(examples):
-            if shape is None:
-                shape = image.shape
-                _write_header(file, (size, *shape))
-            if image.shape != shape:
-                raise DataError(
-                    f"--dataset={name!r}: has images of different sizes, {shape} and "
-                    f"{image.shape}; all must have one size"
-                )
-            if not 0 <= label < num_classes:
-                raise DataError(
-                    f"--dataset={name!r}: has the label {label}; labels must lie in "
-                    f"[0, {num_classes - 1}] (sets with hidden test labels do not)"
-                )
-            file.write(image.tobytes())
-            labels[index] = label
-        if shape is None:
-            raise DataError(f"--dataset={name!r}: has an empty split")
-        file.flush()
-        os.fsync(file.fileno())
-    np.save(f"{target}_labels.npy", labels)
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)

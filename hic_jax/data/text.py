@@ -1,17 +1,22 @@
-"""Text as characters: a file, cut into training, validation and test by position."""
+"""Text as characters: a file, cut into three parts by position, or a text of TFDS."""
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from hic_jax import checks
+from hic_jax.data import located, prepared
 from hic_jax.data.errors import DataError
 
 # What the name of a text begins with, where other data sets have theirs.
 PREFIX = "text:"
+
+# Texts of TFDS, with their three parts.
+PREPARED = ("tiny_shakespeare",)
 
 # Shares of the text: training, then validation, then test.
 _SHARES = (0.9, 0.05)
@@ -78,29 +83,55 @@ class Text:
 
 def is_text(name: str) -> bool:
     """Whether a data set is text, by its name."""
-    return name.startswith(PREFIX)
+    return name.startswith(PREFIX) or name.partition(":")[0] in PREPARED
 
 
-@functools.lru_cache(maxsize=4)  # Of a sweep, each run asks.
-def _read(path: str, size: int, changed: int) -> str:
-    del size, changed  # Of the file: another one is read anew.
-    return Path(path).read_bytes().decode("utf-8")
-
-
-def load_text(name: str) -> Text:
+def load_text(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    download: bool | None = None,
+) -> Text:
     """Reads a text.
 
-    The first nine tenths of its characters are for training, the next twentieth for
-    validation, the last for tests: by position, so that no sentence is in two parts.
+    The first nine tenths of the characters of a file are for training, the next
+    twentieth for validation, the last for tests: by position, so that no sentence is in
+    two parts. TFDS cuts ``tiny_shakespeare`` in the same way.
 
     Args:
-      name: "text:FILE", of a file in UTF-8.
+      name: "text:FILE", of a file in UTF-8, or of `PREPARED`, as TFDS names it.
+      data_dir: folder of prepared TFDS sets, as of `load`.
+      download: as of `load`.
 
     Raises:
-      DataError: if there is no such file, it is no text, or too short.
+      DataError: if there is no such file or set, it is no text, or too short.
     """
     if not is_text(name):
-        raise DataError(f"--dataset={name!r}: must be text:FILE")
+        raise DataError(
+            f"--dataset={name!r}: must be text:FILE, or one of {', '.join(PREPARED)}"
+        )
+    if name.startswith(PREFIX):
+        parts = _of_file(name)
+    else:
+        folder = located.folder_of(name, data_dir, download, lambda *_: None)
+        parts = _of_tfds(name, folder, prepared.fingerprint(folder))
+    vocabulary = "".join(sorted(set(parts[0])))
+    if len(vocabulary) < 2:
+        raise DataError(
+            f"--dataset={name!r}: its training part has {len(vocabulary)} different "
+            "characters; must have two or more"
+        )
+    train, validation, test = (_encoded(part, vocabulary) for part in parts)
+    unknown = len(parts[1]) - len(validation), len(parts[2]) - len(test)
+    if sum(unknown):
+        logging.warning(
+            "dataset=%s: %d characters of the validation part and %d of the test part "
+            "are none of the training part, and left out", name, *unknown,
+        )  # fmt: skip
+    return Text(name, vocabulary, train, validation, test, unknown)
+
+
+def _of_file(name: str) -> tuple[str, str, str]:
+    """The three parts of a file."""
     path = Path(name.removeprefix(PREFIX)).expanduser()
     try:
         facts = path.stat()
@@ -116,23 +147,19 @@ def load_text(name: str) -> Text:
         ) from error
     first = int(_SHARES[0] * len(text))
     second = first + int(_SHARES[1] * len(text))
-    vocabulary = "".join(sorted(set(text[:first])))
-    if len(vocabulary) < 2:
-        raise DataError(
-            f"--dataset={name!r}: its training part has {len(vocabulary)} different "
-            "characters; must have two or more"
-        )
-    train, validation, test = (
-        _encoded(part, vocabulary)
-        for part in (text[:first], text[first:second], text[second:])
-    )
-    unknown = second - first - len(validation), len(text) - second - len(test)
-    if sum(unknown):
-        logging.warning(
-            "dataset=%s: %d characters of the validation part and %d of the test part "
-            "are none of the training part, and left out", name, *unknown,
-        )  # fmt: skip
-    return Text(name, vocabulary, train, validation, test, unknown)
+    return text[:first], text[first:second], text[second:]
+
+
+@functools.lru_cache(maxsize=4)  # Of a sweep, each run asks.
+def _read(path: str, size: int, changed: int) -> str:
+    del size, changed  # Of the file: another one is read anew.
+    return Path(path).read_bytes().decode("utf-8")
+
+
+@functools.lru_cache(maxsize=4)
+def _of_tfds(name: str, folder: Path, fingerprint: str) -> tuple[str, str, str]:
+    del fingerprint  # Of the set: another one is read anew.
+    return prepared.texts(name, folder)
 
 
 def _encoded(text: str, vocabulary: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from hic_jax.inference import compensation, deployment
+from hic_jax.inference import chip_files, compensation, deployment
 
 if TYPE_CHECKING:
     from hic_jax.inference import (
@@ -31,6 +31,7 @@ __all__ = [
     "TRAINED",
     "Reading",
     "accuracy_over_time",
+    "chip_files",
     "compensation",
     "compensations",
     "deployment",

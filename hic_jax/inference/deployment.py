@@ -138,6 +138,12 @@ class DeployedWeight(AnalogWeight):
         )
 
 
+def is_deployed(weights: Any) -> bool:
+    """Whether any of the weights in a pytree is on an inference chip."""
+    leaves = jax.tree.leaves(weights, is_leaf=is_analog)
+    return any(isinstance(leaf, DeployedWeight) for leaf in leaves)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
     """Which weights are cut off, so that the others get more of the devices' range.
@@ -228,7 +234,7 @@ def deploy(
     if not isinstance(spec, ProgrammedSpec):
         raise ValueError(f"spec={spec!r}: must be a ProgrammedSpec")
     leaves = jax.tree.leaves(weights, is_leaf=is_analog)
-    if any(isinstance(leaf, DeployedWeight) for leaf in leaves):
+    if is_deployed(weights):
         raise ValueError(
             "weights are deployed already: another chip is made of the trained ones, "
             "with another key"

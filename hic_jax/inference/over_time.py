@@ -15,7 +15,7 @@ import scipy.special
 
 from hic_jax import checks
 from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
-from hic_jax.inference.deployment import deploy
+from hic_jax.inference.deployment import deploy, is_deployed
 from hic_jax.inference.network import Network, correct_answers
 from hic_jax.pcm import ProgrammedSpec
 from hic_jax.training.chips import (
@@ -97,8 +97,10 @@ def make_chip(
       network: what was trained.
       deploy_spec: the devices of a fresh inference chip, programmed with the trained
         weights. None for chips of the trained conductances, with drift exponents of
-        their own.
+        their own; weights that are deployed are a chip already.
     """
+    if deploy_spec is None and is_deployed(network.weights):
+        return network
     if deploy_spec is None:
         return dataclasses.replace(network, weights=drift(network.weights, 0.0, key))
     return dataclasses.replace(
@@ -127,7 +129,9 @@ def accuracy_over_time(
     The network is read as trained, or as deployed. As trained, every chip has the
     trained conductances, its own drift exponents and its own read noise. As deployed,
     every chip is programmed once with the trained weights. Either way it is the same
-    chip at all times and under all compensations.
+    chip at all times and under all compensations. A network whose weights are deployed
+    already, as those of `hic_jax.load_chip`, is one chip, on which "chips" are reads,
+    and ages from its own time on.
 
     Args:
       key: makes the chips.
@@ -156,7 +160,10 @@ def accuracy_over_time(
         raise ValueError("network holds no analog weight: there is nothing to drift")
     for name in reading.compensations:
         check_possible(name, network, train)
-    deploy_spec = reading.deploy_spec
+    deploy_spec, devices = reading.deploy_spec, reading.devices
+    if is_deployed(network.weights):
+        first, *_ = jax.tree.leaves(network.weights, is_leaf=is_analog)
+        devices = first.spec.name
     if deploy_spec is not None:
         deploy_spec = deploy_spec.without(*reading.without)
     elif reading.without:
@@ -193,7 +200,7 @@ def accuracy_over_time(
     return [
         {
             "time": time,
-            "devices": reading.devices,
+            "devices": devices,
             "without": list(reading.without),
             "compensation": name,
             "ideal_reference": reading.ideal_reference,

@@ -13,6 +13,7 @@ from hic_jax.models.resnet import (
     check_depth,
     stage_channels,
 )
+from hic_jax.models.vit import ViT, ViTSpec
 
 __all__ = [
     "CHANNEL_PLANS",
@@ -26,6 +27,8 @@ __all__ = [
     "ModelSpec",
     "ResNet",
     "ResNetSpec",
+    "ViT",
+    "ViTSpec",
     "check_depth",
     "check_known",
     "check_own",

@@ -32,6 +32,9 @@ class ModelSpec:
         checks.above("width", width, 0.0)
         checks.at_most("width", width, WIDEST)
 
+    def check_shown(self, shape: tuple[int, ...]) -> None:
+        """Raises `ValueError` unless the network can be shown inputs of a shape."""
+
     def make(
         self,
         *,

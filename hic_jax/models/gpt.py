@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from hic_jax import checks
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.models.base import ModelSpec, check_sizes, widened
+from hic_jax.models.transformer import Block
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,41 +51,6 @@ class GPTSpec(ModelSpec):
             self.context, self.layers, self.heads, features, num_classes, crossbars,
             dtype,
         )  # fmt: skip
-
-
-class GPTBlock(nn.Module):
-    """Causal attention, then a perceptron, each added to what comes in.
-
-    What attention multiplies are no weights: scores and sums of values are digital.
-
-    Attributes:
-      heads: heads of attention; must divide the channels.
-      crossbars: what computes query, key, value, out, up and down.
-      dtype: number format of the computation.
-    """
-
-    heads: int
-    crossbars: LayerCrossbars
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, length, features) to the same."""
-        batch, length, features = x.shape
-        y = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        query, key, value = (
-            self._dense(name, features)(y).reshape(batch, length, self.heads, -1)
-            for name in ("query", "key", "value")
-        )
-        y = jax.nn.dot_product_attention(query, key, value, is_causal=True)
-        x = x + self._dense("out", features)(y.reshape(x.shape))
-        y = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        y = nn.gelu(self._dense("up", 4 * features)(y))
-        return x + self._dense("down", features)(y)
-
-    def _dense(self, name, features):
-        hook = self.crossbars.dot_general((*self.path, name))
-        return nn.Dense(features, dtype=self.dtype, dot_general=hook, name=name)
 
 
 class GPT(nn.Module):
@@ -134,9 +100,10 @@ class GPT(nn.Module):
         )
         x = table(characters) + places(jnp.arange(characters.shape[1]))
         for number in range(self.layers):
-            block = GPTBlock(
-                self.heads, self.crossbars, self.dtype, name=f"block{number + 1}"
-            )
+            block = Block(
+                self.heads, causal=True, crossbars=self.crossbars, dtype=self.dtype,
+                name=f"block{number + 1}",
+            )  # fmt: skip
             x = block(x)
         x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
         head = nn.Dense(

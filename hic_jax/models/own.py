@@ -3,14 +3,18 @@
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
+from hic_jax import crossbar
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.labels import analog_labels
+from hic_jax.rewriting import on_crossbars
 
 _NAME = re.compile(r"[\w.]+:\w+")
 
@@ -46,6 +50,48 @@ def factory_of(name: str) -> Callable[..., nn.Module]:
     return factory
 
 
+class Rewritten(nn.Module):
+    """A network that knows nothing of crossbars, whose layers they compute.
+
+    It has the parameters and the other variables of the network. Analog is what
+    `hic_jax.analog_labels` calls so by name and shape, as in training.
+
+    Attributes:
+      model: the network.
+      crossbars: what computes its layers, by their paths.
+    """
+
+    model: nn.Module
+    crossbars: LayerCrossbars
+
+    @nn.nowrap
+    def init(self, *arguments: Any, **options: Any) -> Any:
+        """Variables of the network, which no crossbar is needed for."""
+        return self.model.init(*arguments, **options)
+
+    @nn.nowrap
+    def apply(
+        self, variables: Mapping[str, Any], *arguments: Any, **options: Any
+    ) -> Any:
+        """What the network makes of its variables and inputs, on crossbars."""
+        labels = {"params": analog_labels(variables["params"])}
+        leaves = flatten_dict(variables["params"], sep="/")
+        rules = {
+            f"params/{re.escape(layer)}/": spec
+            for layer, spec in self.crossbars.layers.items()
+            if any(leaf.startswith(f"{layer}/") for leaf in leaves)
+        }
+        computed = on_crossbars(
+            self.model.apply, self.crossbars.default, rules=rules, analog=labels
+        )
+        return computed(variables, *arguments, **options)
+
+    @property
+    def context(self) -> Any:
+        """Characters that a network of text is shown at once; None for images."""
+        return getattr(self.model, "context", None)
+
+
 def make_own(
     name: str,
     *,
@@ -58,16 +104,18 @@ def make_own(
 
     Args:
       name: as package.module:factory. The factory is given those of the other
-        arguments that it takes. It has to take ``num_classes``, and what of the rest is
-        not as usual.
+        arguments that it takes. It has to take ``num_classes``, and what of width and
+        dtype is not as usual.
       num_classes: number of logits.
       width: multiplier of channels, 1 as usual.
-      crossbars: what computes the layers, all of them digitally as usual.
+      crossbars: what computes the layers, all of them digitally as usual. They are put
+        under the network of a factory that does not take them; see `Rewritten`.
       dtype: number format of the computation, float32 as usual.
 
     Raises:
       ValueError: if there is no such factory, it does not take what it has to, or
-        returns something else than a Linen module.
+        returns something else than a Linen module; for crossbars that need hooks, if
+        it does not take them.
     """
     factory = factory_of(name)
     parameters = inspect.signature(factory).parameters.values()
@@ -76,10 +124,8 @@ def make_own(
     for argument, unusual, instead in (
         ("num_classes", True, ""),
         ("width", width != 1, f" for width={width:g}"),
-        ("crossbars", crossbars.default is not None, " for converters (--noconverters"
-         " does without)"),
         ("dtype", dtype != "float32", f" for compute_dtype={dtype}"),
-    ):  # fmt: skip
+    ):
         if unusual and not (takes_all or argument in taken):
             raise ValueError(f"model={name}: must take an argument {argument}{instead}")
     arguments = {
@@ -95,7 +141,16 @@ def make_own(
             f"model={name}: returns a {type(model).__name__}; must return a "
             "flax.linen.Module"
         )
-    return model
+    if "crossbars" in given or not crossbars.specs:
+        return model
+    try:
+        for spec in crossbars.specs:
+            on_crossbars(model.apply, spec)  # Whether it can be.
+    except ValueError as error:
+        raise ValueError(
+            f"model={name}: must take an argument crossbars, for {error}"
+        ) from error
+    return Rewritten(model, crossbars)
 
 
 def check_own(
@@ -112,8 +167,12 @@ def check_own(
     """
 
     def initialised(key, x):
-        logits, variables = model.init_with_output(key, x, train=False)
-        return logits, variables.get("params", {})
+        variables = model.init(key, x, train=False)
+        params = variables.get("params", {})
+        if "analog" not in jax.tree.leaves(analog_labels(params)):
+            return None, params  # Crossbars would have nothing to compute.
+        logits = model.apply(variables, x, train=False, rngs=crossbar.rngs(key))
+        return logits, params
 
     one = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
     try:
@@ -123,6 +182,8 @@ def check_own(
             f"model={name}: cannot be called with inputs of {one.shape} {one.dtype} "
             f"and train=False ({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from error
+    if "analog" not in jax.tree.leaves(analog_labels(params)):
+        raise ValueError(f"model={name}: has no kernel; must have one")
     places = example.shape if len(example.shape) == 1 else ()
     wanted = (1, *places, num_classes)
     if getattr(logits, "shape", None) != wanted:
@@ -130,5 +191,3 @@ def check_own(
             f"model={name}: gives logits of {getattr(logits, 'shape', logits)}; must "
             f"give {wanted}"
         )
-    if "analog" not in jax.tree.leaves(analog_labels(params)):
-        raise ValueError(f"model={name}: has no kernel; must have one")

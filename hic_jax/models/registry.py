@@ -7,6 +7,7 @@ from hic_jax.models.gpt import GPTSpec
 from hic_jax.models.mlp import MLPSpec
 from hic_jax.models.own import is_own
 from hic_jax.models.resnet import ResNetSpec
+from hic_jax.models.vit import ViTSpec
 
 # The class of each spec. An entry is all that a network needs to have flags and run
 # folders.
@@ -14,6 +15,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "resnet": ResNetSpec,
     "cnn": CNNSpec,
     "mlp": MLPSpec,
+    "vit": ViTSpec,
     "gpt": GPTSpec,
 }
 

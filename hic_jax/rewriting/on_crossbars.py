@@ -10,8 +10,7 @@ import numpy as np
 from flax import nnx
 
 from hic_jax.array_leaves import is_array, parted
-from hic_jax.crossbar import CrossbarSpec
-from hic_jax.crossbar.fresh import no_fresh_noise
+from hic_jax.crossbar import CrossbarSpec, fresh
 from hic_jax.crossbar.hooks import check_pure
 from hic_jax.labels import kernels, told
 from hic_jax.packing import path_name
@@ -57,7 +56,7 @@ def on_crossbars(
       function: of parameters, a pytree of arrays or an `flax.nnx.Module`, and of other
         arguments. Among these, what is no array (flags, names) is handed on as it is.
       spec: crossbars of analog weights that no rule speaks of; None for none. Running
-        ranges, noise and `hic_jax.crossbar.fresh_noise` need hooks.
+        ranges and noise need hooks; `hic_jax.crossbar.fresh_noise` may be around.
       rules: crossbars, or None for a digital layer, by regular expressions of which the
         first that matches the beginning of a parameter's path counts.
       analog: labels of the parameters, "analog" or "digital", or a function that tells
@@ -155,11 +154,14 @@ def _computed(
         with_results.append(rebuilt)
         return results
 
-    with no_fresh_noise():
+    with fresh.left_to_rewriting():
         program = jax.make_jaxpr(of_arrays)(*arrays)
     specs = _specs(program.jaxpr, shapes, spec, rules, analog, params)
-    planner = Planner(specs)
-    origins = [Origin(held={n: None}) if n in specs else ACTIVATION for n in shapes]
+    source = fresh.acting()
+    noisy = {} if source is None else _noisy(source, shapes)
+    followed = dict.fromkeys(noisy) | specs
+    planner = Planner(followed, noisy)
+    origins = [Origin.of_weight(n) if n in followed else ACTIVATION for n in shapes]
     origins += [ACTIVATION] * (len(arrays) - len(origins))
     plan, _ = planner.plan(program.jaxpr, origins)
     for path in specs:
@@ -169,6 +171,23 @@ def _computed(
             )
     results = evaluate(program.jaxpr, program.consts, plan, arrays)
     return with_results[0](results)
+
+
+def _noisy(
+    source: fresh.Source, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, str]:
+    """Paths in the variances of the parameters that have some."""
+    found = {}
+    for path, variance in source.variances.items():
+        for name in (path, f"params/{path}"):
+            if name in shapes:
+                if shapes[name] != variance.shape:
+                    raise ValueError(
+                        f"variances: {path} has the shape {variance.shape}; must have "
+                        f"that of the parameter, {shapes[name]}"
+                    )
+                found[name] = path
+    return found
 
 
 def _specs(

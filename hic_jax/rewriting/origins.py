@@ -5,7 +5,8 @@ together, is still what crossbars multiply by; one that an operation has changed
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from flax.core import FrozenDict
@@ -27,11 +28,24 @@ class Origin:
       held: for each analog weight in it, by its path, the operation that changed its
         entries; None where all are as the devices hold them.
       zero: whether it is nothing but zeros, which cells of any array may hold.
+      moved: of what is one analog weight, moved about as a whole: how, as a function of
+        an array in its shape; None of all else.
     """
 
     inputs: bool = False
     held: Mapping[str, str | None] = FrozenDict()
     zero: bool = False
+    moved: Callable[[Any], Any] | None = dataclasses.field(default=None, compare=False)
+
+    @classmethod
+    def of_weight(cls, path: str) -> "Origin":
+        """An analog weight itself."""
+        return cls(held={path: None}, moved=lambda x: x)
+
+    @property
+    def unmoved(self) -> "Origin":
+        """The same, as if nobody knew how it was moved: of a loop, a part at a time."""
+        return dataclasses.replace(self, moved=None)
 
     @property
     def intact(self) -> bool:
@@ -71,11 +85,31 @@ def results(equation: core.JaxprEqn, given: Sequence[Origin]) -> list[Origin]:
     if kind in LOOKUPS:
         if any(where.inputs for where in given[1:]):
             return [ACTIVATION] * count  # A digital read of some entries.
-        return [given[0]] * count
+        return [given[0].unmoved] * count
     made = united(given)
     if not (_rearranges(equation) and all(o.intact or o.zero for o in given)):
         return [made.changed(kind)] * count
-    return [dataclasses.replace(made, zero=not made.held)] * count
+    return [
+        dataclasses.replace(
+            made, zero=not made.held, moved=_moved(equation, given, number)
+        )
+        for number in range(count)
+    ]
+
+
+def _moved(
+    equation: core.JaxprEqn, given: Sequence[Origin], number: int
+) -> Callable[[Any], Any] | None:
+    """How a result is moved, where one operand alone is."""
+    if len(given) != 1 or given[0].moved is None:
+        return None
+    before, primitive = given[0].moved, equation.primitive
+
+    def after(x):
+        made = primitive.bind(before(x), **equation.params)
+        return made[number] if primitive.multiple_results else made
+
+    return after
 
 
 def _rearranges(equation: core.JaxprEqn) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax.core import FrozenDict
 from jax.extend import core
 
 from hic_jax.crossbar import CrossbarSpec
@@ -14,37 +15,50 @@ from hic_jax.tracing.programs import called, crossbar_notes
 
 
 @dataclasses.dataclass(frozen=True)
-class OnCrossbars:
-    """A product that crossbars compute.
+class Changed:
+    """A product with weights on devices, which is computed in another way.
 
     Attributes:
-      spec: arrays and converters.
-      weights: which of its operands they hold, 0 or 1.
+      spec: arrays and converters; None where it is digital, and noisy.
+      weights: which of its operands are the weights, 0 or 1.
+      noisy: what the variance of the weights is called, if they have noise that is new
+        in every product.
+      moved: how these weights were moved on their way to the product.
     """
 
-    spec: CrossbarSpec
+    spec: CrossbarSpec | None
     weights: int
+    noisy: str | None = None
+    moved: Callable[[Any], Any] | None = None
 
 
 # By the number of an equation; for one that calls others, the plans of these.
-Plan = dict[int, "OnCrossbars | tuple[Plan, ...]"]
+Plan = dict[int, "Changed | tuple[Plan, ...]"]
 
 
 class Planner:
     """Follows analog weights through a jaxpr, into the programs that it calls.
 
     Args:
-      specs: crossbars of every analog weight, by its path.
+      specs: crossbars of every analog weight, by its path; None where products with it
+        are digital, and noisy.
+      noisy: of those whose noise is new in every product, what their variances are
+        called.
 
     Attributes:
       seen: paths of the weights that go into any operation.
       multiplied: paths of those that a product on crossbars multiplies by.
     """
 
-    def __init__(self, specs: Mapping[str, CrossbarSpec]):
+    def __init__(
+        self,
+        specs: Mapping[str, CrossbarSpec | None],
+        noisy: Mapping[str, str] = FrozenDict(),
+    ):
         self.seen: set[str] = set()
         self.multiplied: set[str] = set()
         self._specs = specs
+        self._noisy = noisy
 
     def plan(
         self, jaxpr: core.Jaxpr, given: Sequence[Origin], derivative: bool = False
@@ -96,10 +110,12 @@ class Planner:
         if kind in equations.CALLS:
             plans, made = _one(plan(inner[0], given))
         elif kind == "scan":
+            given = [origin.unmoved for origin in given]
             consts = fields["num_consts"]
             carried = slice(consts, consts + fields["num_carry"])
             plans, made = _one(_rounds(plan, inner[0], given, carried, kind))
         elif kind == "while":
+            given = [origin.unmoved for origin in given]
             plans, made = _while(plan, fields, given)
         elif kind == "cond" and not fields.get("branches_platforms"):
             # Those of `jax.lax.platform_dependent` cannot be made anew.
@@ -116,24 +132,23 @@ class Planner:
 
     def _product(
         self, equation: core.JaxprEqn, given: list[Origin], derivative: bool
-    ) -> tuple[OnCrossbars | None, list[Origin]]:
+    ) -> tuple[Changed | None, list[Origin]]:
         kind = equation.primitive.name
         intact = [i for i in (0, 1) if given[i].intact]
         if len(intact) == 1:
             (side,) = intact
             other = given[1 - side]
             if other.inputs or not other.held:
-                spec = self._spec_of(given[side], kind, side, derivative)
-                return OnCrossbars(spec, side), [ACTIVATION]
+                return self._changed(given[side], kind, side, derivative), [ACTIVATION]
         elif not intact and any(origin.inputs for origin in given[:2]):
             for origin in given[:2]:
                 _refuse_changed(origin)
         return None, results(equation, given)  # Arithmetic on weights, or on none.
 
-    def _spec_of(
+    def _changed(
         self, weights: Origin, kind: str, side: int, derivative: bool
-    ) -> CrossbarSpec:
-        """Crossbars of the weights of a product; raises if they cannot compute it."""
+    ) -> Changed:
+        """How a product is computed; raises if it cannot be."""
         first, *others = sorted(weights.held)
         if derivative:
             raise ValueError(
@@ -157,7 +172,15 @@ class Planner:
                     "crossbars; must have the same"
                 )
         self.multiplied.update(weights.held)
-        return spec
+        noisy = [path for path in weights.held if path in self._noisy]
+        if noisy and weights.moved is None:
+            raise ValueError(
+                f"{noisy[0]}: has noise that is new in every product, and is multiplied"
+                " in a loop, or beside other weights; must be multiplied by itself"
+            )
+        if noisy:
+            return Changed(spec, side, self._noisy[first], weights.moved)
+        return Changed(spec, side)
 
 
 _REMEDY = "must be multiplied as it is, or be digital"

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from hic_jax.crossbar import CrossbarSpec, fresh
 from hic_jax.crossbar.hooks import convolve, multiply_general
 from hic_jax.crossbar.straight_through import Ranges
 from hic_jax.rewriting import equations
-from hic_jax.rewriting.plans import OnCrossbars, Plan
+from hic_jax.rewriting.plans import Changed, Plan
 
 Values = Sequence[Any]
 
@@ -38,8 +39,8 @@ def evaluate(
         change = plan.get(number)
         if change is None:
             made = equations.function_of(jaxpr, equation)(*operands)
-        elif isinstance(change, OnCrossbars):
-            made = [_product(equation, change, operands)]
+        elif isinstance(change, Changed):
+            made = [_product(jaxpr, equation, change, operands)]
         else:
             made = _call(jaxpr, equation, change, operands)
         known.update(zip(equation.outvars, made, strict=True))
@@ -47,12 +48,37 @@ def evaluate(
 
 
 def _product(
-    equation: core.JaxprEqn, change: OnCrossbars, operands: Values
+    jaxpr: core.Jaxpr, equation: core.JaxprEqn, change: Changed, operands: Values
 ) -> jax.Array:
-    spec, options = change.spec, dict(equation.params)
+    noise = _noise(change)
+    if change.spec is not None:
+        with fresh.for_a_product(noise):
+            return _on_crossbars(equation, change.spec, change.weights, operands)
+    as_it_was = equations.function_of(jaxpr, equation)
+    (y,) = as_it_was(*operands)
+    if noise is None:
+        return y
+    squares = [jnp.square(x) for x in operands]
+    squares[change.weights] = noise.variance.astype(operands[change.weights].dtype)
+    return fresh.with_noise(y, as_it_was(*squares)[0], noise.key)
+
+
+def _noise(change: Changed) -> fresh.Fresh | None:
+    """The noise of a product, its variance where its weights are."""
+    source = fresh.acting()
+    if source is None or change.noisy is None or change.moved is None:
+        return None
+    noise = source.call(change.noisy)
+    return noise._replace(variance=change.moved(noise.variance))
+
+
+def _on_crossbars(
+    equation: core.JaxprEqn, spec: CrossbarSpec, side: int, operands: Values
+) -> jax.Array:
+    options = dict(equation.params)
     if equation.primitive.name == equations.CONVOLUTION:
         return convolve(spec, Ranges(), None, *operands, **options)[0]
-    if change.weights == 1:
+    if side == 1:
         return multiply_general(spec, Ranges(), None, *operands, **options)[0]
     rows, batch = options["dimension_numbers"]
     options["dimension_numbers"] = rows[::-1], batch[::-1]
@@ -84,7 +110,7 @@ def _call(
     (plan,) = plans
     inner = _function(fields.get("jaxpr") or fields["call_jaxpr"], plan)
     as_it_was = equations.function_of(jaxpr, equation)
-    if kind in equations.JIT:
+    if kind in equations.JIT and fresh.acting() is None:  # Noise is no argument of it.
         fields = fields | {"jaxpr": jax.make_jaxpr(inner)(*operands)}
         changed = equations.function_of(jaxpr, equation.replace(params=fields))
         return changed(*operands)

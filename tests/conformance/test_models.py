@@ -18,6 +18,7 @@ CLASSES = 5
 SMALL = {
     "cnn": {"layers": 2, "channels": 2},
     "mlp": {"units": 4},
+    "vit": {"layers": 1, "heads": 2, "features": 8},
     "gpt": {"layers": 1, "heads": 2, "features": 8, "context": 6},
 }
 EXAMPLES = {

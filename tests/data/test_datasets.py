@@ -471,9 +471,15 @@ def test_missing_data_dir_is_named(tmp_path):
         data.load("cifar10", tmp_path / "none", tmp_path)
 
 
-def test_download_switched_off(folders):
-    with pytest.raises(data.DataError, match=r"'cifar10'.*--data_dir=.*switched off"):
-        data.load("cifar10", download=False, **folders)
+@pytest.mark.parametrize("told", ["argument", "environment"])
+def test_download_switched_off(folders, monkeypatch, told):
+    monkeypatch.setenv("HIC_JAX_NO_DOWNLOAD", "1" if told == "environment" else "")
+    download = False if told == "argument" else None
+    for name in ("cifar10", "tiny_shakespeare"):
+        match = rf"'{name}': is not prepared under --data_dir=.*/tfds.*looked for, "
+        load = data.load_text if data.is_text(name) else data.load
+        with pytest.raises(data.DataError, match=match):
+            load(name, folders["data_dir"], download=download)
     assert list(folders["data_dir"].iterdir()) == []
 
 

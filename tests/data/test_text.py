@@ -1,5 +1,7 @@
 """Text: which characters are in which part, as which numbers."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -84,5 +86,29 @@ def test_a_text_too_short_for_its_context(tmp_path):
         text.check_context(len(text.test))
 
 
+def test_a_text_of_tfds(tmp_path, monkeypatch):
+    """Its builder, without TensorFlow, from a file in the place of the network."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(
+        tfds.download.DownloadManager, "download", lambda *_: tmp_path / "text.txt"
+    )
+    of_file = data.load_text(written(tmp_path))
+    folder = tmp_path / "tfds"
+    folder.mkdir()
+    for name, download in (
+        ("tiny_shakespeare", True),
+        ("tiny_shakespeare:1.0.0", False),
+    ):
+        text = data.load_text(name, folder, download=download)
+        assert (text.name, text.vocabulary) == (name, of_file.vocabulary)
+        np.testing.assert_array_equal(text.train, of_file.train)
+        # What training leaves is halved.
+        assert (len(text.validation), len(text.test)) == (32, 32)
+        held = [text.decoded(part) for part in (text.validation, text.test)]
+        assert "".join(held) == TEXT[-64:]
+    assert "tensorflow" not in sys.modules
+
+
 def test_text_is_not_augmented():
+    assert data.default_policy("tiny_shakespeare:1.0.0") == "none"
     assert data.default_policy("text:digits") == "none"

@@ -13,6 +13,7 @@ import hic_jax
 from experiments import demo, drift, field, launch, train
 from experiments.config import resolve
 from experiments.runs.intervals import TrainingDiverged
+from experiments.sweep import __main__ as sweep
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ TRAINING = {
     "--depth=2": r"--depth=2: must be in \[8, 1202\]",
     "--batch_size=1438": r"batch_size=1438: must be at most 1437",
     "--dataset=cifar-10": r"--dataset='cifar-10': must be .*mean 'cifar10'",
+    "--dataset=images:/no/such": r"--dataset='images:/no/such': must be .* a folder of",
     "--dataset=cifar10 --data_dir=/no/such": r"--data_dir='/no/such': must be an exist",
     "--mesh=all": r"--mesh=all: must be auto, or a number of devices",
     "--mesh=0": r"--mesh=0: must be auto, or a number of devices",
@@ -106,6 +108,22 @@ def test_an_energy_table_with_a_mistake(refusal, tmp_path):
     error = refusal(train, f"--workdir={workdir}", f"--energy_table={table}")
     assert f"energy_table={table}: binary_set_pj=-1: must be at least 0" in error
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "dataset"), [(train, "tiny_shakespeare"), (sweep, "cifar10")]
+)
+def test_nothing_is_downloaded(refusal, tmp_path, monkeypatch, launcher, dataset):
+    monkeypatch.setenv("HIC_JAX_NO_DOWNLOAD", "")  # Is as it was when the test ends.
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    error = refusal(
+        launcher, "--no_download", f"--workdir={tmp_path / 'run'}",
+        f"--dataset={dataset}", f"--model={'gpt' if launcher is train else 'resnet'}",
+    )  # fmt: skip
+    assert f"'{dataset}': is not prepared under --data_dir='{tmp_path}'" in error
+    assert "(--no_download)" in error and "\n" not in error
+    assert os.environ["HIC_JAX_NO_DOWNLOAD"] == "1"  # For the processes of a sweep.
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_network(refusal, tmp_path, monkeypatch, capfd):

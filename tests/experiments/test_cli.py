@@ -19,7 +19,7 @@ from experiments.devices.fitted import with_names
 from experiments.runs.intervals import TrainingDiverged
 
 LAUNCHERS = (
-    "train", "sweep.__main__", "ablate", "field", "drift", "demo", "fit_device",
+    "train", "sweep.__main__", "ablate", "field", "drift", "chip", "demo", "fit_device",
     "report.__main__",
     "benchmark.__main__",
 )  # fmt: skip
@@ -150,6 +150,7 @@ PATHS = [
     ("field", "trained"),
     ("field", "workdir"),
     ("drift", "workdir"),
+    ("chip", "out"),
     ("demo", "workdir"),
     ("report.__main__", "out"),
     ("benchmark.__main__", "json"),

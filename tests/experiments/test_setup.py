@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import setup
@@ -81,6 +82,18 @@ def test_validation_and_fewer_pixels_are_those_of_the_data():
     assert experiment.split("test").images.shape == (137, 4, 4, 1)
     with pytest.raises(ValueError, match="downscale=3: must divide"):
         setup.Experiment.of(resolve(channel_plan="one_block", downscale=3))
+
+
+def test_images_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (40, 5, 6), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(40) % 4)
+    config = resolve(
+        dataset=f"images:{tmp_path / 'mine.npz'}", model="mlp", batch_size=8
+    )
+    experiment = setup.Experiment.of(config)
+    assert (experiment.steps_per_epoch, experiment.dataset.num_classes) == (4, 4)
+    assert experiment.split("test").images.shape == (8, 5, 6, 1)
 
 
 @pytest.mark.usefixtures("one_block")

@@ -161,8 +161,8 @@ def test_a_network_of_ones_own_learns_images_and_not_text(tmp_path):
     where = re.escape(f"model={name}")
     with pytest.raises(ValueError, match=rf"{where}: has context=None; must have a"):
         setup.Experiment.of(resolve(dataset=written(tmp_path), **fields))
-    with pytest.raises(ValueError, match=rf"{where}: must take .*--noconverters"):
-        setup.Experiment.of(resolve(model=name))
+    with pytest.raises(ValueError, match=rf"{where}: must take an argument crossbars"):
+        setup.Experiment.of(resolve(model=name, crossbar_adc_noise=0.5))
     with pytest.raises(ValueError, match=r"no_such_module cannot be imported"):
         setup.Experiment.of(resolve(model="no_such_module:net", dataset="no_such_set"))
 

@@ -1,13 +1,14 @@
 """Networks of one's own: what is wrong with one is said before anything is trained."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hic_jax import models
-from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
+from hic_jax import accounting, models
+from hic_jax.crossbar import CrossbarSpec, LayerCrossbars, rngs
 from hic_jax.models.own import factory_of, is_own
 
 IMAGE = jax.ShapeDtypeStruct((8, 8, 1), jnp.float32)
@@ -37,6 +38,38 @@ def wide(num_classes, width, dtype):
 def of_all(**arguments):
     """Takes whatever there is."""
     return Net(arguments["num_classes"], channels=len(arguments))
+
+
+class Layers(nn.Module):
+    """A convolution, BatchNorm and a dense layer, with hooks or without."""
+
+    num_classes: int
+    crossbars: LayerCrossbars = LayerCrossbars()
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        hook = self.crossbars.conv_general_dilated(("conv",))
+        x = nn.Conv(3, (3, 3), conv_general_dilated=hook, name="conv")(images)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, name="norm")(x))
+        hook = self.crossbars.dot_general(("head",))
+        x = x.mean(axis=(1, 2))
+        return nn.Dense(self.num_classes, dot_general=hook, name="head")(x)
+
+
+def hooked(num_classes, crossbars):
+    """Takes crossbars, and hands them to its layers."""
+    return Layers(num_classes, crossbars)
+
+
+def bare(num_classes):
+    """Knows nothing of crossbars."""
+    return Layers(num_classes)
+
+
+def centred(num_classes):
+    """Multiplies by its weights less their mean."""
+    return nn.Sequential([lambda x, train: x.reshape(len(x), -1),
+                          nn.WeightNorm(nn.Dense(num_classes))])  # fmt: skip
 
 
 def other(num_classes):
@@ -89,9 +122,19 @@ def test_a_factory_is_given_what_it_takes():
         ("plain", {"width": 2.0}, "must take an argument width for width=2"),
         ("plain", {"dtype": "bfloat16"}, "argument dtype for compute_dtype=bfloat16"),
         (
-            "wide",
+            "bare",
+            {"crossbars": LayerCrossbars(CrossbarSpec(adc_noise=0.5))},
+            r"must take an argument crossbars, for adc_noise=0\.5: noise needs a new",
+        ),
+        (
+            "bare",
+            {"crossbars": LayerCrossbars(CrossbarSpec(adc_range="running"))},
+            "must take an argument crossbars, for .*adc_range='running': a running",
+        ),
+        (
+            "centred",
             {"crossbars": LayerCrossbars(CrossbarSpec())},
-            "must take an argument crossbars for converters .--noconverters",
+            "params/.*/kernel: reaches a product after '.*' has changed it",
         ),
         ("without_classes", {}, "must take an argument num_classes"),
         ("no_module", {}, "returns a int; must return a flax.linen.Module"),
@@ -104,6 +147,50 @@ def test_a_factory_is_given_what_it_takes():
 def test_a_factory_that_will_not_do(name, arguments, message):
     with pytest.raises(ValueError, match=rf"^model={__name__}:{name}: .*{message}"):
         make(name, **arguments)
+
+
+@pytest.mark.parametrize("layers", [{}, {"head": None}, {"conv": None}], ids=str)
+def test_a_network_without_hooks_is_on_crossbars_as_one_with_them(layers):
+    crossbars = LayerCrossbars(CrossbarSpec(dac_bits=4, adc_bits=4), layers)
+    networks = [make(name, crossbars=crossbars) for name in ("hooked", "bare")]
+    networks.append(make("bare"))
+    images = jax.random.normal(jax.random.key(0), (6, 8, 8, 1))
+    variables = networks[0].init(jax.random.key(1), images, train=False)
+    chex.assert_trees_all_equal(
+        networks[1].init(jax.random.key(1), images, train=False), variables
+    )
+
+    def loss(params, model):
+        logits, updated = model.apply(
+            variables | {"params": params}, images, train=True, mutable=["batch_stats"],
+            rngs=rngs(jax.random.key(2)),
+        )  # fmt: skip
+        return jnp.sum(logits**2), (logits, updated)
+
+    made = [
+        jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(
+            variables["params"], model
+        )
+        for model in networks
+    ]
+    # Sums of float32 in other orders, in one program and the other.
+    chex.assert_trees_all_close(made[0], made[1], rtol=1e-5, atol=1e-6)
+    off = np.abs(made[1][0][1][0] - made[2][0][1][0])
+    assert off.max() > 0.01  # Four bits are far from exact.
+
+
+def test_crossbars_are_found_under_a_network_without_hooks():
+    model = make("bare", crossbars=LayerCrossbars(CrossbarSpec(), {"conv": None}))
+    images = jnp.ones((2, 8, 8, 1))
+    variables = model.init(jax.random.key(1), images, train=False)
+
+    def forward(params, x):
+        return model.apply(variables | {"params": params}, x, train=False)
+
+    found = accounting.products(forward, variables["params"], images)
+    tiles = {product.parameter: product.tile for product in found}
+    assert tiles == {"conv/kernel": None, "head/kernel": (256, 256)}
+    assert hash(model) == hash(make("bare", crossbars=model.crossbars))
 
 
 def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):

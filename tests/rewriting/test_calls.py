@@ -1,5 +1,7 @@
 """How functions with crossbars under them are called, and what they answer."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -71,6 +73,40 @@ def test_a_program_for_any_batch():
     program = export.export(under)(weights, shape)
     for size in (1, 5):
         assert_same(program.call(weights, X[:size]), under(weights, X[:size]))
+
+
+def test_a_gradient_for_any_batch_is_that_of_each():
+    """Of a convolution, and of matrices in a loop."""
+    (batch,) = export.symbolic_shape("batch")
+    x = jax.random.normal(jax.random.key(0), (5, 6, 6, 2))
+    params = {
+        "conv": jax.random.normal(jax.random.key(1), (3, 3, 2, 4)),
+        "loop": jax.random.normal(jax.random.key(2), (3, 4, 4)),
+    }
+
+    def model(params, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(
+            x, params["conv"], (2, 2), "SAME", dimension_numbers=numbers
+        )
+        return lax.scan(lambda x, w: (x @ w, None), x.mean((1, 2)), params["loop"])[0]
+
+    under = hic_jax.on_crossbars(model, SPEC)
+
+    @jax.jit
+    def with_gradient(params, x):
+        return under(params, x), jax.grad(lambda p: jnp.sum(under(p, x) ** 2))(params)
+
+    shape = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
+    program = export.export(with_gradient)(params, shape)
+    for size in (1, 5):
+        found = program.call(params, x[:size])
+        expected = with_gradient(params, x[:size])
+        jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
+        # Sums over the batch, perhaps in another order.
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-3)
+        jax.tree.map(close, found[1], expected[1])
+        assert all(np.abs(w).max() > 0.1 for w in found[1].values())
 
 
 def test_results_that_are_no_arrays():

@@ -1,6 +1,5 @@
 """What `on_crossbars` takes for analog, by which crossbars, and what it refuses."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -8,7 +7,7 @@ from flax import nnx
 from jax import lax
 
 import hic_jax
-from hic_jax import accounting, crossbar
+from hic_jax import accounting
 from hic_jax.crossbar import CrossbarSpec
 from tests.crossbar.reference import whole
 from tests.rewriting.hooked import HOOKS, ROWS, SPEC, assert_same
@@ -224,25 +223,6 @@ def test_crossbars_that_need_more_than_a_function_are_refused(spec, message):
     for given in ((spec, {}), (None, {"rules": {"head": spec}})):
         with pytest.raises(ValueError, match=message):
             hic_jax.on_crossbars(two_layers, given[0], **given[1])
-
-
-def test_fresh_noise_is_refused():
-    layer = nn.Dense(4)
-    params = layer.init(jax.random.key(0), X)
-    variances = {"kernel": jnp.ones((6, 4)), "bias": None}
-    noise = crossbar.fresh_noise(variances, jax.random.key(1))
-    with pytest.raises(ValueError, match="fresh_noise: would be added after"), noise:
-        hic_jax.on_crossbars(layer.apply, SPEC)(params, X)
-
-    def noisy(params, x):
-        with crossbar.fresh_noise(variances, jax.random.key(1)):
-            return layer.apply(params, x)
-
-    with pytest.raises(ValueError, match="fresh_noise: would be added after"):
-        hic_jax.on_crossbars(noisy, SPEC)(params, X)
-    nothing = crossbar.fresh_noise({"kernel": None}, jax.random.key(1))
-    with nothing:
-        hic_jax.on_crossbars(layer.apply, SPEC)(params, X)
 
 
 def test_a_module_in_another_place_is_refused():
