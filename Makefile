@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # Cores that this process may use, at most four.
-WORKERS ?= $(shell $(BIN)/python -c 'import os; \
+WORKERS ?= $(shell $(PYTHON) -c 'import os; \
 	f = getattr(os, "sched_getaffinity", None); \
 	print(min(4, len(f(0)) if f else os.cpu_count() or 1))')
 TEST_FLAGS ?=
@@ -22,11 +22,11 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format notebooks clean
+.PHONY: help install demo test test-oldest test-newest lint format notebooks clean
 
 help: ## Show this help.
 	@echo 'Targets:'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 	@echo 'Variables: PYTHON, WORKERS, TEST_FLAGS, DEMO_DIR, DEMO_FLAGS,'
 	@echo "  as in: make demo DEMO_FLAGS='--help'"
 
@@ -39,6 +39,21 @@ demo: $(STAMP) ## Run the demo; its results go to DEMO_DIR (runs/demo).
 test: $(STAMP) ## Run the tests in WORKERS processes.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder $(TEST_FLAGS)
+
+# Environments of their own: the oldest versions that pyproject.toml allows, and the
+# newest that there are.
+test-oldest: ## Run the tests with the oldest versions that are allowed.
+test-newest: ## Run the tests with the newest versions that there are.
+test-oldest test-newest: test-%: .venv-%/.hic-jax-installed
+	.venv-$*/bin/python -m pytest -n $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder $(TEST_FLAGS)
+
+.venv-%/.hic-jax-installed: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv --clear .venv-$*
+	if test $* = oldest; then $(PYTHON) tests/oldest.py; fi >.venv-$*/constraints.txt
+	.venv-$*/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		-c .venv-$*/constraints.txt --editable '.[experiments,notebooks,dev]'
+	@touch $@
 
 lint: $(STAMP) ## Check style, formatting and types.
 	$(BIN)/python -m ruff check .
