@@ -10,6 +10,7 @@ import numpy as np
 from hic_jax.fitting.likelihood import Data, filtered
 from hic_jax.fitting.maximum import Fit
 from hic_jax.fitting.trains import Trains
+from hic_jax.older import enable_x64
 from hic_jax.pcm.device import DeviceSpec
 
 _SIMULATED = 4000
@@ -109,7 +110,7 @@ def next_ones(fit: Fit, trains: Trains) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       (ramps, pulses) each, NaN where nothing was measured.
     """
-    with jax.enable_x64(True):
+    with enable_x64(True):
         constants = {k: jnp.asarray(v) for k, v in fit.all_constants.items()}
         data = Data.of(trains)
         spread = constants.get("step_spread", jnp.zeros(()))

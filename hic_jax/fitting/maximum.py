@@ -14,6 +14,7 @@ from hic_jax.fitting import likelihood
 from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Model
 from hic_jax.fitting.trains import Trains
+from hic_jax.older import enable_x64
 
 # Constants that the noise of reads and the spread of devices add are kept only if they
 # are seen so clearly: a chance of one in a thousand where there is none.
@@ -59,7 +60,7 @@ class Fit:
 
     def log_likelihood_of(self, trains: Trains) -> float:
         """Of other trains, with these constants."""
-        with jax.enable_x64(True):
+        with enable_x64(True):
             unravel = _Unravel(self.constants)
             found = _by_device(
                 unravel.vector(self.constants), _arrays(self.fixed), Data.of(trains),
@@ -146,7 +147,7 @@ def fit_with(
         if _Unravel(known) == _Unravel(starts[0]):  # A table may have got more places.
             starts = [known]
     starts = [common | found for found in starts]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         unravel = _Unravel(starts[0])
         low, high = (
             unravel.vector({k: np.full(s, bounds[k][i]) for k, s in unravel.shapes})

@@ -9,6 +9,7 @@ from flax import nnx
 
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
+from hic_jax.older import enable_x64
 from tests.crossbar import reference
 from tests.crossbar.reference import whole
 
@@ -150,7 +151,7 @@ def test_no_input_at_a_known_range_of_sums(layer):
 
 
 def test_ranges_stay_float32_where_float64_is_usual():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         train, _, ranges = linen_dense(whole(1, (12, 7)))
         train(jnp.asarray(whole(0, (5, 12))))
         assert ranges().dtype == np.float32

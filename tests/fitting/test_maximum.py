@@ -12,6 +12,7 @@ from hic_jax.fitting import likelihood, maximum
 from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Nandakumar, Table
 from hic_jax.fitting.trains import Trains
+from hic_jax.older import enable_x64
 from tests.fitting.measured import TABLE, measured
 
 
@@ -113,7 +114,7 @@ def test_the_integral_over_devices_is_that_of_many_draws():
         found = likelihood.by_device(Table(), constants, data, **both)
         return found, jax.vmap(given)(jnp.asarray(z))
 
-    with jax.enable_x64(True):
+    with enable_x64(True):
         constants = {k: jnp.asarray(v) for k, v in constants.items()}
         found, ramps = map(np.asarray, integrals(constants, Data.of(trains)))
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)

@@ -79,11 +79,15 @@ def linen(model):
     return params, stats, update
 
 
+# Of flax 0.11.2 a dictionary is a module as it is.
+DICT = getattr(nnx, "Dict", dict)
+
+
 class Nnx(nnx.Module):
     def __init__(self, norm):
         rngs = nnx.Rngs(0)
         self.first = nnx.Linear(INPUTS, WIDTH, use_bias=False, rngs=rngs)
-        self.inner = nnx.Dict(bn=nnx.BatchNorm(WIDTH, rngs=rngs, **norm))
+        self.inner = DICT(bn=nnx.BatchNorm(WIDTH, rngs=rngs, **norm))
         self.second = nnx.Linear(WIDTH, WIDTH, use_bias=False, rngs=rngs)
         self.third = nnx.BatchNorm(WIDTH, rngs=rngs, **norm)
 
