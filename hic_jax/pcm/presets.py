@@ -6,6 +6,7 @@ constant of one belongs in the other.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from hic_jax import checks
@@ -117,6 +118,8 @@ def ideal(*, g_max: float = 20.0) -> MultilevelSpec:
 # Two-sided devices. Published constants are normalised by a range of weights from about
 # -1 to 1; what that is in uS they do not say. Here it is a part of a nominal range,
 # with room on both sides for devices whose own range is larger than the mean.
+# Where steps are published with a normal spread, sizes here have a log-normal one of
+# the same mean and standard deviation, in which none is negative.
 
 
 def reram_om(*, g_max: float = 50.0) -> SoftBoundsSpec:
@@ -206,17 +209,16 @@ def reram_2018(*, g_max: float = 50.0) -> ExpStepSpec:
       noise of each read here.
     """
     unit, up, down = 0.5, 1.0, 1.0 - 0.259359
-    step = unit * 0.00135
+    step, mean = unit * 0.00135, (up + down) / 2
     return ExpStepSpec(
         name="reram_2018",
         source="Gong et al., Nat. Commun. 9:2102 (2018), as in aihwkit; uS are nominal",
         g_min=0.0,
         g_max=g_max,
         reset_mean=g_max / 2,
-        step=step * (up + down) / 2,
-        step_spread=0.2,
+        **_log_normal(step * mean, 0.2 / mean),
         asymmetry=(up - down) / (up + down),
-        asymmetry_spread=0.05,
+        asymmetry_spread=0.05 / mean,
         top=unit,
         bottom=-unit,
         top_spread=0.3 * unit,
@@ -253,8 +255,7 @@ def ecram(*, g_max: float = 40.0) -> SoftBoundsSpec:
         g_min=0.0,
         g_max=g_max,
         reset_mean=g_max / 2,
-        step=unit * 0.002,
-        step_spread=0.1,
+        **_log_normal(unit * 0.002, 0.1),
         asymmetry_spread=0.01,
         top=unit * 1.1724,
         bottom=-unit * 0.8276,
@@ -286,8 +287,7 @@ def gokmen_vlasov(*, g_max: float = 40.0) -> ConstantStepSpec:
         g_min=0.0,
         g_max=g_max,
         reset_mean=g_max / 2,
-        step=unit * 0.0016,
-        step_spread=0.3,
+        **_log_normal(unit * 0.0016, 0.3),
         asymmetry_spread=0.01,
         top=unit,
         bottom=-unit,
@@ -295,6 +295,14 @@ def gokmen_vlasov(*, g_max: float = 40.0) -> ConstantStepSpec:
         bottom_spread=0.3 * unit,
         step_noise=0.3,
     )
+
+
+def _log_normal(mean: float, spread: float) -> dict[str, float]:
+    """``step`` and ``step_spread`` of a mean and a relative standard deviation."""
+    return {
+        "step": mean / math.sqrt(1 + spread**2),
+        "step_spread": math.sqrt(math.log1p(spread**2)),
+    }
 
 
 def ideal_two_sided(*, g_max: float = 20.0) -> ConstantStepSpec:
