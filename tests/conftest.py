@@ -15,11 +15,11 @@ from hic_jax import models
 # Most of what tests do is to compile programs that run a few times only. So they, and
 # the processes that they start, compile in a fifth of the time what is slower to run.
 # What was in $XLA_FLAGS has the last word.
+FLAGS = ["--xla_cpu_parallel_codegen_split_count=1"]
+if jax.__version_info__ < (0, 12):  # From then on XLA has no other emitters.
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 SETTINGS = {
-    "XLA_FLAGS": (
-        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-        + os.environ.get("XLA_FLAGS", "")
-    ),
+    "XLA_FLAGS": " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")]),
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     # Most programs are one operation, and are slower to compile than to read.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
