@@ -128,8 +128,9 @@ def group(
     their algorithm uses. Each recipe of the candidate is compared with the recipe of
     the baseline whose digital fields are the same; if there is none, with each of the
     task, and `Group.unequal` says what differs. Recipes of the baseline that remain
-    stand alone. Other algorithms stand beside the pairs whose digital fields are
-    theirs, or beside all pairs of the task, if there is none.
+    stand alone. Other algorithms stand beside the pairs whose candidate has their
+    digital fields; if there is none, beside those whose baseline has them, or beside
+    all pairs of the task.
     """
     tasks: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -164,10 +165,10 @@ def _of_task(
     pairs += [(b, ()) for b in baselines if id(b) not in compared]
     for pair in pairs or [((), ())]:
         first = pair[1] or pair[0]
+        known = (candidates, pair[1]), (baselines, pair[0])
         beside = [
-            runs for runs in itertools.chain(*others)
-            if _alike(runs, [first]) or not _alike(runs, baselines + candidates)
-        ]  # fmt: skip
+            runs for runs in itertools.chain(*others) if _stands_beside(runs, known)
+        ]
         ran = [*zip((baseline, candidate), pair, strict=True)]
         ran += [(runs[0]["algorithm"], runs) for runs in beside]
         theirs, ours, *more = named = _named(ran)
@@ -176,6 +177,14 @@ def _of_task(
             filter(None, (_differs(r, by_algorithm) for r in named))
         )
         yield Group(theirs, ours, tuple(more), title, distinction)
+
+
+def _stands_beside(runs: _Runs, known: Sequence[tuple[Sequence[_Runs], _Runs]]) -> bool:
+    """Whether these are the pair's that have their digital fields, or nobody's."""
+    for every, of_pair in known:
+        if _alike(runs, every):
+            return bool(of_pair) and bool(_alike(runs, [of_pair]))
+    return True
 
 
 def _alike(mine: _Runs, others: Sequence[_Runs]) -> list[_Runs]:

@@ -196,6 +196,23 @@ def test_an_algorithm_beside_is_in_every_group_that_it_fits(write, read):
     assert second.file("x", second.others[1]) == "group2_volatile2_x"
 
 
+def test_what_fits_the_baseline_alone_stands_beside_its_pair(write, read):
+    """Such as FP32 rounded to few bits, where HIC has digital fields of its own."""
+    folders = [
+        write("fp32", algorithm="fp32", weight_decay=1e-3),
+        write("hic", weight_decay=0.0),
+        write(
+            "int4", algorithm="fp32", weight_decay=1e-3, stored={"algorithm": "int4"}
+        ),
+    ]
+    (group,) = groups.group(read(*folders))
+    assert [recipe.name for recipe in group.recipes] == [
+        "FP32",
+        "HIC",
+        "FP32 rounded to int4",
+    ]
+
+
 def test_names_of_files_lead_nowhere_else():
     recipe = made.recipe([made.run("../../a rule/$x_$")])
     assert recipe.file == ".._.._a_rule_x__"
