@@ -34,17 +34,20 @@ class Case:
     """A preset of ours, and what it is there.
 
     Attributes:
-      name: of ours.
-      theirs: of the class of theirs.
+      name: of our preset.
+      theirs: name of the class of theirs.
       unit: half ranges of ours that a weight of 1 is.
-      pulses: in a train.
-      without: what only theirs has, and is off.
+      pulses: number of pulses each way.
+      median: whether the published step is the median of log-normal ones, as it is
+        here, or the mean of normal ones.
+      without: what only theirs has, and is set to these values.
     """
 
     name: str
     theirs: str
     unit: float
     pulses: int
+    median: bool = False
     without: tuple[tuple[str, Any], ...] = ()
 
 
@@ -54,8 +57,8 @@ REFERENCE = (
     ("corrupt_devices_prob", 0.0),
 )
 CASES = (
-    Case("reram_om", "ReRamArrayOMPresetDevice", 0.4, 40, REFERENCE),
-    Case("reram_hfo2", "ReRamArrayHfO2PresetDevice", 0.4, 12, REFERENCE),
+    Case("reram_om", "ReRamArrayOMPresetDevice", 0.4, 40, True, REFERENCE),
+    Case("reram_hfo2", "ReRamArrayHfO2PresetDevice", 0.4, 12, True, REFERENCE),
     Case("reram_2018", "ReRamESPresetDevice", 0.5, 1500),
     Case("ecram", "EcRamPresetDevice", 0.7, 1000),
     Case("gokmen_vlasov", "GokmenVlasovPresetDevice", 0.5, 1000),
@@ -92,9 +95,8 @@ def ours(case: Case, alike: bool, seed: int) -> dict[int, np.ndarray]:
     """Weights of ours after so many pulses, by number; (SIDE**2,)."""
     spec: Any = pcm.PRESETS[case.name]()
     if alike:
-        # What is published is the median size of the log-normal ones of theirs, and the
-        # mean of the others.
-        size = 1.0 if case.without else math.exp(spec.step_spread**2 / 2)
+        # Without spread, a step is what was published: here the median is kept.
+        size = 1.0 if case.median else math.exp(spec.step_spread**2 / 2)
         spec = spec.without("device_spread")
         spec = dataclasses.replace(spec, step=size * spec.step)
     make_key, pulse_key = jax.random.split(jax.random.key(seed))
