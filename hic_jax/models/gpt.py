@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from hic_jax import checks
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.models.base import ModelSpec, check_sizes, widened
-from hic_jax.models.transformer import Block
+from hic_jax.models.transformer import through_blocks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,13 +99,10 @@ class GPT(nn.Module):
             self.context, self.features, dtype=self.dtype, name="positions"
         )
         x = table(characters) + places(jnp.arange(characters.shape[1]))
-        for number in range(self.layers):
-            block = Block(
-                self.heads, causal=True, crossbars=self.crossbars, dtype=self.dtype,
-                name=f"block{number + 1}",
-            )  # fmt: skip
-            x = block(x)
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        x = through_blocks(
+            x, layers=self.layers, heads=self.heads, causal=True,
+            crossbars=self.crossbars, dtype=self.dtype,
+        )  # fmt: skip
         head = nn.Dense(
             self.num_classes,
             dtype=self.dtype,

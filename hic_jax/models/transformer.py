@@ -1,4 +1,4 @@
-"""The block of which transformers are made, of text and of images."""
+"""The blocks of which transformers are made, of text and of images."""
 
 import flax.linen as nn
 import jax
@@ -42,3 +42,30 @@ class Block(nn.Module):
     def _dense(self, name, features):
         hook = self.crossbars.dot_general((*self.path, name))
         return nn.Dense(features, dtype=self.dtype, dot_general=hook, name=name)
+
+
+def through_blocks(
+    x: jax.Array,
+    *,
+    layers: int,
+    heads: int,
+    causal: bool,
+    crossbars: LayerCrossbars,
+    dtype: DTypeLike,
+) -> jax.Array:
+    """Blocks, one after the other, and a last normalisation: (batch, length, features).
+
+    They are block1, block2, ... and norm of the module in whose ``__call__`` this is.
+
+    Args:
+      x: (batch, length, features).
+      layers: number of blocks.
+      heads: as of `Block`, like all that follows.
+      causal: of each block.
+      crossbars: of each block.
+      dtype: of each block, and of the normalisation.
+    """
+    for number in range(layers):
+        block = Block(heads, causal, crossbars, dtype, name=f"block{number + 1}")
+        x = block(x)
+    return nn.LayerNorm(dtype=dtype, name="norm")(x)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.models.base import ModelSpec, check_sizes, widened
-from hic_jax.models.transformer import Block
+from hic_jax.models.transformer import through_blocks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,13 +91,10 @@ class ViT(nn.Module):
         count = x.shape[1]
         places = nn.Embed(count, self.features, dtype=self.dtype, name="positions")
         x = x + places(jnp.arange(count))
-        for number in range(self.layers):
-            block = Block(
-                self.heads, causal=False, crossbars=self.crossbars, dtype=self.dtype,
-                name=f"block{number + 1}",
-            )  # fmt: skip
-            x = block(x)
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        x = through_blocks(
+            x, layers=self.layers, heads=self.heads, causal=False,
+            crossbars=self.crossbars, dtype=self.dtype,
+        )  # fmt: skip
         head = nn.Dense(
             self.num_classes,
             dtype=self.dtype,
