@@ -136,21 +136,25 @@ def programs(size: Size) -> dict[str, Program]:
 
 
 def training_steps(size: Size) -> dict[str, Program]:
-    """A training step of each algorithm."""
-    train = random_images(size.batch_size)
-    made = {}
-    for name, (algorithm, crossbar) in STEPS.items():
-        model = size.model(crossbar)
-        spec = ALGORITHMS[algorithm]
-        tx = make_tx(
-            Recipe(), AnalogRecipe(), spec() if spec else None, 1000, jax.random.key(0)
-        )
-        step = steps.make_step(
-            model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
-        )
-        state = init_state(jax.random.key(1), model, tx, IMAGE_SHAPE)
-        made[name] = Program(step, (train, jnp.arange(size.batch_size)), state)
-    return made
+    """The training steps of `STEPS`."""
+    return {
+        name: training_step(size, algorithm, crossbar)
+        for name, (algorithm, crossbar) in STEPS.items()
+    }
+
+
+def training_step(size: Size, algorithm: str, crossbar: CrossbarSpec | None) -> Program:
+    """A training step of an algorithm, its products on crossbars or exact."""
+    model, spec = size.model(crossbar), ALGORITHMS[algorithm]
+    tx = make_tx(
+        Recipe(), AnalogRecipe(), spec() if spec else None, 1000, jax.random.key(0)
+    )
+    step = steps.make_step(
+        model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
+    )
+    state = init_state(jax.random.key(1), model, tx, IMAGE_SHAPE)
+    batch = random_images(size.batch_size), jnp.arange(size.batch_size)
+    return Program(step, batch, state)
 
 
 def device_programs(size: Size) -> dict[str, Program]:
