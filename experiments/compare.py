@@ -5,9 +5,10 @@ r"""Training algorithms and devices side by side: one table, one picture.
     python -m experiments.compare --workdir=runs/devices --seeds=3 \
         --algorithms=hic,mixed_precision --devices=nandakumar_2018,linear_noisy
 
-Trains the same network on the same images by each of them, as `experiments.sweep` does
-and with its flags, reads every one that has devices a year later, and shows what each
-takes: accuracy, memory, wear, energy, time. Started again it goes on where it was
+Trains the same network on the same images, or text, by each of them, as
+`experiments.sweep` does and with its flags, reads every one that has devices a year
+later, and shows what each takes: accuracy, or loss on a text, memory, wear, energy,
+time. Started again it goes on where it was
 stopped. In the work folder lie the runs, comparison.json and comparison.png.
 """
 
@@ -46,9 +47,11 @@ class Contender:
     Attributes:
       algorithm: name of the training algorithm.
       setting: what else was swept, by flag: the device for one.
-      accuracy: shares of test images that are right after training.
-      year: shares of test images that are right a year later with AdaBS, or with GDC
-        for lack of BatchNorm, means over chips; empty without devices.
+      accuracy: shares of answers to the test set that are right after training.
+      year: shares of answers that are right a year later with AdaBS, or with GDC for
+        lack of BatchNorm, means over chips; empty without devices.
+      loss: of a text, nats per character, after training; empty for images.
+      year_loss: of a text, nats per character, when ``year`` is; empty for images.
       inference_kb: memory of the model in inference, kB.
       training_kb: memory of the weights and of the optimizer's buffers in training, kB.
       worst_cycles: write-erase cycles of the most worn multi-level device; empty
@@ -63,6 +66,8 @@ class Contender:
     setting: dict[str, Any]
     accuracy: list[float]
     year: list[float]
+    loss: list[float]
+    year_loss: list[float]
     inference_kb: float
     training_kb: float
     worst_cycles: list[int]
@@ -125,11 +130,15 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
     ]
     read_with = {row["compensation"] for row in readings}
     best = next((name for name in COMPENSATIONS if name in read_with), None)
+    readings = [row for row in readings if row["compensation"] == best]
+    of_text = [s["test_loss"] for s in summaries if "test_loss" in s]
     return Contender(
         algorithm=first["algorithm"],
         setting=setting,
         accuracy=[s["test_accuracy"] for s in summaries],
-        year=[row["mean"] for row in readings if row["compensation"] == best],
+        year=[row["mean"] for row in readings],
+        loss=of_text,
+        year_loss=[statistics.mean(row["losses"]) for row in readings if of_text],
         inference_kb=first["inference_bits"] / 8000,
         training_kb=(first["training_bits"] + first["optimizer_bits"]) / 8000,
         worst_cycles=[w["max"] for w in worn],
@@ -145,10 +154,20 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
     def cell(values: Sequence[float], shown: Callable[[Sequence[float]], str]) -> str:
         return shown(values) if values else words.ABSENT
 
-    columns: dict[str, Callable[[Contender], str]] = {
-        "": lambda c: c.name,
+    measure = "accuracy on test images"
+    figures: dict[str, Callable[[Contender], str]] = {
         "accuracy": lambda c: cell(c.accuracy, words.percent),
         "a year later": lambda c: cell(c.year, words.percent),
+    }
+    if _are_of_text(found):
+        measure = "loss on the test part of the text, nats per character"
+        figures = {
+            "loss": lambda c: cell(c.loss, words.nats),
+            "a year later": lambda c: cell(c.year_loss, words.nats),
+        }
+    columns: dict[str, Callable[[Contender], str]] = {
+        "": lambda c: c.name,
+        **figures,
         "inference": lambda c: words.kilobytes(c.inference_kb),
         "training": lambda c: words.kilobytes(c.training_kb),
         "most cycles": lambda c: cell(c.worst_cycles, lambda v: f"{max(v):,}"),
@@ -163,7 +182,7 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
     seeds = {len(c.accuracy) for c in found}
     counts = " or ".join(words.counted(n, "seed") for n in sorted(seeds))
     title = (
-        "accuracy on test images, memory of the model in inference and in training, "
+        f"{measure}, memory of the model in inference and in training, "
         "write-erase cycles of multi-level devices, energy of the training, estimated; "
         f"{counts} each"
     )
@@ -171,13 +190,26 @@ def table(found: Sequence[Contender]) -> rich.table.Table:
     return terminal.table(tuple(columns), rows, title=title)
 
 
+def _are_of_text(found: Sequence[Contender]) -> bool:
+    return any(c.loss for c in found)
+
+
 # What is drawn of a contender, by axes: markers, what they stand for, and their values
 # over seeds. Hollow ones are the second of their axes.
-_DRAWN: dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]] = {
+_Drawn = dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]]
+_OF_IMAGES: _Drawn = {
     "test accuracy (%)": [
         ("o", "after training", lambda c: [100 * x for x in c.accuracy]),
         ("D", "a year later, compensated", lambda c: [100 * x for x in c.year]),
-    ],
+    ]
+}
+_OF_TEXT: _Drawn = {
+    "test loss (nats per character)": [
+        ("o", "after training", lambda c: c.loss),
+        ("D", "a year later, compensated", lambda c: c.year_loss),
+    ]
+}
+_OF_ALL: _Drawn = {
     "memory in training (kB)": [
         ("s", "weights and buffers of the optimizer", lambda c: [c.training_kb]),
     ],
@@ -190,11 +222,12 @@ _DRAWN: dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]]
 
 
 def draw(path: Path, found: Sequence[Contender]) -> None:
-    """Accuracy, memory, wear and energy of each contender, one under the other."""
+    """Accuracy or loss, memory, wear, energy of each contender, one under the other."""
+    everything = (_OF_TEXT if _are_of_text(found) else _OF_IMAGES) | _OF_ALL
     places = list(range(len(found), 0, -1))
     height = 1.9 + 0.42 * len(found)
-    with drawing.figure(path, columns=len(_DRAWN), height=height) as panels:
-        for axes, (label, drawn) in zip(panels, _DRAWN.items(), strict=True):
+    with drawing.figure(path, columns=len(everything), height=height) as panels:
+        for axes, (label, drawn) in zip(panels, everything.items(), strict=True):
             for i, (marker, text, values) in enumerate(drawn):
                 style: dict[str, Any] = {
                     "marker": marker,

@@ -240,14 +240,24 @@ def ageing(
     if digital is not None:
         name, accuracy = digital
         accuracy_line(axes, accuracy, f"{literal(name)}, which does not drift")
-    for name, curve in curves.items():
-        measured(axes, name, *curve)
-    times = [time for x, _, _ in curves.values() for time in x]
-    time_axis(axes, times, "programming" if deployed else "training")
+    _over_time(axes, curves, deployed=deployed)
     if classes is not None and "none" in curves:
         accuracy_line(axes, 100 / classes, f"chance, 1 of {classes} classes", ":")
         axes.set_ylim(bottom=0)
     accuracy_axis(axes)
+
+
+def loss_ageing(axes: Axes, curves: dict[str, Curve], *, deployed: bool) -> None:
+    """Loss on a text against time, nats per character, as `ageing` draws accuracy."""
+    _over_time(axes, curves, deployed=deployed)
+    axes.set_ylabel("test loss (nats per character)")
+
+
+def _over_time(axes: Axes, curves: dict[str, Curve], *, deployed: bool) -> None:
+    for name, curve in curves.items():
+        measured(axes, name, *curve)
+    times = [time for x, _, _ in curves.values() for time in x]
+    time_axis(axes, times, "programming" if deployed else "training")
 
 
 def devices_by_cycles(

@@ -6,11 +6,11 @@ r"""Reads a trained network again after seconds, days, a year of drift.
         --compensations=none,gdc,column,adabs
     python -m experiments.drift --workdir=runs/sweep
 
-Adds ``drift`` to the run's ``summary.json`` and draws accuracy against time. The second
-command programs the trained weights onto fresh inference chips and reads those; its
-rows stand beside the ones of the devices that were trained. Of a sweep, or another
-folder that holds runs, every finished run that has devices is read, but for those that
-have been read so before.
+Adds ``drift`` to the run's ``summary.json`` and draws accuracy, or the loss on a text,
+against time. The second command programs the trained weights onto fresh inference chips
+and reads those; its rows stand beside the ones of the devices that were trained. Of a
+sweep, or another folder that holds runs, every finished run that has devices is read,
+but for those that have been read so before.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from experiments.runs.stored import RunFolderError, read_config, read_summary
 from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.sweep import folder as sweep_folder
-from hic_jax import checks, inference, pcm
+from hic_jax import checks, data, inference, pcm
 from hic_jax.inference import Reading
 from hic_jax.inference.compensations import COMPENSATIONS
 from hic_jax.inference.network import Network
@@ -80,17 +80,19 @@ def read_over_time(
                 done=bar.update,
             )
         others = [row for row in rows_of(workdir) if what(row) != what(rows[0])]
-        name = ["accuracy_over_time"]
+        is_text = data.is_text(experiment.config.train.dataset)
+        name = ["loss_over_time" if is_text else "accuracy_over_time"]
         if reading.deploy_spec is not None:
             name.append(reading.devices)
         if reading.without:
             name += ["without", *sorted(reading.without)]
         with writing(folder.path):
-            plots.accuracy_over_time(
-                folder.path / f"{'_'.join(name)}.png",
-                rows,
-                classes=experiment.dataset.num_classes,
-            )
+            picture = folder.path / f"{'_'.join(name)}.png"
+            if is_text:
+                plots.loss_over_time(picture, rows)
+            else:
+                classes = experiment.dataset.num_classes
+                plots.accuracy_over_time(picture, rows, classes=classes)
         folder.update_summary(drift=others + rows)
     return rows
 
@@ -190,13 +192,20 @@ def reading_from_flags() -> Reading:
 
 
 def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
-    """Test accuracy over time of runs that have been read, over their chips."""
+    """What runs came to that have been read, over time and over their chips.
+
+    It is accuracy, or the loss of those that were trained on text.
+    """
     times, names = reading.times, reading.compensations
     several = len(folders) > 1
-    rows = []
+    rows, measures = [], []
     for folder in folders:
+        is_text = data.is_text(read_config(folder).train.dataset)
+        measures.append("loss, nats per character" if is_text else "accuracy")
         cells = {
-            (row["time"], row["compensation"]): words.percent(row["accuracies"])
+            (row["time"], row["compensation"]): words.nats(row["losses"])
+            if is_text
+            else words.percent(row["accuracies"])
             for row in readings(folder, reading)
         }
         for time in times:
@@ -209,7 +218,8 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
         what += f" without {' and '.join(reading.without)}"
     since = "training" if trained else "programming"
     heads = (*["run"] * several, f"after {since}", *(drawing.NAMES[n] for n in names))
-    title = f"test accuracy of {words.counted(reading.chips, 'chip')}, {what}"
+    measure = " or ".join(dict.fromkeys(measures))
+    title = f"test {measure}, of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 
 

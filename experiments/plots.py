@@ -1,6 +1,7 @@
 """The pictures of a run."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,35 @@ def accuracy_over_time(
         None shows none.
       fp32: accuracy of the same network in floating point; None shows none.
     """
+    digital = None if fp32 is None else ("FP32", 100 * fp32)
+    draw = functools.partial(drawing.ageing, classes=classes, digital=digital)
+    _over_time(path, rows, _accuracies, draw)
+
+
+def loss_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Loss on a text against time after training, as `accuracy_over_time` shows it."""
+    _over_time(path, rows, _losses, drawing.loss_ageing)
+
+
+def _over_time(
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    curve: Callable[[Sequence[dict[str, Any]]], drawing.Curve],
+    draw: Callable[..., None],
+) -> None:
     devices, chips = rows[0]["devices"], len(rows[0]["accuracies"])
     deployed = devices != inference.TRAINED
-    names = list(dict.fromkeys(row["compensation"] for row in rows))
-    panels = [{name: _curve(name, rows) for name in names}]
-    compensated = {n: curve for n, curve in panels[0].items() if n != "none"}
-    if 1 < len(compensated) < len(names):
+    curves = {
+        name: curve([row for row in rows if row["compensation"] == name])
+        for name in dict.fromkeys(row["compensation"] for row in rows)
+    }
+    panels = [curves]
+    compensated = {n: line for n, line in curves.items() if n != "none"}
+    if 1 < len(compensated) < len(curves):
         panels.append(compensated)
     with drawing.figure(path, columns=len(panels), height=4.2) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
-            digital = None if fp32 is None else ("FP32", 100 * fp32)
-            drawing.ageing(
-                axes, panel, deployed=deployed, classes=classes, digital=digital
-            )
+            draw(axes, panel, deployed=deployed)
         title = f"HIC on chips of {devices}" if deployed else "HIC"
         without = [name.replace("_", " ") for name in rows[0].get("without", [])]
         if "drift" not in without:
@@ -82,12 +99,22 @@ def accuracy_over_time(
         drawing.legend_below(all_axes, f"{shown}; lines only join the points.")
 
 
-def _curve(name: str, rows: Sequence[dict[str, Any]]) -> drawing.Curve:
-    """One compensation's accuracy, with the interval of its mean."""
-    mine = [row for row in rows if row["compensation"] == name]
-    means = [100 * row["mean"] for row in mine]
-    ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in mine])
-    return [row["time"] for row in mine], means, tuple(100 * ends.T)
+def _accuracies(rows: Sequence[dict[str, Any]]) -> drawing.Curve:
+    """Of one compensation, in %, with the interval of the mean."""
+    means = [100 * row["mean"] for row in rows]
+    ends = np.array([row["interval"] or (row["mean"], row["mean"]) for row in rows])
+    return [row["time"] for row in rows], means, tuple(100 * ends.T)
+
+
+def _losses(rows: Sequence[dict[str, Any]]) -> drawing.Curve:
+    """Of one compensation, with the interval of the mean."""
+    chips = [row["losses"] for row in rows]
+    means = [float(np.mean(losses)) for losses in chips]
+    ends = [
+        inference.interval_of_mean(losses) if len(losses) > 1 else (losses[0],) * 2
+        for losses in chips
+    ]
+    return [row["time"] for row in rows], means, tuple(np.array(ends).T)
 
 
 def field_learning(

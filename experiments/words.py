@@ -29,6 +29,12 @@ def percent(shares: Sequence[float]) -> str:
     return f"{100 * statistics.mean(shares):.1f}{spread} %"
 
 
+def nats(losses: Sequence[float]) -> str:
+    """The mean of losses, and the standard deviation of several: 1.623 +- 0.012."""
+    spread = f" +- {statistics.stdev(losses):.3f}" if len(losses) > 1 else ""
+    return f"{statistics.mean(losses):.3f}{spread}"
+
+
 def most_cycles(kinds: Sequence[dict[str, Any]]) -> str:
     """Cycles and limit of the most worn device, of kinds as in `hic_jax.endurance`."""
     most = max(kinds, key=lambda kind: kind["fraction_of_endurance"])

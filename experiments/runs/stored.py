@@ -282,6 +282,7 @@ _READING = _object(
     std=_or_null(_AMOUNT),
     interval=_or_null(_list(_NUMBER, minItems=2, maxItems=2)),
     accuracies=_list(_SHARE, minItems=1),
+    losses=_list(_AMOUNT, minItems=1),
 )
 
 # Of `experiments.field`.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TRAINED,
         Reading,
         accuracy_over_time,
+        interval_of_mean,
         make_chip,
         over_chips,
     )
@@ -35,6 +36,7 @@ __all__ = [
     "compensation",
     "compensations",
     "deployment",
+    "interval_of_mean",
     "make_chip",
     "network",
     "over_chips",

@@ -1,8 +1,7 @@
-"""A trained network, and how often it is right."""
+"""A trained network, and what its answers come to."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -88,29 +87,41 @@ def _fresh_variances(network: Network) -> Any:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "measure"))
-def _summed(key, model, variables, variances, split, indices, valid, measure):
+class Answers(NamedTuple):
+    """What the answers of a network to a split came to.
+
+    Attributes:
+      correct: () int32, number of correct answers.
+      cross_entropy: () float32, sum over answers, nats.
+    """
+
+    correct: jax.Array
+    cross_entropy: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _answers(key, model, variables, variances, split, indices, valid):
     inputs, labels = split.batch(indices)
     with crossbar.fresh_noise(variances, key):
         logits = model.apply(variables, inputs, train=False, rngs=crossbar.rngs(key))
-    measured = measure(logits, labels)
-    valid = jax.lax.expand_dims(valid, range(1, measured.ndim))
-    return jnp.sum(jnp.where(valid, measured, 0))
+    valid = jax.lax.expand_dims(valid, range(1, labels.ndim))
+    correct = jnp.argmax(logits, axis=-1) == labels
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return Answers(
+        jnp.sum((correct & valid).astype(jnp.int32)),
+        jnp.sum(jnp.where(valid, losses, 0.0)),
+    )
 
 
-def _is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return (jnp.argmax(logits, axis=-1) == labels).astype(jnp.int32)
-
-
-def correct_answers(
+def answers(
     key: jax.Array,
     model: nn.Module,
     network: Network,
     split: Examples,
     *,
     batch_size: int = 500,
-) -> jax.Array:
-    """Number of correct answers on a whole split, BatchNorm on running statistics.
+) -> Answers:
+    """Answers to a whole split, BatchNorm on running statistics.
 
     Noise of devices and of converters is new at every read, so every batch of examples
     reads the devices anew; what of it stays for longer, or is new in every product, is
@@ -123,11 +134,41 @@ def correct_answers(
       network: what was trained.
       split: what is to be answered.
       batch_size: examples per read.
-
-    Returns:
-      () int32.
     """
-    return _total(key, model, network, split, batch_size, _is_correct)
+    size = split.size
+    batch_size = min(batch_size, size)
+    # The devices share a batch equally, if need be with its last example several times.
+    devices = split.mesh.size if split.mesh else 1
+    places = jnp.arange(-(-batch_size // devices) * devices)
+    variances = network.fresh_variances()
+    batches = []
+    for i, start in enumerate(range(0, size, batch_size)):
+        position = start + jnp.minimum(places, batch_size - 1)
+        read_key = jax.random.fold_in(key, i)
+        batches.append(
+            _answers(
+                read_key,
+                model,
+                network.variables(read_key, fresh=False),
+                variances,
+                split,
+                jnp.minimum(position, size - 1),
+                (places < batch_size) & (position < size),
+            )
+        )
+    return jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *batches)
+
+
+def correct_answers(
+    key: jax.Array,
+    model: nn.Module,
+    network: Network,
+    split: Examples,
+    *,
+    batch_size: int = 500,
+) -> jax.Array:
+    """Number of correct answers to a whole split, () int32; see `answers`."""
+    return answers(key, model, network, split, batch_size=batch_size).correct
 
 
 def cross_entropy(
@@ -138,44 +179,9 @@ def cross_entropy(
     *,
     batch_size: int = 500,
 ) -> jax.Array:
-    """Mean cross-entropy of an answer to a whole split, nats; see `correct_answers`."""
-    measure = optax.losses.softmax_cross_entropy_with_integer_labels
-    total = _total(key, model, network, split, batch_size, measure)
+    """Mean cross-entropy of an answer to a whole split, nats; see `answers`."""
+    total = answers(key, model, network, split, batch_size=batch_size).cross_entropy
     return total / split.answers
-
-
-def _total(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    split: Examples,
-    batch_size: int,
-    measure: Callable[[jax.Array, jax.Array], jax.Array],
-) -> jax.Array:
-    """Sum over a split of what is measured of the logits and the right answers."""
-    size = split.size
-    batch_size = min(batch_size, size)
-    # The devices share a batch equally, if need be with its last example several times.
-    devices = split.mesh.size if split.mesh else 1
-    places = jnp.arange(-(-batch_size // devices) * devices)
-    variances = network.fresh_variances()
-    totals = []
-    for i, start in enumerate(range(0, size, batch_size)):
-        position = start + jnp.minimum(places, batch_size - 1)
-        read_key = jax.random.fold_in(key, i)
-        totals.append(
-            _summed(
-                read_key,
-                model,
-                network.variables(read_key, fresh=False),
-                variances,
-                split,
-                jnp.minimum(position, size - 1),
-                (places < batch_size) & (position < size),
-                measure,
-            )
-        )
-    return jnp.sum(jnp.stack(totals))
 
 
 def accuracy(
@@ -186,7 +192,7 @@ def accuracy(
     *,
     batch_size: int = 500,
 ) -> float:
-    """Share of correct answers on a whole split; see `correct_answers`."""
+    """Share of correct answers on a whole split; see `answers`."""
     correct = correct_answers(key, model, network, split, batch_size=batch_size)
     return int(correct) / split.answers
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import scipy.special
 from hic_jax import checks
 from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
 from hic_jax.inference.deployment import deploy, is_deployed
-from hic_jax.inference.network import Network, correct_answers
+from hic_jax.inference.network import Answers, Network, answers
 from hic_jax.pcm import ProgrammedSpec
 from hic_jax.training.chips import (
     check_at_once,
@@ -149,7 +150,8 @@ def accuracy_over_time(
       A row for each time and compensation: ``time`` (s), ``devices`` (of
       `Reading`), ``without``, ``compensation``, ``ideal_reference``,
       ``mean`` and ``std`` of the accuracy over chips, ``interval``, the 95 % Student-t
-      interval (low, high) of the mean (None for one chip), ``accuracies`` of the chips.
+      interval (low, high) of the mean (None for one chip), ``accuracies`` of the chips;
+      ``losses`` of the chips, the mean cross-entropy of an answer, nats.
 
     Raises:
       ValueError: if nothing is analog, a compensation lacks what it needs, or so many
@@ -177,25 +179,25 @@ def accuracy_over_time(
         )
 
     def life_of(chip_key, network, test, train):
-        """(times * compensations,) int32 correct answers of one chip."""
+        """Answers of one chip, each (times * compensations,)."""
         make_key, use_key = jax.random.split(chip_key)
         chip = make_chip(make_key, network, deploy_spec)
         reference_key = None if reading.ideal_reference else _at_time(use_key, 0.0)
         reference = Reference(chip.weights, reference_key)
-        correct = []
+        lived = []
         for seconds in reading.times:
             aged = _aged(chip, jnp.float32(seconds))
             compensate_key, read_key = jax.random.split(_at_time(use_key, seconds))
             for name in reading.compensations:
                 compensate = COMPENSATIONS[name]
                 ready = compensate(compensate_key, model, aged, reference, train)
-                correct.append(correct_answers(read_key, model, ready, test))
-        return jnp.stack(correct)
+                lived.append(answers(read_key, model, ready, test))
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *lived)
 
     chip_keys = [jax.random.fold_in(key, chip) for chip in range(reading.chips)]
     shared = network, test, train
-    correct = np.asarray(over_chips(life_of, chip_keys, shared, chips_at_once, done))
-    accuracies = (correct / test.answers).T
+    lives: Answers = over_chips(life_of, chip_keys, shared, chips_at_once, done)
+    accuracies, losses = ((np.asarray(x) / test.answers).T for x in lives)
     rows = itertools.product(reading.times, reading.compensations)
     return [
         {
@@ -205,22 +207,23 @@ def accuracy_over_time(
             "compensation": name,
             "ideal_reference": reading.ideal_reference,
             **_summary(row),
+            "losses": of_chips.tolist(),
         }
-        for (time, name), row in zip(rows, accuracies, strict=True)
+        for (time, name), row, of_chips in zip(rows, accuracies, losses, strict=True)
     ]
 
 
 def over_chips(
-    function: Callable[..., jax.Array],
+    function: Callable[..., Any],
     chip_keys: Sequence[jax.Array],
     shared: tuple[Any, ...],
     at_once: int | None = None,
     done: Callable[[int], Any] | None = None,
-) -> jax.Array:
+) -> Any:
     """A function of each chip's key: (chips, ...), one group of chips at a time.
 
     Args:
-      function: of a key and of what is shared.
+      function: of a key and of what is shared; a pytree of arrays.
       chip_keys: a key for each chip.
       shared: what the function computes with of any chip.
       at_once: at most so many in a group, which is spread over the devices of this
@@ -237,14 +240,15 @@ def over_chips(
     for start in range(0, chips, size):
         group = chip_keys[start : start + size]
         if size == 1:
-            result = function(group[0], *shared)[None]
+            result = jax.tree.map(lambda x: x[None], function(group[0], *shared))
         else:
             keys = spread(jnp.stack(filled(group, mesh, at_least=size)), mesh)
-            result = jax.vmap(lambda key: function(key, *shared))(keys)[: len(group)]
+            result = jax.vmap(lambda key: function(key, *shared))(keys)
+            result = jax.tree.map(operator.itemgetter(slice(len(group))), result)
         results.append(jax.block_until_ready(result))
         if done:
             done(len(group))
-    return jnp.concatenate(results)
+    return jax.tree.map(lambda *groups: jnp.concatenate(groups), *results)
 
 
 def _at_time(key: jax.Array, seconds: float) -> jax.Array:
@@ -254,16 +258,18 @@ def _at_time(key: jax.Array, seconds: float) -> jax.Array:
 
 def _summary(accuracies: np.ndarray) -> dict[str, Any]:
     """Statistics over chips."""
-    mean, chips = float(np.mean(accuracies)), len(accuracies)
-    std = float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0
-    interval = None
-    if chips > 1:
-        quantile = scipy.special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
-        half = float(quantile * std / np.sqrt(chips))
-        interval = (mean - half, mean + half)
+    chips = len(accuracies)
     return {
-        "mean": mean,
-        "std": std,
-        "interval": interval,
+        "mean": float(np.mean(accuracies)),
+        "std": float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0,
+        "interval": interval_of_mean(accuracies) if chips > 1 else None,
         "accuracies": accuracies.tolist(),
     }
+
+
+def interval_of_mean(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % Student-t interval (low, high) of the mean of two values or more."""
+    mean, chips = float(np.mean(values)), len(values)
+    quantile = scipy.special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
+    half = float(quantile * np.std(values, ddof=1) / np.sqrt(chips))
+    return mean - half, mean + half

@@ -6,16 +6,17 @@ import chex
 import numpy as np
 import pytest
 
-from experiments import drift, setup, tasks
+from experiments import compare, drift, setup, tasks
 from experiments.config import resolve
 from experiments.runs.run_folder import RunFolder
 from experiments.setup import Experiment
+from experiments.sweep.grid import Run
 from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.inference import Reading
 from hic_jax.inference.compensations import check_possible
 from hic_jax.inference.network import Network, accuracy
-from tests.experiments import run_files
+from tests.experiments import run_files, shown
 from tests.tiny_text import TEXT, written
 
 CONTEXT, BATCH, EPOCH = 8, 20, 3
@@ -73,6 +74,25 @@ def test_the_summary_has_the_loss_of_a_character(uninterrupted):
     assert right == pytest.approx(round(right))
 
 
+def test_algorithms_on_a_text_are_compared_by_its_loss(uninterrupted, tmp_path):
+    config = uninterrupted.experiment.config
+    run = Run(
+        name="run", swept={"algorithm": "hic", "width": 1.0}, config=config, steps=6
+    )
+    compare.read_a_year_later(uninterrupted.path.parent, [run], chips=2)
+    (found,) = compare.contenders(uninterrupted.path.parent, [run])
+    assert found.loss == [uninterrupted.summary["test_loss"]]
+    rows = run_files.timeless_summary(uninterrupted.path)["drift"]
+    (later,) = [row for row in rows if row["compensation"] == "gdc"]
+    assert found.year_loss == [pytest.approx(np.mean(later["losses"]))]
+    table = compare.table([found])
+    assert table.title.startswith("loss on the test part of the text, nats per char")
+    _, loss, year, *_ = shown.cells(table)[0]
+    assert (loss, year) == (f"{found.loss[0]:.3f}", f"{found.year_loss[0]:.3f}")
+    compare.draw(tmp_path / "comparison.png", [found])
+    assert (tmp_path / "comparison.png").exists()
+
+
 def test_a_sample_goes_on_from_the_text(uninterrupted):
     sample = (uninterrupted.path / "sample.txt").read_text()
     experiment = uninterrupted.experiment
@@ -104,6 +124,16 @@ def test_gains_compensate_and_adabs_is_refused(uninterrupted):
     reading = Reading(times=[25.0, 3e7], chips=1, compensations=names)
     rows = drift.read_over_time(experiment, str(uninterrupted.path), reading)
     assert [row["compensation"] for row in rows] == [*names, *names]
+    # No chip is far from guessing; and what it loses is shown in nats.
+    losses = np.array([row["losses"] for row in rows])
+    np.testing.assert_allclose(losses, np.log(experiment.dataset.num_classes), atol=1.0)
+    table = drift.table([str(uninterrupted.path)], reading)
+    assert table.title == (
+        "test loss, nats per character, of 1 chip, the trained devices"
+    )
+    cells = [cell for _, *row in shown.cells(table) for cell in row]
+    assert cells == [f"{loss:.3f}" for loss in losses.ravel()]
+    assert (uninterrupted.path / "loss_over_time.png").exists()
     with RunFolder.read(str(uninterrupted.path)) as folder:
         network = Network.of(folder.restore(experiment.init_state()))
     with pytest.raises(

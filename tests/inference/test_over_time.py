@@ -12,7 +12,7 @@ import pytest
 import hic_jax
 from hic_jax.inference import over_time
 from hic_jax.inference.compensations import COMPENSATIONS
-from hic_jax.inference.network import correct_answers
+from hic_jax.inference.network import answers
 from tests.key_recorder import keys_used_once, recorded_keys
 from tests.small_network import (
     CLASSES,
@@ -64,10 +64,10 @@ class Ageing:
         def count(key, model, network, split):
             np.testing.assert_array_equal(split.images, self.test.images)
             counted.append((key, network))
-            return correct_answers(key, model, network, split)
+            return answers(key, model, network, split)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(over_time, "correct_answers", count)
+            patch.setattr(over_time, "answers", count)
             return self.measure(**options), counted
 
     def measure(self, seed=5, compensations=("none", "adabs"), **options):
@@ -113,14 +113,17 @@ def test_a_row_for_each_time_and_compensation(ageing):
         assert row["devices"] == "trained"
 
 
-def test_accuracies_are_those_of_the_networks_that_were_counted(ageing):
-    correct = [
-        int(correct_answers(key, Net(), network, ageing.test))
-        for key, network in ageing.counted
+def test_figures_are_those_of_the_networks_that_were_counted(ageing):
+    counted = [
+        answers(key, Net(), network, ageing.test) for key, network in ageing.counted
     ]
-    by_chip = np.reshape(correct, (CHIPS, len(ageing.rows)))
-    for row, counts in zip(ageing.rows, by_chip.T, strict=True):
-        np.testing.assert_allclose(np.array(row["accuracies"]) * IMAGES, counts)
+    for column, total in (("accuracies", "correct"), ("losses", "cross_entropy")):
+        totals = [float(getattr(x, total)) for x in counted]
+        by_chip = np.reshape(totals, (CHIPS, len(ageing.rows)))
+        for row, expected in zip(ageing.rows, by_chip.T, strict=True):
+            np.testing.assert_allclose(
+                np.array(row[column]) * IMAGES, expected, rtol=1e-6
+            )
 
 
 def test_the_same_key_is_the_same_result(ageing):
@@ -496,7 +499,7 @@ def test_nothing_analog_is_nothing_to_drift():
 def test_what_a_compensation_lacks_is_said_before_the_work(
     network, monkeypatch, change, train, message
 ):
-    monkeypatch.setattr(over_time, "correct_answers", None)
+    monkeypatch.setattr(over_time, "answers", None)
     with pytest.raises(ValueError, match=message):
         over_time.accuracy_over_time(
             jax.random.key(0),

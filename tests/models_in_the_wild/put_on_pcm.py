@@ -30,7 +30,7 @@ _TEXT = flags.DEFINE_string("text", "tiny_shakespeare", "what the decoder reads"
 
 SPEC = hic_jax.HICSpec()
 CROSSBAR = hic_jax.crossbar.CrossbarSpec()
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = 3
 STEPS, BATCH = 1000, 64
 WIDTH = 4
