@@ -1,6 +1,6 @@
 """What PCM does to each of these models: when new, a year later, and at what energy.
 
-    python -m tests.models_in_the_wild.put_on_pcm [--text=tiny_shakespeare]
+    python -m tests.models_in_the_wild.put_on_pcm [--text=tiny_shakespeare] [--only=VAE]
 
 Run by hand. The models know nothing of crossbars; `on_pcm` and `a_year_later` are all
 that puts one there. Adam trains them, in floating point and in front of the devices, at
@@ -27,6 +27,7 @@ from hic_jax.array_leaves import parted
 from tests.models_in_the_wild import models
 
 _TEXT = flags.DEFINE_string("text", "tiny_shakespeare", "what the decoder reads")
+_ONLY = flags.DEFINE_string("only", "", "rows whose names hold this")
 
 SPEC = hic_jax.HICSpec()
 CROSSBAR = hic_jax.crossbar.CrossbarSpec()
@@ -294,7 +295,8 @@ def main(_: list[str]) -> None:
     ]  # fmt: skip
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|", flush=True)
     for task in tasks(_TEXT.value):
-        print(row(task), flush=True)
+        if _ONLY.value in task.name:
+            print(row(task), flush=True)
 
 
 if __name__ == "__main__":
