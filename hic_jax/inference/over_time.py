@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from hic_jax import checks
 from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
@@ -258,6 +257,8 @@ def _summary(accuracies: np.ndarray) -> dict[str, Any]:
     std = float(np.std(accuracies, ddof=1)) if chips > 1 else 0.0
     interval = None
     if chips > 1:
+        import scipy.special  # Not before: a twelfth of the time of all imports.
+
         quantile = scipy.special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
         half = float(quantile * std / np.sqrt(chips))
         interval = (mean - half, mean + half)
