@@ -1,10 +1,20 @@
-"""Set-up for tests that train: what several of a module do is compiled once."""
+"""Set-up for tests that train: what several of them do is compiled once."""
 
 import functools
 
 import pytest
 
 from experiments.setup import Experiment
+
+_of, _runner = functools.cache(Experiment.of), Experiment.runner
+_runners: dict = {}
+
+
+def _runner_of(experiment):
+    key = experiment.config, experiment.tx
+    if key not in _runners:
+        _runners[key] = _runner(experiment)
+    return _runners[key]
 
 
 @pytest.fixture(scope="module")
@@ -14,18 +24,9 @@ def compiled_once():
     To trace and load these anew takes two thirds of a training of six steps. Processes
     that a test starts do so.
     """
-    of, runner = functools.cache(Experiment.of), Experiment.runner
-    runners = {}
-
-    def runner_of(experiment):
-        key = experiment.config, experiment.tx
-        if key not in runners:
-            runners[key] = runner(experiment)
-        return runners[key]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            Experiment, "of", staticmethod(lambda config, mesh=None: of(config, mesh))
+            Experiment, "of", staticmethod(lambda config, mesh=None: _of(config, mesh))
         )
-        patch.setattr(Experiment, "runner", runner_of)
+        patch.setattr(Experiment, "runner", _runner_of)
         yield
