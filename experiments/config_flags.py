@@ -1,5 +1,6 @@
 """Flags of the configuration: one for every field of every algorithm and device."""
 
+import functools
 import itertools
 import typing
 from typing import Any
@@ -71,10 +72,16 @@ def _all_flags() -> dict[str, tuple[Part, str, str]]:
     Raises:
       ValueError: if two fields would have one flag.
     """
+    registries = ALGORITHMS, pcm.PRESETS, models.MODELS
+    return _flags_of(*(tuple(registry.items()) for registry in registries))
+
+
+@functools.cache
+def _flags_of(*registries: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """`_all_flags` while the algorithms, presets and models are these."""
+    names = [[name for name, _ in registry] for registry in registries]
     found: dict[str, tuple[Part, str, str]] = {}
-    for algorithm, preset, model in itertools.product(
-        ALGORITHMS, pcm.PRESETS, models.MODELS
-    ):
+    for algorithm, preset, model in itertools.product(*names):
         for part in parts_of(algorithm, preset, model):
             for flag, field in part.fields().items():
                 known, *_ = found.setdefault(flag, (part, field, preset))

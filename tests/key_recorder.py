@@ -7,10 +7,10 @@ fails if two draws inside used one key, or if one key was drawn from and others 
 derived from it, too. Keys are compared by value, so it does not matter by which way
 (`split`, `fold_in`, a seed) the same key came about twice.
 
-Inside, `jax.jit` is off: a program that was compiled before would draw unseen. One draw
-for all elements of a `jax.vmap` (``in_axes=None``) is one draw; keys of its elements,
-and those in other traced code, count one by one. What was imported by name before
-(``from jax.random import normal``) is not seen.
+Inside, programs are traced anew, as one that was compiled before would draw unseen. One
+draw for all elements of a `jax.vmap` (``in_axes=None``) is one draw; keys of its
+elements, and those in other traced code, count one by one. What was imported by name
+before (``from jax.random import normal``) is not seen.
 """
 
 import collections
@@ -70,19 +70,29 @@ class Record:
             if len(uses := draws + self.derivations.get(key, [])) > 1
         ]
 
-    def _note(self, function, key):
-        uses = self.derivations if function in _DERIVE else self.draws
-        use = Use(function, _calling_line())
+    def _note(self, use, keys):
+        uses = self.derivations if use.function in _DERIVE else self.draws
+        for key in np.reshape(keys, (-1, keys.shape[-1])):
+            uses[tuple(key.tolist())].append(use)
 
-        def note(data):
-            for one in np.reshape(data, (-1, data.shape[-1])):
-                uses[tuple(one.tolist())].append(use)
 
-        data = jax.random.key_data(key)
-        if isinstance(data, jax.core.Tracer):
-            jax.debug.callback(note, data)
-        else:
-            note(np.asarray(data))
+# Those that are open, the innermost last. A program that was traced in one serves in
+# later ones, too: it tells whichever is open when it runs.
+_open: list[Record] = []
+
+
+def _tell(function, key):
+    """Has a use of a key noted, when its value is known."""
+    use = Use(function, _calling_line())
+
+    def note(keys):
+        _open[-1]._note(use, keys)
+
+    data = jax.random.key_data(key)
+    if isinstance(data, jax.core.Tracer):
+        jax.debug.callback(note, data)
+    else:
+        note(np.asarray(data))
 
 
 def _calling_line():
@@ -104,23 +114,29 @@ def recorded_keys():
         @functools.wraps(function)
         def watch(key, *args, **kwargs):
             if not inside:
-                record._note(name, key)
+                _tell(name, key)
             inside.append(name)
             try:
-                with jax.disable_jit(False):  # Generators take long without.
-                    return function(key, *args, **kwargs)
+                return function(key, *args, **kwargs)
             finally:
                 inside.pop()
 
         return watch
 
-    with pytest.MonkeyPatch.context() as patch, jax.disable_jit():
+    # Programs are kept by this setting, too, which nothing else here uses; on a CPU it
+    # changes no number.
+    traced_anew = jax.default_matmul_precision("highest")
+    with pytest.MonkeyPatch.context() as patch, traced_anew:
         for name in (*_DERIVE, *_SAMPLERS):
             function = watched(name, getattr(jax.random, name))
             for module in _MODULES:
                 patch.setattr(module, name, function)
-        yield record
-        jax.effects_barrier()
+        _open.append(record)
+        try:
+            yield record
+        finally:
+            jax.effects_barrier()
+            _open.pop()
 
 
 @contextlib.contextmanager

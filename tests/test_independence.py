@@ -42,10 +42,10 @@ def record():
     params = {"w": jax.random.normal(jax.random.key(0), (SIZE,))}
     tx = optax.chain(optax.sgd(1.0), hic_jax.hic(SPEC, 0))
     with keys_used_once() as record:
-        state = tx.init(params)
+        state, update = jax.jit(tx.init)(params), jax.jit(tx.update)
         for i in range(4):
             updates = {"w": 2 * jnp.cos(jnp.arange(SIZE) + i)}
-            change, state = tx.update(updates, state, params)
+            change, state = update(updates, state, params)
             params = optax.apply_updates(params, change)
             refreshed = state[1].events.refreshed_pairs
             assert (refreshed > writing.MIN_REFRESH_CHUNK) == (i % 2 == 1)
@@ -61,9 +61,9 @@ def test_a_key_that_two_steps_share_would_be_seen():
     params = {"w": jnp.ones(8)}
     tx = hic_jax.hic(hic_jax.HICSpec(), 0)
     with recorded_keys() as record:
-        state = tx.init(params)
-        tx.update(params, state, params)
-        tx.update(params, state, params)  # The same state: the same count.
+        state, update = jax.jit(tx.init)(params), jax.jit(tx.update)
+        update(params, state, params)
+        update(params, state, params)  # The same state: the same count.
     assert record.faults()
 
 
@@ -117,7 +117,7 @@ def test_any_two_functions_may_be_given_one_key():
     drawn = {}
     for name, use in uses.items():
         with recorded_keys() as record:
-            use()
+            jax.jit(use)()
         drawn[name] = set(record.draws)
         assert drawn[name], name
     for one, two in itertools.combinations(drawn, 2):

@@ -40,7 +40,8 @@ from hic_jax.inference import Reading
 
 # %% tags=["parameters"]
 FAST = os.environ.get("HIC_JAX_FAST") == "1"  # A short version, for tests.
-EPOCHS = 2 if FAST else 30
+EPOCHS = 1 if FAST else 30
+WIDTH = 0.25 if FAST else 1.0
 CHIPS = 1 if FAST else 5
 RUNS = Path(tempfile.mkdtemp())
 
@@ -53,7 +54,7 @@ RUNS = Path(tempfile.mkdtemp())
 # %%
 experiments, summaries = {}, {}
 for algorithm in ("fp32", "hic"):
-    config = resolve(algorithm=algorithm, epochs=EPOCHS)
+    config = resolve(algorithm=algorithm, epochs=EPOCHS, width=WIDTH)
     experiments[algorithm] = Experiment.of(config)
     summaries[algorithm] = train(experiments[algorithm], str(RUNS / algorithm))
 

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
 from hic_jax import checks
 from hic_jax.inference.compensations import COMPENSATIONS, Reference, check_possible
@@ -269,6 +268,8 @@ def _summary(accuracies: np.ndarray) -> dict[str, Any]:
 
 def interval_of_mean(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The 95 % Student-t interval (low, high) of the mean of two values or more."""
+    import scipy.special  # Not before: a twelfth of the time of all imports.
+
     mean, chips = float(np.mean(values)), len(values)
     quantile = scipy.special.stdtrit(chips - 1, (1 + CONFIDENCE) / 2)
     half = float(quantile * np.std(values, ddof=1) / np.sqrt(chips))

@@ -190,9 +190,11 @@ def test_every_draw_has_a_key_of_its_own(name):
     spec = spec_of(name, **REFRESHED)
     tx, start = analog(spec, jax.random.key(0)), trainer(spec).start()
     params, state = start.params, start.state
+    updates = some_updates(spec, start, number=2)
     with keys_used_once() as record:
-        for wanted in some_updates(spec, start, number=2):
-            change, state = tx.update(wanted, state, params)
+        update = jax.jit(tx.update)
+        for wanted in updates:
+            change, state = update(wanted, state, params)
             params = optax.apply_updates(params, change)
     assert state.events.refreshed_pairs > 0
     # In each step a read and a pulse, and those of a refresh.
@@ -227,6 +229,14 @@ def test_chips_of_a_vmap_are_those_of_a_loop(name):
 BATCH, MESH = 16, 8
 
 
+@functools.cache
+def _started(name):
+    """An algorithm, and its parameters and state before the first step."""
+    tx = analog(spec_of(name, pcm.ideal(), track_wear=False), 0)
+    params = {"kernel": PARAMS["kernel"][:8, :2]}
+    return tx, (params, jax.jit(tx.init)(params))
+
+
 def _on_mesh(size):
     """What the devices of each algorithm hold after a few steps on so many."""
     over = mesh.make_mesh(BATCH, size)
@@ -237,9 +247,8 @@ def _on_mesh(size):
     c = jax.device_put(rng.integers(-4, 5, (BATCH, 2)).astype(np.float32), data)
     held = {}
     for name in ALGORITHMS:
-        tx = analog(spec_of(name, pcm.ideal(), track_wear=False), 0)
-        params = {"kernel": PARAMS["kernel"][:8, :2]}
-        params, state = mesh.replicate((params, jax.jit(tx.init)(params)), over)
+        tx, start = _started(name)
+        params, state = mesh.replicate(start, over)
 
         @jax.jit
         def step(params, state, x, c, tx=tx):
@@ -262,18 +271,19 @@ def _on_mesh(size):
     return held
 
 
+def _on_both():
+    return [_on_mesh(1), _on_mesh(MESH)]
+
+
 @pytest.fixture(scope="module")
-def on_eight():
-    return virtual_devices.call(__file__, "_on_mesh", MESH, devices=MESH)
-
-
-one_device = functools.cache(_on_mesh)
+def on_both():
+    return virtual_devices.call(__file__, "_on_both", devices=MESH)
 
 
 @every_algorithm
-def test_eight_devices_do_what_one_does(name, on_eight):
-    one = one_device(1)[name]
-    assert on_eight[name] == one
+def test_eight_devices_do_what_one_does(name, on_both):
+    one, eight = (held[name] for held in on_both)
+    assert eight == one
     assert (np.asarray(one[0]) != PARAMS["kernel"][:8, :2]).all()
     assert one[-1] > 0
 

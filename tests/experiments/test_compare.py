@@ -24,7 +24,7 @@ from hic_jax import algorithms, pcm
 from hic_jax.inference import Reading
 from tests.experiments import shown, toys
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 TINY = ("--channel_plan=one_block", "--batch_size=479", "--epochs=2", "--chips=1")
 

@@ -17,7 +17,7 @@ PICTURES = {
     "set_pulses.png",
 }
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 
 @pytest.fixture(scope="module")

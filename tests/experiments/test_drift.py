@@ -29,7 +29,7 @@ from hic_jax.training.recipes import Recipe
 from hic_jax.weights import is_analog
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from hic_jax.pcm import binary
 from hic_jax.training.split import Split
 from tests.experiments import run_files, shown
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from experiments.train import train
 from experiments.train_options import TrainOptions
 from hic_jax.inference import Reading
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 JSON_FILES = ("config.json", "summary.json", "metrics.jsonl", "provenance.json")
 USUAL = settings(

@@ -6,6 +6,7 @@ time. ``HIC_JAX_KILLS=20`` has more of each killed at random moments than the on
 continuous integration has the time for.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -57,7 +58,7 @@ EVENTS = [
     (plots, "field_learning"),
 ]
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 
 STEPS = 6
@@ -132,6 +133,7 @@ def _die(delay=0.0):
 
 def _act_and_die(action, path, event, number, delay):
     """In a process of its own: dies some time after the n-th event of a name."""
+    gc.freeze()  # What was imported: see `tests/conftest.py`.
     models.CHANNEL_PLANS["one_block"] = (4,)
     left = number
 

@@ -48,7 +48,7 @@ import sys
 from experiments import train
 from hic_jax import data
 data.load("digits")
-idle = ("matplotlib", "orbax.checkpoint", "sklearn", "scipy.stats", "submitit")
+idle = ("matplotlib", "orbax.checkpoint", "sklearn", "scipy", "submitit")
 print([name for name in idle if name in sys.modules])
 """
     assert _python(code) == ["[]"]

@@ -13,7 +13,7 @@ from experiments.setup import Experiment
 from experiments.train import train
 from tests.experiments.shown import by_name
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 FIELDS = {
     "channel_plan": "one_block",

@@ -19,6 +19,8 @@ from hic_jax.inference.network import Network, accuracy
 from tests.experiments import run_files, shown
 from tests.tiny_text import TEXT, written
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 CONTEXT, BATCH, EPOCH = 8, 20, 3
 SMALL = {
     "model": "gpt", "gpt_layers": 1, "gpt_heads": 2, "gpt_features": 8,

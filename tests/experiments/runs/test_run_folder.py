@@ -27,7 +27,7 @@ from hic_jax.training.state import TrainState
 
 STEPS = 6  # Two epochs of three batches.
 
-pytestmark = pytest.mark.usefixtures("one_block")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
 
 class Run:

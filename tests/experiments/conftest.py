@@ -1,0 +1,32 @@
+"""Set-up for tests that train: what several of them do is compiled once."""
+
+import functools
+
+import pytest
+
+from experiments.setup import Experiment
+
+_of, _runner = functools.cache(Experiment.of), Experiment.runner
+_runners: dict = {}
+
+
+def _runner_of(experiment):
+    key = experiment.config, experiment.tx
+    if key not in _runners:
+        _runners[key] = _runner(experiment)
+    return _runners[key]
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """Trainings of one configuration share their experiment and its compiled step.
+
+    To trace and load these anew takes two thirds of a training of six steps. Processes
+    that a test starts do so.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Experiment, "of", staticmethod(lambda config, mesh=None: _of(config, mesh))
+        )
+        patch.setattr(Experiment, "runner", _runner_of)
+        yield
