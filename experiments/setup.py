@@ -101,6 +101,12 @@ class Experiment:
             models.check_own(train.model, model, task.example, dataset.num_classes)
         hardware = config.hardware or Hardware()
         check_layers(hardware, model, task.example.shape, task.example.dtype)
+        if config.spec and config.spec.fires_both and not hardware.converters:
+            flag = flag_of("spec.pulse_counts", train.algorithm)
+            raise ValueError(
+                f"{flag}=both: must be net without converters, whose crossbars count "
+                "the pulses of single examples"
+            )
         make_one = functools.partial(
             make_tx,
             config.recipe,

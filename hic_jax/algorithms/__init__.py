@@ -12,6 +12,7 @@ from hic_jax.algorithms.base import (
     analog,
     analog_states,
     analog_weights,
+    zeros_for_totals,
 )
 from hic_jax.algorithms.chopped import ChoppedSpec, ChoppedWeight, chopped_tiki_taka
 from hic_jax.algorithms.events import Events
@@ -23,6 +24,7 @@ from hic_jax.algorithms.mixed_precision import (
 )
 from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.pairs import PairSpec
+from hic_jax.algorithms.pulsed import PulsedSpec
 from hic_jax.algorithms.pulsed_sgd import PulsedSGDSpec, pulsed_sgd
 from hic_jax.algorithms.residual import ResidualSpec, residual
 from hic_jax.algorithms.tiki_taka import TikiTakaSpec, TikiTakaWeight, tiki_taka
@@ -56,6 +58,7 @@ __all__ = [
     "PairSpec",
     "PairWeight",
     "PulsedSGDSpec",
+    "PulsedSpec",
     "ResidualSpec",
     "ResidualWeight",
     "TikiTakaSpec",
@@ -76,4 +79,5 @@ __all__ = [
     "residual",
     "tiki_taka",
     "volatile",
+    "zeros_for_totals",
 ]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import checks
-from hic_jax.algorithms import fingerprint, identity
+from hic_jax.algorithms import fingerprint, identity, pulsed
 from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.algorithms.scaling import check_weights
@@ -84,13 +84,16 @@ def analog(
         columns.
 
     Returns:
-      An optax transformation, whose ``update`` needs ``params``.
+      An optax transformation, whose ``update`` needs ``params``; and, if pulses of
+      single examples are to be fired (``pulse_counts="both"``), as keywords
+      ``gradients``, of which the rule has made the updates, and ``gradient_totals``, as
+      `hic_jax.crossbar.gradient_totals` makes them.
 
     Raises:
       ValueError: for a spec that is none; of its ``init``, for leaves that are not real
         finite floating-point numbers, or axes that they do not have; of its ``update``,
-        without params, for params or updates of other shapes, or a state that was made
-        with another spec.
+        without params, or gradients and totals where they are needed, for any of them,
+        or updates, of other shapes, or a state that was made with another spec.
     """
     checked(spec, PairSpec)
     key = _typed_key(key)
@@ -139,8 +142,10 @@ def analog(
             layout=layout,
         )
 
-    def update_fn(updates, state, params=None, **extra_args):
-        del extra_args
+    def update_fn(
+        updates, state, params=None, *, gradients=None, gradient_totals=None, **extra
+    ):
+        del extra
         if params is None:
             raise ValueError("params=None: devices need the params that they update")
         layout, weights = state.layout, state.weights
@@ -167,8 +172,20 @@ def analog(
         wanted = layout.pack(
             [u * (s / spec.unit) for u, s in zip(leaves, weights.scale, strict=True)]
         )
+        cancelled = None
+        if spec.fires_both:
+            parts = zip(
+                leaves,
+                _leaves_of("gradients", gradients, params),
+                _leaves_of("gradient_totals", gradient_totals, params),
+                weights.scale,
+                strict=True,
+            )
+            cancelled = layout.pack(
+                [pulsed.cancelled(*part) * (s / spec.unit) for *part, s in parts]
+            )
         count = state.count + 1
-        weights, events = _write(write_key, weights, wanted, count)
+        weights, events = _write(write_key, weights, wanted, count, cancelled)
         time, clock_error = _later(weights.time, state.clock_error, spec)
         weights = weights.replace(time=time)
         normal = jax.random.normal(read_key, weights.read_shape, jnp.float32)
@@ -187,6 +204,24 @@ def analog(
         return jax.tree.unflatten(treedef, change), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _leaves_of(name: str, tree: Any, params: Any) -> list[jax.Array]:
+    """Leaves of a tree at the paths of params, which may be fewer than it has."""
+    if tree is None:
+        raise ValueError(f"{name}=None: devices need them with pulse_counts='both'")
+    known = {path_name(p): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
+    found = []
+    for path, param in jax.tree_util.tree_leaves_with_path(params):
+        leaf = known.get(path_name(path))
+        if leaf is None or jnp.shape(leaf) != jnp.shape(param):
+            what = "nothing" if leaf is None else f"the shape {jnp.shape(leaf)}"
+            raise ValueError(
+                f"{name}: has {what} for {path_name(path)}; must have the shape "
+                f"{jnp.shape(param)}, as params"
+            )
+        found.append(leaf)
+    return found
 
 
 def _typed_key(key: Any) -> jax.Array:
@@ -224,9 +259,14 @@ def _later(
 # time; inside a user's jit it is inlined as any call.
 @jax.jit
 def _write(
-    key: jax.Array, weights: AnalogWeight, update: jax.Array, count: jax.Array
+    key: jax.Array,
+    weights: AnalogWeight,
+    update: jax.Array,
+    count: jax.Array,
+    cancelled: jax.Array | None,
 ) -> tuple[AnalogWeight, Events]:
-    return weights.spec.update(key, weights, update, count)
+    more = {} if cancelled is None else {"cancelled": cancelled}
+    return weights.spec.update(key, weights, update, count, **more)
 
 
 def checked(spec: Any, kind: type) -> Any:
@@ -240,6 +280,22 @@ def analog_states(opt_state: Any) -> list[AnalogState]:
     """All states of `analog` in an optimizer state; none in a digital one."""
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, AnalogState))
     return [leaf for leaf in leaves if isinstance(leaf, AnalogState)]
+
+
+def zeros_for_totals(opt_state: Any) -> Any:
+    """What `hic_jax.crossbar.gradient_totals` takes for the weights that need totals.
+
+    Args:
+      opt_state: as `analog_weights` takes it.
+
+    Returns:
+      A pytree of the structure of the parameters, with zeros where an algorithm fires
+      the pulses of single examples, and `optax.MaskedNode()` elsewhere; None if there
+      are none.
+    """
+    layouts = [s.layout for s in analog_states(opt_state) if s.weights.spec.fires_both]
+    trees = [x.treedef.unflatten(map(jnp.zeros, x.shapes)) for x in layouts if x.shapes]
+    return functools.reduce(_merged, trees) if trees else None
 
 
 def analog_weights(opt_state: Any) -> Any:

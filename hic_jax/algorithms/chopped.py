@@ -104,12 +104,22 @@ class ChoppedSpec(TransferSpec):
         }
 
     def update(
-        self, key: jax.Array, weight: Any, update: jax.Array, count: jax.Array
+        self,
+        key: jax.Array,
+        weight: Any,
+        update: jax.Array,
+        count: jax.Array,
+        cancelled: jax.Array | None = None,
     ) -> tuple[Any, TransferEvents]:
         """Pulses the fast array, transfers lines, refreshes; updates are in steps."""
         fast_key, read_key, slow_key, flip_key, refresh_key = jax.random.split(key, 5)
         weight, of_fast = self.taken_up(
-            fast_key, weight, self.fast_rate * weight.chopper * update, count
+            fast_key,
+            weight,
+            update,
+            count,
+            cancelled,
+            rate=self.fast_rate * weight.chopper,
         )
         slow, fast = weight.arrays
         every = self.transfer_every

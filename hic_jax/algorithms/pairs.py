@@ -189,6 +189,11 @@ class PairSpec(abc.ABC):
     # ---- what an algorithm is
 
     @property
+    def fires_both(self) -> bool:
+        """Whether `update` takes ``cancelled``, too: `hic_jax.algorithms.pulsed`."""
+        return False
+
+    @property
     def unit(self) -> float:
         """Conductance that 1 in the updates which `update` takes stands for, uS."""
         return self.step

@@ -86,11 +86,12 @@ class ResidualSpec(TransferSpec):
         weight: ArraysWeight,
         update: jax.Array,
         count: jax.Array,
+        cancelled: jax.Array | None = None,
     ) -> tuple[ArraysWeight, TransferEvents]:
         """Pulses the finest tile, transfers lines, refreshes; updates are in steps."""
         fast_key, transfer_key, refresh_key = jax.random.split(key, 3)
         weight, of_fast = self.taken_up(
-            fast_key, weight, update / self.gains[-1], count
+            fast_key, weight, update, count, cancelled, rate=1 / self.gains[-1]
         )
         told = [of_fast]
         tiles = list(weight.arrays)

@@ -112,11 +112,12 @@ class TikiTakaSpec(TransferSpec):
         weight: TikiTakaWeight,
         update: jax.Array,
         count: jax.Array,
+        cancelled: jax.Array | None = None,
     ) -> tuple[TikiTakaWeight, TransferEvents]:
         """Pulses the fast array, transfers lines, refreshes; updates are in steps."""
         fast_key, read_key, slow_key, refresh_key = jax.random.split(key, 4)
         weight, of_fast = self.taken_up(
-            fast_key, weight, self.fast_rate * update, count
+            fast_key, weight, update, count, cancelled, rate=self.fast_rate
         )
         slow, fast = weight.arrays
         turn = self.transfer_number(count, self.transfer_every)

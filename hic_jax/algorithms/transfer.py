@@ -5,9 +5,9 @@ every few training steps some of its lines are read, with all others at rest, an
 was read moves the same lines of a slower array, by pulses (`hic_jax.algorithms.arrays`
 says what a line is).
 
-An optimizer sees the sum of a batch, and so do the pulses here: on hardware those of
-single examples, up and down, come one by one, and draw devices to their symmetric
-points more than the net number does.
+An optimizer sees the sum of a batch, and so do the pulses here, unless ``pulse_counts``
+is "both": on hardware those of single examples, up and down, come one by one, and draw
+devices to their symmetric points more than the net number does.
 """
 
 import abc
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from hic_jax import checks
 from hic_jax.algorithms.arrays import ArraysWeight, numbered_lines
 from hic_jax.algorithms.events import Events, total
-from hic_jax.algorithms.pairs import PairSpec
-from hic_jax.pcm import accumulator, pair
+from hic_jax.algorithms.pulsed import PulsedSpec
+from hic_jax.pcm import pair
 
 
 class TransferEvents(Events):
@@ -37,7 +37,7 @@ class TransferEvents(Events):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransferSpec(PairSpec):
+class TransferSpec(PulsedSpec):
     """An algorithm with a fast array, which is transferred to a slower one.
 
     Attributes:
@@ -46,14 +46,11 @@ class TransferSpec(PairSpec):
         one after each example, and a training step is a batch: of 100, by default.
       read_bits: bits of the converters that read a line, 2 to 16, of which the largest
         number is what pulses reach; 0 reads it as it is, with the devices' noise.
-      update_bits: width of the bus that brings pulse numbers to an array, bits, 2 to 9;
-        what is beyond it is clipped, and counted.
     """
 
     transfer_every: int = 1
     reads_per_transfer: int = 100
     read_bits: int = 0
-    update_bits: int = 6
 
     by_lines: ClassVar[bool] = True
     events: ClassVar[type[Events]] = TransferEvents
@@ -63,7 +60,6 @@ class TransferSpec(PairSpec):
         checks.integer("transfer_every", self.transfer_every, 1)
         checks.integer("reads_per_transfer", self.reads_per_transfer, 1)
         checks.integer("read_bits", self.read_bits, 0 if self.read_bits == 0 else 2, 16)
-        checks.integer("update_bits", self.update_bits, 2, 9)
 
     @property
     def digital_bits(self) -> int:
@@ -118,12 +114,25 @@ class TransferSpec(PairSpec):
         weight: Any,
         update: jax.Array,
         count: jax.Array,
+        cancelled: jax.Array | None,
+        rate: jax.Array | float,
     ) -> tuple[Any, dict[str, jax.Array]]:
-        """Fires an update, in steps, at the last array, the fast one; see `fired`."""
+        """Fires an update, times a rate, at the last array, the fast one; see `fired`.
+
+        Args:
+          key: rounding, order of pulses and programming noise.
+          weight: of packed tensors.
+          update: (n,) float32, steps.
+          count: () int32, number of the update.
+          cancelled: (n,) float32, steps both ways; None for none.
+          rate: () or (n,), what the array is asked for over these.
+        """
         undefined = jnp.isnan(update)
-        wanted = jnp.where(undefined, 0.0, update)
+        wanted = rate * jnp.where(undefined, 0.0, update)
+        if cancelled is not None:
+            cancelled = jnp.abs(rate) * cancelled
         *slow, fast = weight.arrays
-        fast, counts = self.fired(key, fast, wanted, weight.time, count)
+        fast, counts = self.fired(key, fast, wanted, weight.time, count, cancelled)
         counts["undefined_updates"] = total(undefined)
         return weight.with_arrays([*slow, fast]), counts
 
@@ -134,36 +143,13 @@ class TransferSpec(PairSpec):
         wanted: jax.Array,
         time: jax.Array,
         turn: jax.Array,
+        cancelled: jax.Array | None = None,
     ) -> tuple[pair.PairState, dict[str, jax.Array]]:
-        """Rounds to whole pulses, stochastically, and fires them; also what happened.
-
-        Args:
-          key: rounding and programming noise.
-          array: to write.
-          wanted: (n,) float32, steps.
-          time: s.
-          turn: see `hic_jax.pcm.pair.set_pulses`.
-        """
+        """`rounded_and_fired`, with both of its keys from one."""
         round_key, set_key = jax.random.split(key)
-        uniform = jax.random.uniform(round_key, wanted.shape, jnp.float32)
-        steps, clipped = accumulator.quantise(wanted, uniform, self.update_bits)
-        array, counts = self.stepped(set_key, array, steps, time, turn)
-        return array, counts | {"clipped_pulses": total(clipped)}
-
-    def stepped(
-        self,
-        key: jax.Array,
-        array: pair.PairState,
-        steps: jax.Array,
-        time: jax.Array,
-        turn: jax.Array,
-    ) -> tuple[pair.PairState, dict[str, jax.Array]]:
-        """Fires whole pulses, (n,) int32; see `fired`."""
-        array, futile = pair.set_pulses(key, array, steps, time, self.multilevel, turn)
-        return array, {
-            "set_pulses": total(steps),
-            "futile_pulses": jnp.sum(futile, axis=-1, dtype=jnp.float32),
-        }
+        return self.rounded_and_fired(
+            round_key, set_key, array, wanted, cancelled, time, turn
+        )
 
     def transfer_number(self, count: jax.Array, every: int) -> jax.Array:
         """Number of the transfer of this update, from 0."""

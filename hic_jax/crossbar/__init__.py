@@ -15,6 +15,7 @@ from hic_jax.crossbar.linen import (
 )
 from hic_jax.crossbar.nnx import NnxConvGeneralDilated, NnxDotGeneral
 from hic_jax.crossbar.spec import CrossbarSpec
+from hic_jax.crossbar.totals import gradient_totals
 
 __all__ = [
     "COLLECTION",
@@ -28,5 +29,6 @@ __all__ = [
     "conv_general_dilated",
     "dot_general",
     "fresh_noise",
+    "gradient_totals",
     "rngs",
 ]

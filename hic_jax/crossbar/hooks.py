@@ -19,7 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from hic_jax.crossbar.callers import calling_modules
 from hic_jax.crossbar.converters import absmax
-from hic_jax.crossbar.fresh import take
+from hic_jax.crossbar.fresh import take as take_noise
 from hic_jax.crossbar.geometry import (
     Geometry,
     convolution_roles,
@@ -29,6 +29,7 @@ from hic_jax.crossbar.geometry import (
 from hic_jax.crossbar.products import Convolution, MatrixProduct
 from hic_jax.crossbar.spec import CrossbarSpec
 from hic_jax.crossbar.straight_through import Ranges, multiply
+from hic_jax.crossbar.totals import take as take_zeros
 from hic_jax.sharding import divided_like
 
 
@@ -127,14 +128,16 @@ def multiply_general(
     shape += [rhs.shape[a] for a in rhs_free]
     geometry = Geometry.of_matrices(lhs.shape, rhs.shape, dimension_numbers)
 
-    def on_arrays(lhs, rhs, running, key, fresh):
+    def on_arrays(lhs, rhs, running, key, fresh, zeros):
         x = _grouped(lhs, lhs_batch, lhs_free, lhs_rows)
         w = _grouped(rhs, rhs_batch, rhs_rows, rhs_free)
         if fresh is not None:
             variance = _grouped(fresh.variance, rhs_batch, rhs_rows, rhs_free)
             fresh = fresh._replace(variance=variance)
+        if zeros is not None:
+            zeros = _grouped(zeros, rhs_batch, rhs_rows, rhs_free)
         product = MatrixProduct(precision)
-        y, seen = _multiply(product, spec, x, w, running, key, fresh)
+        y, seen = _multiply(product, spec, x, w, running, key, fresh, zeros)
         y = tagged(y, geometry, w.shape, matrix_roles(3, rows=[1], batch=[0]), spec)
         y = y.reshape(shape)
         return y.astype(preferred_element_type or y.dtype), seen
@@ -142,7 +145,8 @@ def multiply_general(
     def digital(lhs, rhs, *_):
         return lax.dot_general(lhs, rhs, dimension_numbers), _scalars(lhs)
 
-    return divided_like(digital, on_arrays, lhs, rhs, running, key, take())
+    taken = take_noise(), take_zeros(rhs.shape)
+    return divided_like(digital, on_arrays, lhs, rhs, running, key, *taken)
 
 
 def convolve(
@@ -204,8 +208,8 @@ def convolve(
         precision=precision,
     )
 
-    def on_arrays(lhs, rhs, running, key, fresh):
-        y, seen = _multiply(product, spec, lhs, rhs, running, key, fresh)
+    def on_arrays(lhs, rhs, running, key, fresh, zeros):
+        y, seen = _multiply(product, spec, lhs, rhs, running, key, fresh, zeros)
         # JAX takes none by name with an lhs_dilation, for which alone it matters.
         known = None if isinstance(padding, str) else padding
         geometry = Geometry.of_convolution(
@@ -219,7 +223,8 @@ def convolve(
     def digital(lhs, rhs, *_):
         return product(lhs, rhs), _scalars(lhs)
 
-    return divided_like(digital, on_arrays, lhs, rhs, running, key, take())
+    taken = take_noise(), take_zeros(rhs.shape)
+    return divided_like(digital, on_arrays, lhs, rhs, running, key, *taken)
 
 
 def _scalars(x: jax.Array) -> Ranges:
@@ -227,7 +232,7 @@ def _scalars(x: jax.Array) -> Ranges:
     return Ranges(jnp.sum(x), jnp.sum(x))
 
 
-def _multiply(product, spec, x, w, running, key, fresh):
+def _multiply(product, spec, x, w, running, key, fresh, zeros):
     """Sets the ranges that the spec fixes, and multiplies."""
     dac = {
         "absmax": None,
@@ -244,7 +249,7 @@ def _multiply(product, spec, x, w, running, key, fresh):
             largest = jnp.moveaxis(absmax(x, kept=kept), kept, to)
         weights = absmax(w, kept=product.stack)
         adc = spec.adc_bound * jax.lax.stop_gradient(largest * weights)
-    return multiply(product, spec, x, w, Ranges(dac, adc), key, fresh)
+    return multiply(product, spec, x, w, Ranges(dac, adc), key, fresh, zeros)
 
 
 def _real(

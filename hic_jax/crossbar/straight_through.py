@@ -42,6 +42,7 @@ def multiply(
     ranges: Ranges,
     key: jax.Array | None = None,
     fresh: Fresh | None = None,
+    zeros: jax.Array | None = None,
 ) -> tuple[jax.Array, Ranges]:
     r"""``product(x, w)`` as a crossbar computes it.
 
@@ -50,7 +51,8 @@ def multiply(
     .. math::
       y = \sum_t A(D(x)_t w_t), \quad
       \bar x = \sum_t A'(D'(\bar y)_t w_t^T), \quad
-      \bar w = D(x)^T D'(\bar y)
+      \bar w = D(x)^T D'(\bar y), \quad
+      \bar z = |D(x)|^T |D'(\bar y)|
 
     The gradient passes straight through the converters, clipped or not; the one of the
     weights is computed digitally, from codes in units of each example (which bfloat16
@@ -65,10 +67,13 @@ def multiply(
       key: draws the noise of all reads, those of the backward pass on a stream of
         their own; None without noise.
       fresh: noise of the weights that is new in every product of the forward pass.
+      zeros: of the shape of ``w``, whose gradient z is to be a sum of absolute values
+        (`hic_jax.crossbar.gradient_totals`); None without.
 
     Returns:
       The result, and the ranges that were seen.
     """
+    del zeros
     y, seen, _ = _forward(product, spec, x, w, ranges, key, fresh)
     return y, seen
 
@@ -102,13 +107,13 @@ def _forward(product, spec, x, w, ranges, key, fresh):
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 
-def _forward_for_gradient(product, spec, x, w, ranges, key, fresh):
+def _forward_for_gradient(product, spec, x, w, ranges, key, fresh, zeros):
     y, seen, (codes, unit) = _forward(product, spec, x, w, ranges, key, fresh)
-    return (y, seen), (codes, unit, w, ranges, key)
+    return (y, seen), (codes, unit, w, ranges, key, zeros)
 
 
 def _backward(product, spec, residuals, cotangents):
-    codes, unit, w, ranges, key = residuals
+    codes, unit, w, ranges, key, zeros = residuals
     error, _ = cotangents
     bound = absmax(error, kept=product.result_examples)
     error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
@@ -122,7 +127,11 @@ def _backward(product, spec, residuals, cotangents):
     # Examples of different units add up.
     codes_, weighted, w_ = map(_wide, (codes, error_codes, w))
     weighted = materialised(weighted * (unit * error_unit).astype(weighted.dtype))
-    (w_bar,) = jax.linear_transpose(lambda w: product(codes_, w), w_)(weighted)
+    w_bar = _outer(product, codes_, weighted, w_)
+    z_bar = None
+    if zeros is not None:
+        z_bar = _outer(product, jnp.abs(codes_), jnp.abs(weighted), w_)
+        z_bar = z_bar.astype(zeros.dtype)
     error_unit = _moved(error_unit, product.result_examples, product.input_examples)
     return (
         (x_bar * error_unit.astype(x_bar.dtype)).astype(codes.dtype),
@@ -130,10 +139,17 @@ def _backward(product, spec, residuals, cotangents):
         jax.tree.map(jnp.zeros_like, ranges),
         None,
         None,
+        z_bar,
     )
 
 
 multiply.defvjp(_forward_for_gradient, _backward)
+
+
+def _outer(product, codes, errors, w):
+    """Products of all inputs and errors, added up for each weight."""
+    (added,) = jax.linear_transpose(lambda w: product(codes, w), w)(errors)
+    return added
 
 
 def _read_columns(sums, examples, bound, bits, noise, key):

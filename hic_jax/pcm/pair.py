@@ -257,6 +257,50 @@ def set_pulses(
     return worn(state, jnp.where(up, count, 0), jnp.where(up, 0, count)), futile
 
 
+def set_both(
+    key: jax.Array,
+    state: PairState,
+    ups: jax.Array,
+    downs: jax.Array,
+    time: jax.Array,
+    spec: DeviceSpec,
+    turn: jax.Array | int = 0,
+) -> tuple[PairState, jax.Array]:
+    """Fires pulses both ways at the same pairs, in random order; see `set_pulses`.
+
+    As examples come that ask for the one or the other: each pair has an order of its
+    own, of which all are equally likely.
+
+    Args:
+      key: order and programming noise.
+      state: the pairs.
+      ups: (*shape) int32 pulses that raise a weight, not negative.
+      downs: (*shape) int32 pulses that lower it, not negative.
+      time: s.
+      spec: the device.
+      turn: () int32, the counter; it goes on with every pulse.
+
+    Returns:
+      What `set_pulses` does.
+    """
+    most = jnp.max(ups + downs, initial=0)
+
+    def fire(carry):
+        i, state, ups, downs, futile = carry
+        order_key, pulse_key = jax.random.split(jax.random.fold_in(key, i))
+        left = ups + downs
+        uniform = jax.random.uniform(order_key, left.shape, jnp.float32)
+        is_up = uniform * left < ups
+        step = jnp.where(left > 0, jnp.where(is_up, 1, -1), 0)
+        state, lost = set_pulses(pulse_key, state, step, time, spec, turn + i)
+        return i + 1, state, ups - (step > 0), downs - (step < 0), futile + lost
+
+    futile = jnp.zeros((2, *ups.shape), jnp.int32)
+    start = (jnp.int32(0), state, ups, downs, futile)
+    *_, futile = end = jax.lax.while_loop(lambda c: c[0] < most, fire, start)
+    return end[1], futile
+
+
 def lead_up(
     plus: jax.Array, state: PairState, spec: DeviceSpec
 ) -> jax.Array | typing.Literal[True]:

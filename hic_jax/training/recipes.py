@@ -146,6 +146,16 @@ def _check_rule(recipe: Recipe | AnalogRecipe) -> None:
     checks.at_most("weight_decay", recipe.weight_decay, _RATE_MAX)
 
 
+def _check_without_memory(analog: AnalogRecipe) -> None:
+    """Raises `ValueError` unless an update is one factor times a gradient."""
+    for name, allowed in (("optimizer", "sgd"), ("momentum", 0.0)):
+        if (value := getattr(analog, name)) != allowed:
+            raise ValueError(
+                f"analog_{name}={value}: must be {allowed} with pulse_counts=both, "
+                "because single examples fire their own pulses, and no past ones"
+            )
+
+
 def make_tx(
     recipe: Recipe,
     analog: AnalogRecipe | None,
@@ -168,7 +178,8 @@ def make_tx(
         beginnings of paths (`hic_jax.path_rules`); elsewhere as ``spec`` has it.
 
     Raises:
-      ValueError: if a spec has no such number of devices; of its ``init``, if there is
+      ValueError: if a spec has no such number of devices, or fires the pulses of single
+        examples, and the rule of the updates has a memory; of its ``init``, if there is
         no such layer.
     """
     rates = recipe.rates(recipe.learning_rate, total_steps)
@@ -179,6 +190,8 @@ def make_tx(
     if spec is None:
         return digital
     analog = analog or AnalogRecipe()
+    if spec.fires_both:
+        _check_without_memory(analog)
     updates = OPTIMIZERS[analog.optimizer](
         recipe.rates(analog.learning_rate, total_steps),
         analog.momentum,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from hic_jax import crossbar
-from hic_jax.algorithms import analog_states
+from hic_jax.algorithms import analog_states, zeros_for_totals
 from hic_jax.training.mesh import replicate
 from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
@@ -47,28 +47,34 @@ def make_step(
         step_key = jax.random.fold_in(key, state.step)
         inputs, labels = train.batch(indices, step_key, augmentation)
 
-        def loss_fn(params):
-            logits, updated = model.apply(
-                {
-                    "params": params,
-                    "batch_stats": state.batch_stats,
-                    crossbar.COLLECTION: state.ranges,
-                },
-                inputs,
-                train=True,
-                mutable=["batch_stats", crossbar.COLLECTION],
-                rngs=crossbar.rngs(step_key),
-            )
+        def loss_fn(params, zeros):
+            with crossbar.gradient_totals(zeros):
+                logits, updated = model.apply(
+                    {
+                        "params": params,
+                        "batch_stats": state.batch_stats,
+                        crossbar.COLLECTION: state.ranges,
+                    },
+                    inputs,
+                    train=True,
+                    mutable=["batch_stats", crossbar.COLLECTION],
+                    rngs=crossbar.rngs(step_key),
+                )
             targets = optax.smooth_labels(
                 jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing
             )
             loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
             return loss, (logits, updated)
 
-        (loss, (logits, updated)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params
+        zeros = zeros_for_totals(state.opt_state)
+        differentiated = jax.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)
+        (loss, (logits, updated)), (grads, totals) = differentiated(state.params, zeros)
+        of_examples = (
+            {} if zeros is None else {"gradients": grads, "gradient_totals": totals}
         )
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.params, **of_examples
+        )
         metrics = {
             "loss": loss,
             "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
