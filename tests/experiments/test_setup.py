@@ -139,3 +139,10 @@ def test_bfloat16_is_for_products_and_not_for_devices(converters):
     # A number in bfloat16 is off by up to 0.2 %, and a few layers follow each other.
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
     assert losses["bfloat16"] != losses["float32"]
+
+
+def test_pulses_of_single_examples_need_converters():
+    fields = {"algorithm": "tiki_taka", "tiki_taka_pulse_counts": "both"}
+    message = "tiki_taka_pulse_counts=both: must be net without converters"
+    with pytest.raises(ValueError, match=message):
+        setup.Experiment.of(resolve(**fields, converters=False))
