@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from experiments.setup import Experiment
+from tests.experiments import pictures
 
 _of, _runner = functools.cache(Experiment.of), Experiment.runner
 _runners: dict = {}
@@ -29,4 +30,15 @@ def compiled_once():
             Experiment, "of", staticmethod(lambda config, mesh=None: _of(config, mesh))
         )
         patch.setattr(Experiment, "runner", _runner_of)
+        yield
+
+
+@pytest.fixture(scope="module")
+def without_pictures():
+    """The picture of a run is a file, but nothing is rendered.
+
+    That takes another sixth of a training. `test_plots.py` is about pictures.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        pictures.unrendered(patch)
         yield

@@ -23,6 +23,15 @@ def recorded(monkeypatch):
     return saved
 
 
+def unrendered(monkeypatch):
+    """Figures are made from now on, but not rendered, which takes long."""
+
+    def savefig(self, file, **_):
+        file.write(b"<svg/>")
+
+    monkeypatch.setattr(drawing.Figure, "savefig", savefig)
+
+
 def check_readable(figure):
     """No words overlap on an axis or leave the picture, none are small or say 1e+09."""
     renderer = FigureCanvasAgg(figure).get_renderer()

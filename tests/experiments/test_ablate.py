@@ -10,7 +10,7 @@ from experiments.runs.run_folder import RunFolder
 from hic_jax import pcm
 from tests.experiments import shown
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 
 small = functools.partial(resolve, channel_plan="one_block", batch_size=479, epochs=1)

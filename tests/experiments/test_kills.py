@@ -58,7 +58,7 @@ EVENTS = [
     (plots, "field_learning"),
 ]
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 
 STEPS = 6

@@ -19,7 +19,7 @@ from hic_jax.inference.network import Network, accuracy
 from tests.experiments import run_files, shown
 from tests.tiny_text import TEXT, written
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("compiled_once", "without_pictures")
 
 CONTEXT, BATCH, EPOCH = 8, 20, 3
 SMALL = {

@@ -33,7 +33,7 @@ from tests.experiments import run_files, shown
 
 EPOCH = 3  # Steps; a run has two epochs.
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 
 def _experiment(algorithm="hic", epochs=2, **others):

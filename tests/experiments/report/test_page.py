@@ -11,7 +11,7 @@ import matplotlib.image
 import pytest
 from absl import flags
 
-from experiments import drawing, launch
+from experiments import launch
 from experiments.config import resolve
 from experiments.drift import read_over_time
 from experiments.report import __main__ as launcher
@@ -22,6 +22,7 @@ from experiments.train import train
 from hic_jax import YEAR
 from hic_jax.accounting import EnergyTable, Operations, energy
 from hic_jax.inference import Reading
+from tests.experiments import pictures
 from tests.experiments.report import made
 
 SIZES = {
@@ -160,12 +161,7 @@ def text(out):
 
 @pytest.fixture
 def unrendered(monkeypatch):
-    """Figures are made, but not rendered, which takes long."""
-
-    def savefig(self, file, **_):
-        file.write(b"<svg/>")
-
-    monkeypatch.setattr(drawing.Figure, "savefig", savefig)
+    pictures.unrendered(monkeypatch)
 
 
 class _Elements(html.parser.HTMLParser):

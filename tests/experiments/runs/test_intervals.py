@@ -15,7 +15,7 @@ from experiments.train_options import TrainOptions
 from hic_jax.training.state import TrainState
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 
 def _experiment():

@@ -28,7 +28,7 @@ from hic_jax.training import recipes
 from tests.experiments import shown
 from tests.tiny_text import written
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 TINY = ("--channel_plan=one_block", "--batch_size=479", "--epochs=2")
 STEPS = 6

@@ -16,7 +16,7 @@ from experiments.sweep.together import train_together
 from experiments.train_options import TrainOptions
 from tests.experiments import run_files
 
-pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
+pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
 
 SEEDS, EPOCH = 2, 3  # Runs; steps of an epoch. They have two epochs.
 
