@@ -153,15 +153,21 @@ class Hardware:
         everywhere: RULE=NUMBER, separated by commas, as stem|head=8,stage1=4. A rule is
         a regular expression of the beginnings of layers' paths; the first that matches
         counts.
+      state_shards: equal parts that the state of devices is divided into, up to 65536,
+        with parameters and momentum of the same weights: each device of the mesh, whose
+        size must divide them, holds as many. What is drawn depends on their number, but
+        not on the mesh. 0 keeps a copy of all on each device.
     """
 
     preset: str = "nandakumar_2018"
     converters: bool = True
     digital_layers: str = ""
     devices_by_layer: str = ""
+    state_shards: int = 0
 
     def __post_init__(self):
         _check_choices(self)
+        checks.integer("state_shards", self.state_shards, 0, 65536)
         _devices_by_rule(self.devices_by_layer)
 
     @property

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
@@ -19,10 +20,13 @@ from hic_jax import checks, models
 from hic_jax.crossbar import LayerCrossbars
 from hic_jax.inference.network import Network, accuracy
 from hic_jax.inference.quantised import quantised
+from hic_jax.labels import analog_labels
+from hic_jax.packing import cut_axis, path_name
 from hic_jax.path_rules import first_match
+from hic_jax.shards import Shards
 from hic_jax.training import steps
 from hic_jax.training.chips import MakeTx
-from hic_jax.training.mesh import make_mesh, replicate, replicated
+from hic_jax.training.mesh import AXIS, make_mesh, place, shardings
 from hic_jax.training.recipes import make_tx
 from hic_jax.training.split import Examples
 from hic_jax.training.state import (
@@ -45,7 +49,8 @@ class Experiment:
       tx: the transformation that trains it.
       make_tx: makes one, from the key of its devices.
       steps_per_epoch: whole batches of an epoch.
-      mesh: devices that share each batch; all else has a copy on each.
+      mesh: devices that share each batch, and the shards of weights on devices, if
+        there are any; all else has a copy on each.
       order_key: draws which examples make up a batch; each epoch folds in its number.
       augment_key: augments images, and draws the noise of converters in training; each
         step folds in its number.
@@ -107,6 +112,7 @@ class Experiment:
                 f"{flag}=both: must be net without converters, whose crossbars count "
                 "the pulses of single examples"
             )
+        over = make_mesh(train.batch_size, mesh, hardware.state_shards)
         make_one = functools.partial(
             make_tx,
             config.recipe,
@@ -115,6 +121,7 @@ class Experiment:
             total,
             digital_layers=hardware.digital_paths,
             devices_by_layer=hardware.devices_by_rule,
+            shards=shards_of(config, model, task.example, over),
         )
         return cls(
             config=config,
@@ -124,7 +131,7 @@ class Experiment:
             tx=make_one(device_key),
             make_tx=make_one,
             steps_per_epoch=steps_per_epoch,
-            mesh=make_mesh(train.batch_size, mesh),
+            mesh=over,
             order_key=order_key,
             augment_key=augment_key,
             init_key=init_key,
@@ -143,12 +150,12 @@ class Experiment:
         return self.task.split(name).over(self.mesh)
 
     def init_state(self) -> TrainState:
-        """The state before the first step, on every device."""
+        """The state before the first step, on the devices of the mesh."""
         example = self.task.example
         state = init_state(
             self.init_key, self.model, self.tx, example.shape, example.dtype
         )
-        return replicate(state, self.mesh)
+        return place(state, self.mesh)
 
     def state_shapes(self) -> TrainState:
         """Shapes and shardings of `init_state`, which draws and programs nothing."""
@@ -156,8 +163,11 @@ class Experiment:
         shapes = state_shapes(
             self.init_key, self.model, self.tx, example.shape, example.dtype
         )
-        everywhere = replicated(self.mesh)
-        return jax.tree.map(lambda x: x.update(sharding=everywhere), shapes)
+        return jax.tree.map(
+            lambda x, sharding: x.update(sharding=sharding),
+            shapes,
+            shardings(shapes, self.mesh),
+        )
 
     def step(self) -> steps.StepFn:
         """One training step; see `hic_jax.training.steps.make_step`."""
@@ -238,6 +248,50 @@ def crossbars_of(config: Config) -> LayerCrossbars:
         return LayerCrossbars()
     digital = dict.fromkeys(config.hardware.digital_paths)
     return LayerCrossbars(config.crossbar, digital)
+
+
+def shards_of(
+    config: Config, model: nn.Module, example: jax.ShapeDtypeStruct, mesh: Mesh
+) -> Shards | None:
+    """Parts of the state of devices, spread over a mesh; None if it is in one.
+
+    Kernels that they cannot divide are told.
+
+    Raises:
+      ValueError: for an algorithm that cannot be divided, or if no kernel can.
+    """
+    hardware = config.hardware
+    if config.spec is None or hardware is None or not hardware.state_shards:
+        return None
+    count = hardware.state_shards
+    if config.spec.by_lines:
+        raise ValueError(
+            f"state_shards={count}: must be 0, because {config.train.algorithm} goes "
+            "by lines of arrays, which parts would cut"
+        )
+    variables = jax.eval_shape(
+        lambda key: initial_variables(key, model, example.shape, example.dtype),
+        jax.random.key(0),
+    )
+    labels = analog_labels(variables["params"], digital=hardware.digital_paths)
+    leaves = jax.tree_util.tree_leaves_with_path(variables["params"])
+    analog = [
+        (f"{path_name(path)}{list(leaf.shape)}", cut_axis(leaf.shape, count))
+        for (path, leaf), label in zip(leaves, jax.tree.leaves(labels), strict=True)
+        if label == "analog"
+    ]
+    whole = [name for name, cut in analog if cut is None]
+    if len(whole) == len(analog):
+        raise ValueError(
+            f"state_shards={count}: must divide an axis of an analog kernel, of "
+            f"{', '.join(whole)}"
+        )
+    if whole:
+        logging.info(
+            "state_shards=%d: divides no axis of %s: each device of the mesh holds "
+            "a copy of their state", count, ", ".join(whole),
+        )  # fmt: skip
+    return Shards(count, mesh, AXIS)
 
 
 def check_length(config: Config, steps_per_epoch: int) -> None:

@@ -34,6 +34,7 @@ from hic_jax.inference.deployment import Clip, DeployedWeight, deploy
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.labels import analog_labels
 from hic_jax.rewriting import on_crossbars
+from hic_jax.shards import Shards
 from hic_jax.tracing import find_kernel_axes
 from hic_jax.weights import (
     DAY,
@@ -71,6 +72,7 @@ __all__ = [
     "MixedPrecisionSpec",
     "PulsedSGDSpec",
     "ResidualSpec",
+    "Shards",
     "TikiTakaSpec",
     "VolatileSpec",
     "accounting",

@@ -138,6 +138,10 @@ class AnalogWeight(struct.PyTreeNode):
         """
         raise NotImplementedError
 
+    def full_counters(self) -> jax.Array | float:
+        """Number of counters of pulses that have stopped at their largest value."""
+        return 0.0
+
     def reads(self, steps: int) -> dict[str, int]:
         """Reads of devices by themselves that so many training steps took, by kind.
 

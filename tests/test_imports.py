@@ -18,6 +18,7 @@ ROOMS = (
     "hic_jax.packing",
     "hic_jax.path_rules",
     "hic_jax.sharding",
+    "hic_jax.shards",
     "hic_jax.kernel_axes",
     "hic_jax.quantisation",
     "hic_jax.convolution",

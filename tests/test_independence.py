@@ -76,9 +76,8 @@ def test_a_read_and_a_drift_may_be_given_one_key():
         aged = hic_jax.drift(weights, hic_jax.DAY, key)
         noisy = hic_jax.read(aged, key=key)
     noise = np.asarray(noisy["w"] - hic_jax.read(aged)["w"]).ravel()
-    spread = np.asarray(
-        aged["w"].multilevel.devices.nu[0] - aged["w"].multilevel.devices.nu[1]
-    )
+    plus, minus = np.asarray(aged["w"].multilevel.devices.z, float)
+    spread = plus - minus
     correlation = np.corrcoef(noise, spread.ravel())[0, 1]
     assert abs(correlation) < 5 / np.sqrt(noise.size)
 
@@ -131,11 +130,11 @@ def test_a_key_makes_another_chip_and_another_read_each_time():
     )["w"]
     chips = [
         np.asarray(
-            hic_jax.drift(weights, 1.0, jax.random.key(i)).multilevel.devices.nu
+            hic_jax.drift(weights, 1.0, jax.random.key(i)).multilevel.devices.z
         ).ravel()
         for i in range(3)
     ]
     correlation = np.corrcoef(
-        [*chips, np.asarray(weights.multilevel.devices.nu).ravel()]
+        [*chips, np.asarray(weights.multilevel.devices.z).ravel()]
     )
     assert np.abs(correlation - np.eye(4)).max() < 5 / np.sqrt(chips[0].size)

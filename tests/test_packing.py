@@ -39,3 +39,36 @@ def test_draws_of_several_shapes_are_independent_normals():
         assert float(x.mean()) == pytest.approx(0.0, abs=0.035)
         assert float(x.std()) == pytest.approx(1.0, abs=0.025)
     assert abs(np.corrcoef(a.ravel(), b)[0, 1]) < 0.035
+
+
+def test_a_part_has_the_same_slice_of_every_tensor():
+    tree = [jnp.arange(24.0).reshape(3, 8), 100 + jnp.arange(8.0).reshape(4, 2)]
+    layout = packing.Layout.of(tree, parts=2)
+    packed = layout.pack(tree)
+    # The first is cut between its columns 3 and 4, the second between its rows.
+    left = np.sort(tree[0][:, :4], axis=None)
+    np.testing.assert_array_equal(np.sort(packed[0, :12]), left)
+    np.testing.assert_array_equal(packed[1, 12:], [104, 105, 106, 107])
+    two = jnp.stack([packed, -packed])
+    for leaf, back in zip(tree, layout.unpack(two), strict=True):
+        np.testing.assert_array_equal(back, [leaf, -leaf])
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts", "axis"),
+    [
+        ((3, 3, 16, 32), 8, 3),
+        ((3, 3, 16, 16), 8, 3),
+        ((64, 10), 8, 0),
+        ((5, 3), 2, None),
+        ((), 2, None),
+        ((0, 4), 4, 1),
+    ],
+)
+def test_tensors_are_cut_along_the_longest_axis_that_can_be(shape, parts, axis):
+    assert packing.cut_axis(shape, parts) == axis
+
+
+def test_a_tensor_that_cannot_be_cut_is_named():
+    with pytest.raises(ValueError, match=r"params a/b\[5, 3\]: must have an axis that"):
+        packing.Layout.of({"a": {"b": jnp.ones((5, 3))}}, parts=2)

@@ -43,6 +43,8 @@ def test_a_word_counts_from_its_steps_down():
         ("multilevel_bits", True, "an integer"),
         ("multilevel_bits", 9, r"in \[2, 8\]"),
         ("update_bits", 17, r"in \[2, 16\]"),
+        ("counter_bits", 0, r"in \[1, 30\]"),
+        ("counter_bits", 31, r"in \[1, 30\]"),
         ("w_max_sigmas", 0.0, "greater than 0"),
         ("refresh_every", -1, "at least 0"),
         ("refresh_above", float("nan"), "finite"),

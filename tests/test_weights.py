@@ -12,6 +12,7 @@ import hic_jax
 from hic_jax import pcm
 from hic_jax.algorithms import scaling
 from hic_jax.kernel_axes import KernelAxes
+from hic_jax.pcm.drifting import unpacked_draws
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.nandakumar_2018(drift_nu_std=0.008))
 
@@ -244,9 +245,9 @@ def test_a_chip_keeps_its_exponents_and_another_has_its_own(devices):
     hybrid = devices[1]
 
     def exponents(seconds, seed):
-        return hic_jax.drift(hybrid, seconds, jax.random.key(seed))[
-            "a"
-        ].multilevel.devices.nu
+        chip = hic_jax.drift(hybrid, seconds, jax.random.key(seed))["a"]
+        z = unpacked_draws(chip.multilevel.devices.z)
+        return chip.spec.multilevel.drift_exponents(chip.multilevel.g, z)
 
     np.testing.assert_array_equal(exponents(25.0, 1), exponents(1e7, 1))
     one, two = np.asarray(exponents(25.0, 1)), np.asarray(exponents(25.0, 2))

@@ -220,6 +220,7 @@ def with_due_pairs(state: optax.MaskedState) -> optax.MaskedState:
     pairs, shape = weights.multilevel, weights.accumulator.shape
     due = jax.random.uniform(jax.random.key(6), shape) < DUE
     g = jnp.where(due[..., None, :], jnp.array([[7.0], [5.0]]), pairs.g)
+    g = g.astype(pairs.devices.g.dtype)
     pairs = pairs.replace(devices=pairs.devices.replace(g=g))
     weights = weights.replace(multilevel=pairs)
     return state._replace(inner_state=state.inner_state._replace(weights=weights))
@@ -269,9 +270,12 @@ def random_images(batch_size: int) -> Split:
 
 
 def state_bytes(spec: hic_jax.HICSpec, weights: int = 4096) -> float:
-    """Bytes per weight of the arrays that hold its devices, measured from them."""
+    """Bytes per weight of the arrays that hold its devices, measured from them.
+
+    What all weights share, as a clock, is left out.
+    """
     params = {"kernel": jax.random.normal(jax.random.key(0), (weights, 1))}
     state: Any = hic_jax.hic(spec, jax.random.key(1)).init(params)
     held = state.weights
     arrays = jax.tree.leaves((held.multilevel, held.binary, held.accumulator))
-    return sum(x.nbytes for x in arrays) / weights
+    return sum(x.nbytes for x in arrays if x.ndim) / weights

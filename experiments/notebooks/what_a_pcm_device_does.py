@@ -179,12 +179,12 @@ sliders(draw_refresh, steps=IntSlider(12, 2, 30), verify=True)
 # %%
 bits, words = 7, 500
 spec = pcm.BinarySpec()
-cells, word = binary.init(jax.random.key(3), (words,), bits, spec, track_wear=True)
+cells, word = binary.init(jax.random.key(3), (words,), bits, spec, counter_bits=16)
 for i in range(60):
     update = jax.random.randint(jax.random.key(10 + i), (words,), -9, 10)
     new, carry = accumulator.accumulate(word, update, bits, steps=RULE.word_steps)
     cells, word = binary.write(cells, word, new, bits)
-sets, resets = binary.wear(cells)
+sets, resets = binary.wear(cells, word, bits)
 figure, axes = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 plane = np.arange(bits)
 axes.bar(plane - 0.2, np.mean(sets, axis=1), 0.4, label="SETs")

@@ -68,6 +68,12 @@ def spares_the_devices(group: Group) -> Finding:
         sentences.append(
             f"{untracked} of {len(runs)} {name} runs did not track their wear."
         )
+    stopped = [(run["wear"] or {}).get("full_counters", 0) for run in runs]
+    if full := sum(stopped):
+        sentences.append(
+            f"{full:,} counters stopped at their largest number: their devices have "
+            "seen as many cycles at least."
+        )
     quantity = f"cycles of the most worn {device} at width {worst.width:g}"
     return Finding(verdict, tuple(sentences), quantity, worst.most, "cycles")
 

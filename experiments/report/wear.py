@@ -31,7 +31,7 @@ _FILES = {LAYER: "layers", PLANE: "planes"}
 _DEVICE = {"multilevel": "multi-level device", "binary": "binary cell"}
 
 # What `hic_jax.endurance` tells beside kinds of devices.
-_NO_KINDS = ("trainings", "histogram", "layers", "binary_planes")
+_NO_KINDS = ("trainings", "histogram", "layers", "binary_planes", "full_counters")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -194,6 +194,11 @@ def check_mesh(
     mesh: int | None, cluster: str, runs: list[grid.Run], together: int
 ) -> None:
     """Raises `ValueError` unless each run can have such a mesh."""
+    if together > 1 and (shards := max(map(state_shards, runs))):
+        raise ValueError(
+            f"--state_shards={shards}: is for runs trained alone; must not be given "
+            f"with --together={together}, which spreads runs over the devices"
+        )
     if mesh is None:
         return
     if together > 1:
@@ -201,11 +206,20 @@ def check_mesh(
             f"--mesh={mesh}: is for runs trained alone; must not be given with "
             f"--together={together}, which spreads runs over the devices"
         )
-    for batch_size in {run.config.train.batch_size for run in runs}:
+    sizes = {(run.config.train.batch_size, state_shards(run)) for run in runs}
+    for batch_size, shards in sizes:
         if cluster == "here":
-            make_mesh(batch_size, mesh)
+            make_mesh(batch_size, mesh, shards)
         elif batch_size % mesh:
             raise ValueError(f"mesh={mesh}: must divide batch_size={batch_size}")
+        elif shards % mesh:
+            raise ValueError(f"mesh={mesh}: must divide state_shards={shards}")
+
+
+def state_shards(run: grid.Run) -> int:
+    """Parts that the state of its devices is divided into; 0 without any."""
+    hardware = run.config.hardware
+    return 0 if hardware is None else hardware.state_shards
 
 
 def main(argv: list[str]) -> None:
@@ -235,8 +249,9 @@ def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
     options = dataclasses.replace(train_options.from_flags(), progress=False)
     axes = grid.axes_from_flags()
     runs = grid.runs_of(axes, given.max_steps)
+    alone = given.mesh or any(state_shards(run) for run in runs)
     together = given.together or (
-        1 if given.mesh else default_together(cluster, at_once, len(runs))
+        1 if alone else default_together(cluster, at_once, len(runs))
     )
     chips.check_at_once("--together", together)
     check_mesh(given.mesh, cluster, runs, together)

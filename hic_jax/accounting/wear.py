@@ -22,7 +22,7 @@ def endurance(
     larger number of the two, so that a multi-level device pays a whole cycle for every
     partial SET. Of two-sided devices it is an up and a down pulse, each a partial one.
     The writing of the initial weights counts. (The counters of multi-level devices stop
-    at 65,535.)
+    at 65,535, those of binary cells at 2^counter_bits - 1 RESETs.)
 
     Args:
       weights: pytree of weights on devices.
@@ -40,7 +40,9 @@ def endurance(
         binary_planes: of the cells that hold a bit of the words, least significant
           first: the fields of a kind, ``trainings``, and a ``histogram`` between the
           same edges;
-        layers: of each tensor, by its path: the same for both kinds.
+        layers: of each tensor, by its path: the same for both kinds;
+        full_counters: how many counters have stopped, so that their devices have seen
+          as many cycles at least.
 
     Raises:
       ValueError: if wear was not tracked, or nothing is analog.
@@ -76,6 +78,9 @@ def endurance(
             name: {kind: part(p) for kind, p in pulses.items()}
             for name, pulses in tensors.items()
         },
+        "full_counters": sum(
+            int(weight.full_counters()) for weight in analog_tensors(weights).values()
+        ),
     }
 
 

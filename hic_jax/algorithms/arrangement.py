@@ -106,6 +106,7 @@ def program(
         per_sign=spec.devices_per_sign,
         reference=has_reference(spec),
         track_wear=spec.track_wear,
+        seconds_per_step=spec.seconds_per_step,
     )
     if not device.TWO_SIDED:
         return writing.write_difference(

@@ -95,16 +95,6 @@ class ArraysWeight(PairWeight):
             ]
         )
 
-    def set_back(self, seconds: jax.Array | float) -> Self:
-        """The devices of all arrays ``seconds`` older at the same time."""
-
-        # A map, because an nnx.Optimizer holds variables instead of arrays.
-        def older(array):
-            before = jax.tree.map(lambda x: x - seconds, array.written_at)
-            return array.replace(written_at=before)
-
-        return self.with_arrays([older(array) for array in self.arrays])
-
     def bits(self) -> dict[str, int]:
         """Inference takes the arrays that count in a read, training all of them."""
         one = super().bits()["inference"]

@@ -23,6 +23,7 @@ from hic_jax.algorithms.scaling import check_weights
 from hic_jax.kernel_axes import KernelAxes, axes_of_leaves
 from hic_jax.older import as_pure
 from hic_jax.packing import Layout, path_name
+from hic_jax.shards import Shards
 from hic_jax.weights import AnalogWeight
 
 
@@ -31,8 +32,8 @@ class AnalogState(NamedTuple):
 
     Attributes:
       weights: all tensors in one `AnalogWeight` of flat arrays, whose last axis is that
-        of the weights; ``scale`` and ``axes`` have one entry per tensor.
-        `analog_weights` gives them one by one.
+        of the weights, after one of parts if there are any; ``scale`` and ``axes`` have
+        one entry per tensor. `analog_weights` gives them one by one.
       count: () int32, updates so far.
       clock_error: () float32, s, what rounding has added to the devices' time so far.
       key: uint32, the data of a random key, the same throughout; each step folds in
@@ -64,6 +65,7 @@ def analog(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    shards: Shards | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds the parameters it is given on devices, and writes updates onto them.
 
@@ -82,6 +84,8 @@ def analog(
       axes: which axes of a parameter are rows, columns and parts of a stack, by its
         path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is the
         columns.
+      shards: equal parts of the state, which the devices of a mesh share; None for a
+        single one, wherever the parameters are.
 
     Returns:
       An optax transformation, whose ``update`` needs ``params``; and, if pulses of
@@ -90,22 +94,30 @@ def analog(
       `hic_jax.crossbar.gradient_totals` makes them.
 
     Raises:
-      ValueError: for a spec that is none; of its ``init``, for leaves that are not real
-        finite floating-point numbers, or axes that they do not have; of its ``update``,
-        without params, or gradients and totals where they are needed, for any of them,
-        or updates, of other shapes, or a state that was made with another spec.
+      ValueError: for a spec that is none, or one that goes by lines of arrays with
+        shards, which cut them; of its ``init``, for leaves that are not real finite
+        floating-point numbers, axes that they do not have, or leaves that cannot be
+        divided; of its ``update``, without params, or gradients and totals where they
+        are needed, for any of them, or updates, of other shapes, or a state that was
+        made with another spec, or in other parts.
     """
     checked(spec, PairSpec)
     key = _typed_key(key)
     names = identity.made_with(spec)
+    parts = None if shards is None else checked_shards(shards, spec).count
+    if parts is not None:
+        names += (f"shards={parts}",)
 
     def init_fn(params):
         if type(params).__name__ == "_ParamsPlaceholder":
             # From optax.tree.map_params, which asks where in the state parameters are:
             # a leaf in the place of all of it says that they are not in it.
             return jnp.zeros(())
+        if not jax.tree.leaves(params):
+            # Nothing is to be stored: no arrays of no devices, which Orbax refuses.
+            return optax.EmptyState()
         check_weights(params)
-        layout = Layout.of(params)
+        layout = Layout.of(params, parts)
         known = axes_of_leaves(params, axes or {})
         tensors = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
         scales = tuple(
@@ -117,20 +129,26 @@ def analog(
         saturated = jnp.abs(target) > spec.reach + spec.multilevel.mean_step
         program_key, step_key = jax.random.split(key)
         told = {"shapes": layout.shapes} if spec.by_lines else {}
-        weights, events = spec.init(
-            program_key,
-            target,
-            scale=scales,
-            time=jnp.zeros((), jnp.float32),
-            time_rest=jnp.zeros((), jnp.float32),
-            axes=tuple(
-                axes or KernelAxes.plain(x.ndim)
-                for x, axes in zip(tensors, known, strict=True)
-            ),
-            **told,
+        all_axes = tuple(
+            axes or KernelAxes.plain(x.ndim)
+            for x, axes in zip(tensors, known, strict=True)
         )
+
+        def make(key, target):
+            return spec.init(
+                key,
+                target,
+                scale=(),
+                time=jnp.zeros((), jnp.float32),
+                time_rest=jnp.zeros((), jnp.float32),
+                axes=all_axes,
+                **told,
+            )
+
+        made = make if shards is None else functools.partial(shards.each, make)
+        weights, events = made(program_key, target)
         return AnalogState(
-            weights=weights,
+            weights=weights.replace(scale=scales),
             count=jnp.zeros((), jnp.int32),
             clock_error=jnp.zeros((), jnp.float32),
             key=jax.random.key_data(step_key),
@@ -146,6 +164,8 @@ def analog(
         updates, state, params=None, *, gradients=None, gradient_totals=None, **extra
     ):
         del extra
+        if isinstance(state, optax.EmptyState):
+            return updates, state
         if params is None:
             raise ValueError("params=None: devices need the params that they update")
         layout, weights = state.layout, state.weights
@@ -153,6 +173,10 @@ def analog(
             raise ValueError(
                 "opt_state was made with another specification (made with != now): "
                 f"{'; '.join(different)}"
+            )
+        if layout.parts != parts:
+            raise ValueError(
+                f"shards={shards}: must have as many parts as opt_state, {layout.parts}"
             )
         given, of_updates = Layout.of(params), Layout.of(updates)
         if given.shapes != layout.shapes:
@@ -174,7 +198,7 @@ def analog(
         )
         cancelled = None
         if spec.fires_both:
-            parts = zip(
+            each = zip(
                 leaves,
                 _leaves_of("gradients", gradients, params),
                 _leaves_of("gradient_totals", gradient_totals, params),
@@ -182,10 +206,10 @@ def analog(
                 strict=True,
             )
             cancelled = layout.pack(
-                [pulsed.cancelled(*part) * (s / spec.unit) for *part, s in parts]
+                [pulsed.cancelled(*part) * (s / spec.unit) for *part, s in each]
             )
         count = state.count + 1
-        weights, events = _write(write_key, weights, wanted, count, cancelled)
+        weights, events = _write(write_key, weights, wanted, count, cancelled, shards)
         time, clock_error = _later(weights.time, state.clock_error, spec)
         weights = weights.replace(time=time)
         normal = jax.random.normal(read_key, weights.read_shape, jnp.float32)
@@ -257,16 +281,41 @@ def _later(
 
 # Compiled by itself, so that an eager `update` compiles its loops once and not each
 # time; inside a user's jit it is inlined as any call.
-@jax.jit
+@functools.partial(jax.jit, static_argnames="shards")
 def _write(
     key: jax.Array,
     weights: AnalogWeight,
     update: jax.Array,
     count: jax.Array,
     cancelled: jax.Array | None,
+    shards: Shards | None,
 ) -> tuple[AnalogWeight, Events]:
-    more = {} if cancelled is None else {"cancelled": cancelled}
-    return weights.spec.update(key, weights, update, count, **more)
+    def write(key, weights, update, count, cancelled):
+        more = {} if cancelled is None else {"cancelled": cancelled}
+        before = weights.full_counters()
+        weights, events = weights.spec.update(
+            key, weights.following(), update, count, **more
+        )
+        full = weights.full_counters() - before
+        return weights, events.replace(full_counters=full)
+
+    written = write if shards is None else functools.partial(shards.each, write)
+    # Scales of tensors have no axis of weights.
+    scale, weights = weights.scale, weights.replace(scale=())
+    weights, events = written(key, weights, update, count, cancelled)
+    return weights.replace(scale=scale), events
+
+
+def checked_shards(shards: Any, spec: PairSpec) -> Shards:
+    """Shards that the algorithm can be divided into; else raises `ValueError`."""
+    if not isinstance(shards, Shards):
+        raise ValueError(f"shards={shards!r}: must be hic_jax.Shards")
+    if spec.by_lines:
+        raise ValueError(
+            f"shards={shards}: must be None, because {type(spec).__name__} goes by "
+            "lines of arrays, which parts would cut"
+        )
+    return shards
 
 
 def checked(spec: Any, kind: type) -> Any:
@@ -313,7 +362,7 @@ def analog_weights(opt_state: Any) -> Any:
       ValueError: if there is none in it, no leaf is analog, or several are not over
         leaves of one tree.
     """
-    states = [s for s in analog_states(opt_state) if s.layout.shapes]
+    states = analog_states(opt_state)
     if not states:
         raise ValueError(
             "opt_state holds no analog weight: chain hic_jax.hic(...) or another "

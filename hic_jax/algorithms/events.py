@@ -30,6 +30,8 @@ class Events(struct.PyTreeNode):
       residue: summed absolute difference between what pairs were to be written to and
         what was read of them then, with read noise, uS. The ``rewrite_residue`` of the
         specification says what becomes of it.
+      full_counters: counters of pulses that reached their largest number, and count
+        no more from then on: the wear of these devices is at least what they tell.
     """
 
     undefined_weights: jax.Array
@@ -41,6 +43,7 @@ class Events(struct.PyTreeNode):
     refreshed_pairs: jax.Array
     refresh_error: jax.Array
     residue: jax.Array
+    full_counters: jax.Array
 
     @classmethod
     def of(cls, **counts: jax.Array) -> Self:

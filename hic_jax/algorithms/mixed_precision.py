@@ -21,6 +21,7 @@ from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import pair
+from hic_jax.shards import Shards
 
 RESIDUAL_BITS = 32
 
@@ -126,6 +127,7 @@ def mixed_precision(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    shards: Shards | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on pairs with residuals; see `hic_jax.algorithms.analog`.
 
@@ -133,5 +135,8 @@ def mixed_precision(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      shards: equal parts of the state, which the devices of a mesh share.
     """
-    return base.analog(base.checked(spec, MixedPrecisionSpec), key, axes=axes)
+    return base.analog(
+        base.checked(spec, MixedPrecisionSpec), key, axes=axes, shards=shards
+    )

@@ -1,6 +1,8 @@
 """`PairWeight`: weights that pairs of multi-level devices hold."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Self
 
 import jax
@@ -31,7 +33,7 @@ class PairWeight(AnalogWeight):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the weight tensor."""
-        return self.multilevel.g.shape[1:]
+        return self.multilevel.all_devices[1:]
 
     @property
     def read_shape(self) -> tuple[int, ...]:
@@ -41,7 +43,7 @@ class PairWeight(AnalogWeight):
     @property
     def chip_shape(self) -> tuple[int, ...]:
         """As many draws for each device as differ between chips."""
-        return (self.spec.multilevel.chip_draws, *self.multilevel.g.shape)
+        return (self.spec.multilevel.chip_draws, *self.multilevel.all_devices)
 
     def conductance(self, normal: jax.Array | None, *, fresh: bool = True) -> jax.Array:
         """G+ - G- at ``time``, uS."""
@@ -70,9 +72,25 @@ class PairWeight(AnalogWeight):
 
     def set_back(self, seconds: jax.Array | float) -> Self:
         """The devices ``seconds`` older at the same time: writes lie further back."""
-        # A map, because an nnx.Optimizer holds variables instead of arrays.
-        before = jax.tree.map(lambda x: x - seconds, self.multilevel.written_at)
-        return self.replace(multilevel=self.multilevel.replace(written_at=before))
+        return self.with_arrays([x.set_back(seconds) for x in self.arrays])
+
+    @property
+    def arrays(self) -> tuple[pair.PairState, ...]:
+        """All arrays of devices."""
+        return (self.multilevel,)
+
+    def with_arrays(self, arrays: Sequence[pair.PairState]) -> Self:
+        """The weight on these arrays."""
+        (one,) = arrays
+        return self.replace(multilevel=one)
+
+    def following(self) -> Self:
+        """The same weight, whose stamps of writes count from now if they are old."""
+        return self.with_arrays([x.following(self.time) for x in self.arrays])
+
+    def full_counters(self) -> jax.Array:
+        """Number of counters of pulses that have stopped, () float32."""
+        return sum((x.full_counters() for x in self.arrays), jnp.float32(0.0))
 
     def bits(self) -> dict[str, int]:
         """Nominal bits, ``multilevel_bits`` for each device on a side."""
@@ -100,7 +118,7 @@ class PairWeight(AnalogWeight):
         """Every device is read at every look for pairs to refresh."""
         every = self.spec.looks_every
         looks = steps // every if every else 0
-        return {"multilevel": looks * self.multilevel.g.size}
+        return {"multilevel": looks * math.prod(self.multilevel.all_devices)}
 
 
 def flat_pulses(sets: jax.Array, resets: jax.Array) -> Pulses:

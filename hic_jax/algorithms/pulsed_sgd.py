@@ -17,6 +17,7 @@ from hic_jax.algorithms.events import Events, total
 from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.pulsed import PulsedSpec
 from hic_jax.kernel_axes import KernelAxes
+from hic_jax.shards import Shards
 
 
 class PulsedEvents(Events):
@@ -70,6 +71,7 @@ def pulsed_sgd(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    shards: Shards | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on pairs alone; see `hic_jax.algorithms.analog`.
 
@@ -77,5 +79,6 @@ def pulsed_sgd(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      shards: equal parts of the state, which the devices of a mesh share.
     """
-    return base.analog(base.checked(spec, PulsedSGDSpec), key, axes=axes)
+    return base.analog(base.checked(spec, PulsedSGDSpec), key, axes=axes, shards=shards)

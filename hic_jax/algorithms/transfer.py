@@ -193,7 +193,10 @@ class TransferSpec(PulsedSpec):
         if not self.looks_every:
             return weight, {}
         arrays = weight.arrays
-        joined = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1), *arrays)
+        # What has no axis all arrays share.
+        joined = jax.tree.map(
+            lambda *x: jnp.concatenate(x, axis=-1) if x[0].ndim else x[0], *arrays
+        )
         whole, counts = self.refreshed(key, weight.replace(multilevel=joined), count)
         return weight.with_arrays(_parted(whole.multilevel, len(arrays))), counts
 

@@ -21,6 +21,7 @@ from hic_jax.algorithms.pair_weight import PairWeight
 from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.pcm import accumulator, pair, stepping
+from hic_jax.shards import Shards
 
 # Steps of a cell are counted as so many bits: 200 over its range.
 CELL_BITS = 8
@@ -249,6 +250,7 @@ def volatile(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    shards: Shards | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on pairs and volatile cells; see `hic_jax.algorithms.analog`.
 
@@ -256,5 +258,6 @@ def volatile(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      shards: equal parts of the state, which the devices of a mesh share.
     """
-    return base.analog(base.checked(spec, VolatileSpec), key, axes=axes)
+    return base.analog(base.checked(spec, VolatileSpec), key, axes=axes, shards=shards)

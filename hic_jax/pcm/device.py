@@ -120,6 +120,19 @@ class DeviceSpec(abc.ABC):
           normal: standard normal draws, the shape of the devices.
         """
 
+    @property
+    def g_dtype(self) -> Any:
+        """Number format that conductances are stored in, between pulses."""
+        return jnp.float32
+
+    @property
+    def young(self) -> float:
+        """Age until which nothing of a device changes unless it is written, s.
+
+        Ages are told to a few thousandths of it, or of the time of a training step.
+        """
+        return 1.0
+
     def is_at_end(self, state: Any, up: jax.Array | bool = True) -> jax.Array:
         """Devices at the end of their range, where no pulse leads any further.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hic_jax import checks
 from hic_jax.pcm.device import LARGEST_US, SMALLEST_STEP_US
-from hic_jax.pcm.drifting import DriftingSpec, DriftingState
+from hic_jax.pcm.drifting import DriftingSpec, DriftingState, unpacked_draws
 
 Column = float | tuple[float, ...]
 
@@ -140,7 +140,7 @@ class TwoSidedTableSpec(TableSpec):
         """Applies one blind pulse, up or down; no device leaves [g_min, g_max]."""
         mean, std = self.expected_step(state.g, state, up)
         if state.step is not None:
-            mean = mean * state.step
+            mean = mean * self.step_factors(unpacked_draws(state.step))
         size = mean + std * normal
         g = state.g + jnp.where(up, size, -size)
         return state.replace(g=jnp.clip(g, self.g_min, self.g_max))

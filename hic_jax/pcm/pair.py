@@ -16,7 +16,7 @@ Of the devices themselves a pair knows a `DeviceSpec`.
 """
 
 import typing
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,10 @@ from flax import struct
 
 from hic_jax.pcm import bits, sides
 from hic_jax.pcm.device import DeviceSpec
+from hic_jax.pcm.stamps import Stamps
+
+# Counters of pulses are uint16, and stop here.
+_MOST = 65_535
 
 
 class PairState(struct.PyTreeNode):
@@ -32,8 +36,9 @@ class PairState(struct.PyTreeNode):
     With a reference in the place of G-, it holds those of G+ alone.
 
     Attributes:
-      devices: state of the devices, arrays of (d, *shape).
-      written_at: (d, *shape) float32, s, time of the last write.
+      devices: state of the devices, arrays of (d, *shape); conductances in the format
+        that the device has for it.
+      written: (d, *shape), when each device was last written.
       set_pulses: (d, *shape) uint16, SET pulses ever, stops at 65,535; None if wear
         is not tracked. Of two-sided devices up pulses.
       resets: (*shape) uint16, RESETs ever (all devices of a pair together); or None. Of
@@ -45,21 +50,45 @@ class PairState(struct.PyTreeNode):
     """
 
     devices: Any
-    written_at: jax.Array
+    written: Stamps
     set_pulses: jax.Array | None
     resets: jax.Array | None
     stuck: jax.Array | None
     reference: jax.Array | None = None
 
     @property
+    def all_devices(self) -> tuple[int, ...]:
+        """(d, *shape)."""
+        return self.devices.g.shape
+
+    @property
     def g(self) -> jax.Array:
         """(d, *shape) float32, uS, as written."""
-        return self.devices.g
+        return self.devices.g.astype(jnp.float32)
+
+    @property
+    def written_at(self) -> jax.Array:
+        """(d, *shape) float32, s, times of the last write."""
+        return self.written.times
 
     @property
     def per_sign(self) -> int:
         """Devices on each side that has any."""
-        return self.g.shape[0] // (2 if self.reference is None else 1)
+        return self.all_devices[0] // (2 if self.reference is None else 1)
+
+    def set_back(self, seconds: jax.Array | float) -> Self:
+        """The same devices, whose last writes lie further back."""
+        return self.replace(written=self.written.set_back(seconds))
+
+    def following(self, time: jax.Array) -> Self:
+        """The same devices, whose stamps follow the clock (`Stamps.following`)."""
+        return self.replace(written=self.written.following(time))
+
+    def full_counters(self) -> jax.Array:
+        """Number of counters of pulses that have stopped, () float32."""
+        counters = [x for x in (self.set_pulses, self.resets) if x is not None]
+        full = [jnp.sum((x == _MOST).astype(jnp.float32)) for x in counters]
+        return sum(full, jnp.float32(0.0))
 
 
 def init(
@@ -70,6 +99,7 @@ def init(
     per_sign: int = 1,
     reference: bool = False,
     track_wear: bool,
+    seconds_per_step: float = 0.0,
 ) -> PairState:
     """Freshly RESET pairs at time 0.
 
@@ -81,6 +111,7 @@ def init(
       reference: whether the mean conductance of a RESET stands in the place of G-, for
         two-sided devices.
       track_wear: whether to count the pulses of every device.
+      seconds_per_step: s, what the clock advances by between writes.
     """
     reset_key, device_key, stuck_key = jax.random.split(key, 3)
     all_devices = (per_sign if reference else 2 * per_sign, *shape)
@@ -95,9 +126,10 @@ def init(
         stuck_at = jnp.where(stuck_set, spec.g_max, spec.reset_mean)
         devices = devices.replace(g=jnp.where(stuck, stuck_at, devices.g))
         stuck = bits.pack(stuck)
+    devices = devices.replace(g=devices.g.astype(spec.g_dtype))
     return PairState(
         devices=devices,
-        written_at=jnp.zeros(all_devices, jnp.float32),
+        written=Stamps.at_zero(all_devices, max(spec.young, seconds_per_step)),
         set_pulses=jnp.zeros(all_devices, jnp.uint16) if track_wear else None,
         resets=jnp.zeros(all_devices if spec.TWO_SIDED else shape, jnp.uint16)
         if track_wear
@@ -113,7 +145,7 @@ def conductances(state: PairState, time: jax.Array, spec: DeviceSpec) -> jax.Arr
     Returns:
       (d, *shape) float32, uS.
     """
-    g = spec.conductance(state.devices, time - state.written_at)
+    g = spec.conductance(state.devices, state.written.ages(time))
     return g if state.stuck is None else jnp.where(are_stuck(state), state.g, g)
 
 
@@ -168,7 +200,7 @@ def read(
     if normal is None:
         return difference
     # The independent read errors of all devices are one Gaussian of summed variance.
-    std, shares = spec.read_std(g), spec.read_shares(time - state.written_at)
+    std, shares = spec.read_std(g), spec.read_shares(state.written.ages(time))
     if shares is not None:
         slow, new, in_products = shares.times(std**2)
         draws = spec.slow_draws(state.devices)
@@ -192,7 +224,7 @@ def fresh_variance(
     state: PairState, time: jax.Array, spec: DeviceSpec
 ) -> jax.Array | None:
     """Variance of what every product finds anew in G+ - G-, (*shape) uS^2, or None."""
-    shares = spec.read_shares(time - state.written_at)
+    shares = spec.read_shares(state.written.ages(time))
     if shares is None:
         return None
     variance = shares.times(spec.read_std(conductances(state, time, spec)) ** 2).fresh
@@ -249,7 +281,7 @@ def set_pulses(
     _, devices, futile = jax.lax.while_loop(lambda c: c[0] < most, fire, start)
     state = state.replace(
         devices=devices,
-        written_at=jnp.where(count > 0, time, state.written_at),
+        written=state.written.written(time, count > 0),
     )
     futile = jnp.where(signed > 0, futile, 0)
     if not spec.TWO_SIDED:
@@ -334,9 +366,9 @@ def unless_stuck(state: PairState, new: Any, devices: Any) -> Any:
     return new.replace(g=jnp.where(are_stuck(state), devices.g, new.g))
 
 
-def where_chosen(chosen: jax.Array, new: Any, old: Any) -> Any:
-    """The devices of two states, chosen one by one."""
-    return jax.tree.map(lambda x, y: jnp.where(chosen, x, y), new, old)
+def where_chosen(chosen: jax.Array | bool, new: Any, old: Any) -> Any:
+    """The devices of two states, chosen one by one, in the formats of the old one."""
+    return jax.tree.map(lambda x, y: jnp.where(chosen, x.astype(y.dtype), y), new, old)
 
 
 def are_stuck(state: PairState) -> jax.Array | bool:
@@ -359,4 +391,4 @@ def worn(state: PairState, ups: jax.Array, downs: jax.Array | None) -> PairState
 def add_wear(count: jax.Array, pulses: jax.Array | int) -> jax.Array:
     """Adds to a uint16 counter, which stops at its largest value."""
     total = count.astype(jnp.int32) + jnp.asarray(pulses, jnp.int32)
-    return jnp.minimum(total, jnp.iinfo(count.dtype).max).astype(count.dtype)
+    return jnp.minimum(total, _MOST).astype(count.dtype)

@@ -198,7 +198,8 @@ def with_symmetric_reference(
         devices, summed = carry
         pulse_key, read_key = jax.random.split(jax.random.fold_in(key, i))
         normal = jax.random.normal(pulse_key, state.g.shape, jnp.float32)
-        devices = pair.pulsed(normal, devices, state, spec, i % 2 == 0)
+        pulsed = pair.pulsed(normal, devices, state, spec, i % 2 == 0)
+        devices = pair.where_chosen(True, pulsed, devices)
         now = state.replace(devices=devices, reference=jnp.float32(0.0))
         normal = jax.random.normal(read_key, shape, jnp.float32)
         seen = pair.read(normal, now, time, spec)
@@ -208,7 +209,7 @@ def with_symmetric_reference(
     (devices, summed), _ = jax.lax.scan(fire, start, jnp.arange(pulses))
     state = state.replace(
         devices=devices,
-        written_at=jnp.broadcast_to(time, state.g.shape),
+        written=state.written.written(time),
         reference=summed / (pulses - (pulses + 1) // 2),
     )
     each = jnp.full(state.g.shape, pulses // 2)

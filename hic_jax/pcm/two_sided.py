@@ -200,6 +200,11 @@ class TwoSidedSpec(DeviceSpec):
         bottom, top = self._ends(state)
         return jnp.where(up, state.g >= self.in_us(top), state.g <= self.in_us(bottom))
 
+    @property
+    def young(self) -> float:
+        """They never drift."""
+        return math.inf
+
     def read_std(self, g: jax.Array) -> jax.Array:
         """Standard deviation of one read of a device, uS; the same wherever it is."""
         return jnp.full_like(g, self.read_noise * self.half_range)

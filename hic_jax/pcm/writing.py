@@ -65,6 +65,7 @@ def write_difference(
     normal = jax.random.normal(reset_key, state.g.shape, jnp.float32)
     fresh = spec.reset(state.devices, normal)
     fresh = pair.unless_stuck(state, fresh, state.devices)
+    fresh = pair.where_chosen(True, fresh, state.devices)
     height = _heights(state, difference, spec)
     side = height > 0
     if by_chance:
@@ -76,7 +77,8 @@ def write_difference(
     def wanting(i, devices, normal):
         if not verify:
             return i < planned
-        measured = devices.g + spec.read_std(devices.g) * normal
+        g = devices.g.astype(jnp.float32)
+        measured = g + spec.read_std(g) * normal
         # One more pulse as long as it lessens the expected squared error.
         step, std = spec.expected_step(measured, devices)
         better = step**2 + std**2 < 2 * step * (target - measured)
@@ -101,7 +103,7 @@ def write_difference(
     worn = state.set_pulses
     state = state.replace(
         devices=devices,
-        written_at=jnp.broadcast_to(time, state.g.shape),
+        written=state.written.written(time),
         set_pulses=None if worn is None else pair.add_wear(worn, written),
         resets=None if state.resets is None else pair.add_wear(state.resets, 1),
     )
@@ -143,7 +145,10 @@ def refresh(
         key, state, missing, due = carry
         key, read_key, write_key = jax.random.split(key, 3)
         (chosen,) = jnp.nonzero(due, size=size, fill_value=n)
-        pairs = jax.tree.map(lambda x: jnp.take(x, chosen, axis=-1, mode="clip"), state)
+        # What has no axis all pairs share.
+        pairs = jax.tree.map(
+            lambda x: jnp.take(x, chosen, axis=-1, mode="clip") if x.ndim else x, state
+        )
         normal = jax.random.normal(read_key, chosen.shape, jnp.float32)
         difference = pair.read(normal, pairs, time, spec)
         pairs, left = write_difference(
@@ -151,7 +156,7 @@ def refresh(
             max_pulses=max_pulses, verify=verify, by_chance=by_chance,
         )  # fmt: skip
         state, missing = jax.tree.map(
-            lambda x, new: x.at[..., chosen].set(new, mode="drop"),
+            lambda x, new: x.at[..., chosen].set(new, mode="drop") if x.ndim else x,
             (state, missing),
             (pairs, left),
         )

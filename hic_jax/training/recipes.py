@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from hic_jax import algorithms, checks
 from hic_jax.algorithms import PairSpec
 from hic_jax.labels import analog_labels
-from hic_jax.packing import path_name
+from hic_jax.packing import cut_axis, path_name
 from hic_jax.path_rules import first_match
 from hic_jax.quantisation import quantised
+from hic_jax.shards import Shards
+from hic_jax.streams import stream
 from hic_jax.training.optimizers import OPTIMIZERS, kernels
 from hic_jax.training.schedules import SCHEDULES
 
@@ -164,6 +167,7 @@ def make_tx(
     key: jax.Array,
     digital_layers: Sequence[str] = (),
     devices_by_layer: Mapping[str, int] | None = None,
+    shards: Shards | None = None,
 ) -> optax.GradientTransformation:
     """The transformation that trains a network, by any of `ALGORITHMS`.
 
@@ -176,6 +180,8 @@ def make_tx(
       digital_layers: paths of layers whose kernels are held digitally, too.
       devices_by_layer: devices on each side of a pair, by regular expressions of the
         beginnings of paths (`hic_jax.path_rules`); elsewhere as ``spec`` has it.
+      shards: equal parts of the state of devices, which the devices of a mesh share;
+        None for one of all. Tensors that they cannot divide stay whole.
 
     Raises:
       ValueError: if a spec has no such number of devices, or fires the pulses of single
@@ -200,25 +206,39 @@ def make_tx(
         norm_decay=analog.norm_decay,
     )
     rules = dict(devices_by_layer or {})
-    groups = {"analog": optax.chain(updates, algorithms.analog(spec, key))}
+    specs = {"analog": (spec, key)}
     for number in set(rules.values()):
         more = dataclasses.replace(spec, devices_per_sign=number)
-        own_key = jax.random.fold_in(key, number)
-        groups[_group(number)] = optax.chain(updates, algorithms.analog(more, own_key))
+        specs[_group(number)] = more, jax.random.fold_in(key, number)
+    groups = {}
+    for name, (one, own_key) in specs.items():
+        tx = algorithms.analog(one, own_key, shards=shards)
+        groups[name] = optax.chain(updates, tx)
+        if shards is not None:
+            tx = algorithms.analog(one, stream(own_key, "not divided"))
+            groups[name + _WHOLE] = optax.chain(updates, tx)
 
     def labels(params):
         found = analog_labels(params, digital=digital_layers)
         leaves = jax.tree_util.tree_leaves_with_path(found)
         analog = [path_name(path) for path, label in leaves if label == "analog"]
         numbers = first_match(analog, rules)
-        return jax.tree_util.tree_map_with_path(
-            lambda path, label: (
-                _group(numbers[name]) if (name := path_name(path)) in numbers else label
-            ),
-            found,
-        )
+
+        def group(path, label, param):
+            if label == "digital":
+                return label
+            name = path_name(path)
+            label = _group(numbers[name]) if name in numbers else label
+            whole = shards and cut_axis(jnp.shape(param), shards.count) is None
+            return label + _WHOLE if whole else label
+
+        return jax.tree_util.tree_map_with_path(group, found, params)
 
     return optax.partition(groups | {"digital": digital}, labels)
+
+
+# What the labels of weights end with that shards cannot divide.
+_WHOLE = ", whole"
 
 
 def _group(devices_per_sign: int) -> str:

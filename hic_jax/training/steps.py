@@ -12,7 +12,7 @@ import optax
 
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states, zeros_for_totals
-from hic_jax.training.mesh import replicate
+from hic_jax.training.mesh import place
 from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 
@@ -87,7 +87,7 @@ def make_step(
             ranges=updated.get(crossbar.COLLECTION, {}),
             opt_state=opt_state,
         )
-        return replicate(state, train.mesh), metrics
+        return place(state, train.mesh), metrics
 
     return step
 

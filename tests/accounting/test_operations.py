@@ -352,7 +352,9 @@ def test_pulses_and_reads_of_writes():
             set_pulses=multilevel.set_pulses.at[0].add(2).at[1, 0].add(4),
             resets=multilevel.resets.at[0].add(1),
         ),
-        binary=cells.replace(writes=cells.writes.at[6].add(3)),
+        # The cells of bit 6 went to 1, and back, and to 1.
+        binary=cells.replace(cycles=cells.cycles.at[0].add(1 << 6)),
+        accumulator=jnp.full_like(weight.accumulator, -64),
     )
     blind = accounting.writes([weight], steps=5)
     assert blind == Operations(

@@ -1,5 +1,6 @@
 """Wear: what was counted, and that no part of it is lost on the way."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -62,6 +63,35 @@ def test_endurance_summarises_them():
     assert wear["binary"]["fraction_of_endurance"] == 0.001
 
 
+def test_counters_that_stop_are_told():
+    tx, params = hic_jax.hic(IDEAL, 0), [jnp.zeros(3)]
+    state = tx.init(params)
+    pairs = state.weights.multilevel
+    pairs = pairs.replace(set_pulses=jnp.full_like(pairs.set_pulses, 65_534))
+    state = state._replace(weights=state.weights.replace(multilevel=pairs))
+    # A carry on two devices of G+, and then on one of them.
+    told, step = [], IDEAL.lsb / state.weights.scale[0]
+    for lsbs in ([64.0, -64.0, 64.0], [64.0, 0.0, 0.0]):
+        _, state = jax.jit(tx.update)([step * jnp.asarray(lsbs)], state, params)
+        told.append(float(state.events.full_counters))
+    assert told == [2, 0]
+    assert hic_jax.endurance(hic_jax.analog_weights(state))["full_counters"] == 2
+
+
+def test_counters_of_cells_stop_at_their_bits():
+    spec = dataclasses.replace(IDEAL, counter_bits=1)
+    tx, params = hic_jax.hic(spec, 0), [jnp.zeros(3)]
+    state, update, told = tx.init(params), jax.jit(tx.update), []
+    step = spec.lsb / state.weights.scale[0]
+    # Words of 1 and 0 in turn: a RESET of the lowest cell by every second update.
+    for lsbs in ([1, 1, 0], [-1, 0, 0], [1, 0, 0], [-1, -1, 0]):
+        _, state = update([step * jnp.asarray(lsbs)], state, params)
+        told.append(float(state.events.full_counters))
+    assert told == [0, 1, 0, 1]
+    wear = hic_jax.endurance(hic_jax.analog_weights(state))
+    assert (wear["binary"]["resets"], wear["full_counters"]) == (2, 2)
+
+
 def test_wear_that_was_not_tracked_is_an_error():
     spec = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0, track_wear=False)
     with pytest.raises(ValueError, match="track_wear=False"):
@@ -97,7 +127,9 @@ def worn(seed, scale, lsb_bits=(7, 4)):
                 set_pulses=counts(2, *shape).astype(np.uint16),
                 resets=counts(*shape).astype(np.uint16),
             ),
-            binary=weight.binary.replace(writes=counts(bits, *shape).astype(np.uint32)),
+            binary=weight.binary.replace(
+                cycles=draw.integers(0, 2**bits, (16, *shape), np.uint8)
+            ),
         )
     return {"layer": weights}
 

@@ -15,7 +15,6 @@ import pytest
 import hic_jax
 from hic_jax import pcm
 from hic_jax.algorithms.base import _later
-from hic_jax.pcm import binary
 
 SPEC = hic_jax.HICSpec(multilevel=pcm.ideal())
 ZERO = dataclasses.replace(SPEC, initial_words="zero")
@@ -65,12 +64,12 @@ def test_writing_the_first_words_is_counted():
     state = hic_jax.hic(SPEC, 0).init({"w": jnp.ones((50, 50))})
     word = np.asarray(state.weights.accumulator).ravel()
     ones = np.stack([(word.view(np.uint8) >> k) & 1 for k in range(7)])
-    sets, resets = binary.wear(state.weights.binary)
+    sets, resets = state.weights.pulses()["binary"]
     np.testing.assert_array_equal(sets, ones)
     assert not np.any(resets)
     state = hic_jax.hic(ZERO, 0).init({"w": jnp.ones((50, 50))})
     assert not np.any(state.weights.accumulator)
-    assert not np.any(state.weights.binary.writes)
+    assert not np.any(state.weights.pulses()["binary"])
 
 
 def test_first_words_are_independent_of_all_else_that_is_drawn():
@@ -83,8 +82,8 @@ def test_first_words_are_independent_of_all_else_that_is_drawn():
     pairs, cells = state.weights.multilevel, state.weights.binary
     # The order of words as drawn: a stuck cell changes its own word.
     word = np.asarray(state.weights.accumulator, float).ravel()
-    word[np.asarray(cells.stuck_set).ravel() > 0] = word.mean()
-    others = [*pairs.g, *pairs.devices.nu, *pairs.devices.pulses]
+    word[np.asarray(cells.stuck).ravel() > 0] = word.mean()
+    others = [*pairs.g, *pairs.devices.z, *pairs.devices.pulses]
     for other in (np.asarray(x, float).ravel() for x in others):
         if np.ptp(other):
             assert abs(np.corrcoef(word, other)[0, 1]) < 5 / np.sqrt(word.size)

@@ -23,6 +23,7 @@ from experiments.parts import used_flags
 from experiments.setup import Experiment
 from hic_jax import checks
 from hic_jax.algorithms.scaling import weight_scale
+from hic_jax.pcm import drifting
 from hic_jax.pcm.multilevel import MultilevelState
 from hic_jax.training import steps
 from hic_jax.training.split import Split
@@ -155,8 +156,9 @@ def derived(made: Config) -> dict[str, jax.Array | float]:
     device = spec.multilevel
     tails = jnp.float32([-6.0, 0.0, 6.0])  # Draws of a million devices are within.
     g = jnp.float32([device.g_min, device.g_max])[:, None]
-    exponents = device.drift_exponents(g, tails)
-    devices = MultilevelState(g=g, pulses=jnp.zeros(3, jnp.uint8), nu=exponents)
+    devices = MultilevelState(
+        g=g, pulses=jnp.zeros(3, jnp.uint8), z=drifting.packed_draws(tails)
+    )
     oldest = jnp.float32(checks.SECONDS_MAX)
     names = ("full_scale", "w_max_sigmas", "reach", "write_error")
     numbers = {name: getattr(spec, name) for name in names}

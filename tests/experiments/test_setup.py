@@ -9,6 +9,7 @@ from experiments import setup
 from experiments.config import resolve
 from experiments.parts import Hardware
 from hic_jax import models
+from hic_jax.training.mesh import make_mesh
 
 LAYERS = (
     "stem,head,stage1_block1/conv1,stage1_block1/conv2,"
@@ -72,6 +73,39 @@ def test_devices_by_layer_that_can():
     hardware = Hardware(devices_by_layer="stem|head=8,stage1=4,.*projection=1")
     assert hardware.devices_by_rule == {"stem|head": 8, "stage1": 4, ".*projection": 1}
     setup.check_layers(hardware, MODEL, (8, 8, 1))
+
+
+EXAMPLE = jax.ShapeDtypeStruct((8, 8, 3), jnp.float32)
+
+
+def test_shards_divide_what_they_can_and_the_rest_is_told(caplog):
+    over = make_mesh(2, 1, 3)
+    assert setup.shards_of(resolve(), MODEL, EXAMPLE, over) is None
+    config = resolve(state_shards=3)
+    with caplog.at_level("INFO"):
+        shards = setup.shards_of(config, MODEL, EXAMPLE, over)
+    assert (shards.count, shards.mesh, shards.axis) == (3, over, "data")
+    # 3 x 3 x 2 x 2 has axes of three taps.
+    assert "divides no axis" not in caplog.text
+    with caplog.at_level("INFO"):
+        setup.shards_of(resolve(state_shards=10), MODEL, EXAMPLE, over)
+    assert "state_shards=10: divides no axis of stage1_block1/conv1/" in caplog.text
+    assert "head/kernel" not in caplog.text  # Of ten classes.
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"state_shards": 7}, r"state_shards=7: must divide .* head/kernel\[3, 10\]"),
+        (
+            {"state_shards": 2, "algorithm": "tiki_taka"},
+            "state_shards=2: must be 0, because tiki_taka goes by lines",
+        ),
+    ],
+)
+def test_shards_that_cannot_be(fields, message):
+    with pytest.raises(ValueError, match=message):
+        setup.shards_of(resolve(**fields), MODEL, EXAMPLE, make_mesh(2, 1))
 
 
 @pytest.mark.usefixtures("one_block")

@@ -141,8 +141,10 @@ def test_a_chip_of_many_is_the_chip_alone():
         pairs, pairs_ = _pairs(first, layer), _pairs(first_, layer)
         np.testing.assert_array_equal(pairs_.stuck, pairs.stuck)
         # What is made of them is compiled twice: float32 rounding.
-        np.testing.assert_allclose(pairs_.devices.nu, pairs.devices.nu, rtol=1e-5)
-        np.testing.assert_allclose(pairs_.g, pairs.g, rtol=1e-5, atol=1e-5)
+        # A draw next to a boundary of its grid, or a conductance, may be a step off.
+        z_, z = (np.asarray(p.devices.z, int) for p in (pairs_, pairs))
+        assert np.max(np.abs(z_ - z)) <= 1 and np.mean(z_ != z) <= 0.1
+        np.testing.assert_allclose(pairs_.g, pairs.g, rtol=2**-10, atol=1e-5)
         # Where that meets the draw of stochastic rounding, one LSB.
         apart = np.abs(_word(state_, layer) - _word(state, layer))
         assert np.max(apart) <= 1 and np.mean(apart) <= 0.1
