@@ -134,7 +134,7 @@ def coverage(device: DeviceSpec, fit: Fit, trains: Trains) -> dict[str, float]:
     held = np.isfinite(trains.g) & ~np.isfinite(part.g)
     inside = [
         band.holds(trains.g[band.ramps])[held[band.ramps, : len(band.mean)]]
-        for band in foretold.bands(device, fit, trains, part)
+        for band in foretold.bands(device, trains, part)
     ]
     hold = foretold.next_ones_hold(fit, trains)
     return {
@@ -173,12 +173,6 @@ def _assumed(fit: Fit, trains: Trains) -> list[str]:
         )
     elif not fit.spread:
         said.append("spread from device to device: none is seen in the sizes of steps")
-    if "read_slow" in fit.constants:
-        std, reads = (float(fit.constants[k]) for k in ("read_slow", "read_memory"))
-        said.append(
-            f"noise of reads: {std:.3g} uS of it stay for some {reads:.2g} reads; "
-            "training draws all of it anew in each"
-        )
     return said
 
 

@@ -26,7 +26,7 @@ def picture(path: Path, device: DeviceSpec, fit: Fit, trains: Trains) -> None:
     """
     mean, std = foretold.next_ones(fit, trains)
     left = (trains.g[:, 1:] - mean) / std
-    bands = foretold.bands(device, fit, trains, trains)
+    bands = foretold.bands(device, trains, trains)
     ups = "up pulses" if trains.two_sided else "SET pulses"
     with drawing.figure(path, columns=len(bands), rows=2, height=6.0) as all_axes:
         above, below = all_axes[: len(bands)], all_axes[len(bands) :]

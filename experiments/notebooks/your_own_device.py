@@ -96,7 +96,7 @@ for name, values in fit.constants.items():
 
 # %%
 device = fit.model.device("mine", "this notebook", fit.all_constants)
-(band,) = foretold.bands(device, fit, ramps, ramps)
+(band,) = foretold.bands(device, ramps, ramps)
 pulses = np.arange(PULSES + 1)
 plt.plot(pulses, ramps.g.T, color="0.6", linewidth=0.7)
 plt.fill_between(pulses, band.low, band.high, alpha=0.3, label="95 % of fitted devices")

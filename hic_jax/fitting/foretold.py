@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hic_jax.fitting.data import Data
-from hic_jax.fitting.following import followed
+from hic_jax.fitting.likelihood import Data, filtered
 from hic_jax.fitting.maximum import Fit
 from hic_jax.fitting.trains import Trains
 from hic_jax.older import enable_x64
@@ -41,20 +40,17 @@ class Band:
         return (g >= self.low) & (g <= self.high)
 
 
-def bands(device: DeviceSpec, fit: Fit, trains: Trains, started: Trains) -> list[Band]:
+def bands(device: DeviceSpec, trains: Trains, started: Trains) -> list[Band]:
     """Bands of ramps up and of ramps down, by simulation; 95 % of devices lie within.
 
     Ramps begin as a RESET leaves the device, or, those that begin otherwise, as those
-    that were measured did, as far as all of their values tell. Reads have the device's
-    noise.
+    that were measured did. Reads have the device's noise.
 
     Args:
       device: as it was fitted.
-      fit: of the device.
       trains: what the bands are compared with.
       started: trains whose beginnings ramps have that begin with no RESET.
     """
-    beginnings = _beginnings(fit, started)
     found = []
     for up in (True, False):
         ramps = np.flatnonzero(trains.up[:, 0] == up)
@@ -62,24 +58,15 @@ def bands(device: DeviceSpec, fit: Fit, trains: Trains, started: Trains) -> list
             continue
         lengths = np.isfinite(trains.g[ramps]).cumsum(axis=1).argmax(axis=1)
         longest = ramps[lengths.argmax()]
-        begun = (started.up[:, 0] == up) & np.isfinite(started.g[:, 0])
+        first = started.g[(started.up[:, 0] == up) & np.isfinite(started.g[:, 0]), 0]
         of_reset = bool(trains.from_reset[longest])
-        start = None if of_reset else jnp.asarray(beginnings[begun], jnp.float32)
+        start = None if of_reset else jnp.asarray(first, jnp.float32)
         g = np.asarray(
             _simulated(device, start, trains.up[longest, : lengths.max()]), np.float64
         )
         low, high = np.quantile(g, [0.025, 0.975], axis=1)
         found.append(Band(ramps, g.mean(axis=1), low, high))
     return found
-
-
-def _beginnings(fit: Fit, trains: Trains) -> np.ndarray:
-    """Conductances before the first pulse, and their errors, uS, (ramps, 2)."""
-    if not fit.reads:
-        return np.stack([trains.g[:, 0], np.zeros(len(trains.g))], axis=1)
-    with enable_x64(True):
-        constants = {k: jnp.asarray(v) for k, v in fit.all_constants.items()}
-        return np.asarray(followed(fit.model, constants, Data.of(trains)).start)
 
 
 def _simulated(device: DeviceSpec, start: Any, up: np.ndarray) -> jax.Array:
@@ -98,10 +85,9 @@ def _simulated(device: DeviceSpec, start: Any, up: np.ndarray) -> jax.Array:
         made, drawn = jax.random.split(keys[0])
         state = device.reset(device.init(made, (_SIMULATED,)), normal(drawn))
         if start is not None:
-            which, told = jax.random.split(drawn)
-            which = jax.random.randint(which, (_SIMULATED,), 0, len(start))
-            g, std = start[which].T
-            state = state.replace(g=g + std * normal(told))
+            # What was read holds the noise of reads already.
+            which = jax.random.randint(drawn, (_SIMULATED,), 0, len(start))
+            state = state.replace(g=start[which])
 
         def pulse(state, one):
             key, up = one
@@ -111,7 +97,7 @@ def _simulated(device: DeviceSpec, start: Any, up: np.ndarray) -> jax.Array:
                 state = device.pulse(state, normal(key))
             return state, read(key, state)
 
-        first = read(keys[0], state)
+        first = state.g if start is not None else read(keys[0], state)
         _, rest = jax.lax.scan(pulse, state, (keys[1:], jnp.asarray(up)))
         return jnp.concatenate([first[None], rest])
 
@@ -129,7 +115,8 @@ def next_ones(fit: Fit, trains: Trains) -> tuple[np.ndarray, np.ndarray]:
         data = Data.of(trains)
         spread = constants.get("step_spread", jnp.zeros(()))
         if fit.reads:
-            _, mean, std, _ = followed(fit.model, constants, data)
+            factor = jnp.ones((len(trains.device), 1))
+            _, mean, std = filtered(fit.model, constants, data, factor)
         else:
             step, std = fit.model.moments(constants, data.before, data.number, data.up)
             mean, std = data.before + step, jnp.sqrt(std**2 + (spread * step) ** 2)

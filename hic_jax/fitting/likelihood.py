@@ -2,25 +2,105 @@
 
 Where values are exact, the change that each pulse made is a draw of its own: Gaussian,
 and cut off where the device stands at an end of its range. Where values were read with
-noise, a filter follows the device (`hic_jax.fitting.following`). What devices have of
-their own, the size of their steps, is integrated out by Gauss-Hermite quadrature around
-its likeliest value.
+noise, the conductance behind them is followed from pulse to pulse by an extended Kalman
+filter, which tells the noise of pulses, which stays, from that of reads, which does
+not. What devices have of their own, the size of their steps, is integrated out by
+Gauss-Hermite quadrature around its likeliest value.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax.scipy.stats import norm
 
-from hic_jax.fitting.data import Constants, Data, Steps
-from hic_jax.fitting.following import followed
+from hic_jax.fitting.trains import Trains
+
+Constants = Mapping[str, jax.Array]
+
+
+class Steps(Protocol):
+    """What a model says of the pulses of a device."""
+
+    def moments(
+        self, constants: Constants, g: jax.Array, number: jax.Array, up: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation of the change that a pulse makes, uS.
+
+        Args:
+          constants: free ones and fixed ones.
+          g: conductance before the pulse, uS.
+          number: pulses that the ramp had before.
+          up: whether it is a SET.
+        """
+
+    def ends(self, constants: Constants) -> tuple[jax.Array, jax.Array]:
+        """Lowest and highest conductance of the device, uS."""
+
 
 # Quadrature nodes, and steps to the place they stand around.
 _NODES, _STEPS = 9, 8
 _TINY = 1e-12
+
+
+class Data(struct.PyTreeNode):
+    """Trains as the likelihood takes them; arrays of (ramps, pulses) but for two.
+
+    Attributes:
+      first: (ramps,) conductance before the first pulse, uS; NaN if there is none.
+      before: conductance before each pulse, uS, NaN where there is no pulse.
+      after: conductance after it, uS.
+      up: whether the pulse is a SET.
+      number: pulses of the ramp before this one.
+      at_min: whether the device then stands at the lower end.
+      at_max: whether it stands at the upper one.
+      first_at_min: (ramps,) whether the first value is as low as a RESET goes.
+      from_reset: (ramps,) whether the ramp begins as a RESET leaves the device.
+      device: (ramps,) number of the device.
+      devices: how many there are, static.
+    """
+
+    first: jax.Array
+    before: jax.Array
+    after: jax.Array
+    up: jax.Array
+    number: jax.Array
+    at_min: jax.Array
+    at_max: jax.Array
+    first_at_min: jax.Array
+    from_reset: jax.Array
+    device: jax.Array
+    devices: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, trains: Trains) -> "Data":
+        """What is in trains; to be called, and used, with 64-bit numbers in JAX."""
+        there = trains.there
+        at_min, at_max, at_reset = (
+            trains.are_at(end)
+            for end in (
+                trains.pile(high=False),
+                trains.pile(high=True),
+                trains.pile(high=False, at_reset=True),
+            )
+        )
+        devices, device = np.unique(trains.device, return_inverse=True)
+        return cls(
+            first=jnp.asarray(trains.g[:, 0]),
+            before=jnp.asarray(np.where(there, trains.g[:, :-1], np.nan)),
+            after=jnp.asarray(trains.g[:, 1:]),
+            up=jnp.asarray(trains.up),
+            number=jnp.broadcast_to(jnp.arange(there.shape[1]), there.shape),
+            at_min=jnp.asarray(at_min[:, 1:]),
+            at_max=jnp.asarray(at_max[:, 1:]),
+            first_at_min=jnp.asarray(at_reset[:, 0]),
+            from_reset=jnp.asarray(trains.from_reset),
+            device=jnp.asarray(device),
+            devices=len(devices),
+        )
 
 
 def by_device(
@@ -36,16 +116,13 @@ def by_device(
       reads: whether values were read with noise.
       spread: whether devices have steps of their own size.
     """
+    of_ramps = _filtered if reads else _exact
 
     def given(constants: Constants, z: jax.Array | None) -> jax.Array:
         factor = jnp.ones(data.devices)
         if z is not None:
             factor = step_factor(constants["step_spread"], z)
-        factor = factor[data.device]
-        if reads:
-            ramps = followed(model, constants, data, factor).likely
-        else:
-            ramps = _exact(model, constants, data, factor[:, None])
+        ramps = of_ramps(model, constants, data, factor[data.device][:, None])
         return jax.ops.segment_sum(ramps, data.device, data.devices)
 
     if not spread:
@@ -97,6 +174,91 @@ def _first(constants: Constants, data: Data) -> jax.Array:
         data.first_at_min, norm.logcdf(*arguments), norm.logpdf(*arguments)
     )
     return jnp.where(there, likely, 0.0)
+
+
+def _filtered(
+    model: Steps, constants: Constants, data: Data, factor: jax.Array
+) -> jax.Array:
+    """Of values that were read with noise, (ramps,)."""
+    likely, _, _ = filtered(model, constants, data, factor)
+    return likely
+
+
+def filtered(
+    model: Steps, constants: Constants, data: Data, factor: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """An extended Kalman filter over the pulses of every ramp.
+
+    Args:
+      model: what it says of pulses.
+      constants: with ``read_offset``.
+      data: what was measured.
+      factor: (ramps, 1), size of the steps over the mean.
+
+    Returns:
+      (ramps,) logarithm of the likelihood, and (ramps, pulses) mean and standard
+      deviation of each value, uS, as those before it foretell it.
+    """
+    noise = constants["read_offset"] ** 2
+    low, high = model.ends(constants)
+    factor = factor[:, 0]
+    there = jnp.isfinite(data.first)
+    first = jnp.where(there, data.first, constants["reset_mean"])
+    if "reset_std" in constants:
+        of_reset = data.from_reset
+        prior = jnp.where(of_reset, constants["reset_std"] ** 2, jnp.inf)
+        mean = jnp.where(of_reset, constants["reset_mean"], first)
+        known = jnp.where(of_reset, prior, 1.0)
+        gain = jnp.where(of_reset, known / (known + noise), 1.0)
+        likely = jnp.where(
+            there & of_reset,
+            norm.logpdf(first, mean, jnp.sqrt(known + noise)),
+            0.0,
+        )
+    else:
+        mean, gain, likely = first, jnp.ones(first.shape), jnp.zeros(first.shape)
+    state = mean + gain * (first - mean), gain * noise
+
+    def change(g, number, up):
+        step, std = model.moments(constants, g, number, up)
+        return factor * step, std
+
+    def pulse(state, one):
+        g, variance = state
+        after, counts, up, number = one
+        (step, std), (slope, _) = jax.jvp(
+            lambda g: change(g, number, up), (g,), (jnp.ones_like(g),)
+        )
+        variance = (1 + slope) ** 2 * variance + std**2
+        g, variance = _clipped(g + step, variance, low, high)
+        expected, total = g, variance + noise
+        measured = jnp.isfinite(after)
+        error = jnp.where(measured, after - g, 0.0)
+        gain = jnp.where(measured, variance / total, 0.0)
+        likely = jnp.where(counts, norm.logpdf(error, 0.0, jnp.sqrt(total)), 0.0)
+        state = g + gain * error, (1 - gain) * variance
+        return state, (likely, expected, jnp.sqrt(total))
+
+    # What follows a gap counts no more than where values are exact.
+    counts = jnp.isfinite(data.after) & jnp.isfinite(data.before)
+    _, (of_pulses, expected, std) = jax.lax.scan(
+        pulse, state, (data.after.T, counts.T, data.up.T, data.number.T)
+    )
+    return likely + jnp.sum(of_pulses, axis=0), expected.T, std.T
+
+
+def _clipped(
+    mean: jax.Array, variance: jax.Array, low: jax.Array, high: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of a Gaussian that is cut off at both ends."""
+    std = jnp.sqrt(variance + _TINY)
+    a, b = (low - mean) / std, (high - mean) / std
+    below, above = norm.cdf(a), norm.sf(b)
+    inside = 1 - below - above
+    at_a, at_b = norm.pdf(a), norm.pdf(b)
+    moved = std * (a * below + b * above + at_a - at_b)
+    square = a**2 * below + b**2 * above + inside + a * at_a - b * at_b
+    return mean + moved, jnp.maximum(variance * square - moved**2, _TINY)
 
 
 def _integrated(

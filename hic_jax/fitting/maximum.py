@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +11,14 @@ import numpy as np
 from scipy import optimize, stats
 
 from hic_jax.fitting import likelihood
-from hic_jax.fitting.data import Data
+from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Model
 from hic_jax.fitting.trains import Trains
 from hic_jax.older import enable_x64
 
 # Constants that the noise of reads and the spread of devices add are kept only if they
 # are seen so clearly: a chance of one in a thousand where there is none.
-_SEEN = 0.998  # Half of what there is by chance lies at zero.
-# Noise that stays for some reads is told from that of pulses in ramps of so many.
-_LONG = 100
+_SEEN = float(stats.chi2.ppf(0.998, 1)) / 2  # Half of it lies at zero.
 _NEWTON_STEPS = 30
 # At such a share of its bounds a constant counts as lying at one.
 _AT_BOUND = 1e-9
@@ -65,13 +62,11 @@ class Fit:
         """Of other trains, with these constants."""
         with enable_x64(True):
             unravel = _Unravel(self.constants)
-            vector = unravel.vector(self.constants)
-            problem = Problem(
-                _arrays(self.fixed), Data.of(trains), unravel, self.model,
-                self.reads, self.spread,
+            found = _by_device(
+                unravel.vector(self.constants), _arrays(self.fixed), Data.of(trains),
+                unravel, self.model, self.reads, self.spread,
             )  # fmt: skip
-            loss, _ = _slope(vector, problem)
-            return -loss
+            return float(jnp.sum(found))
 
 
 def fit(
@@ -99,20 +94,15 @@ def fit(
     if piles == [None, None]:
         more = of(reads=True, spread=False, start=found)
         found = _likelier(found, more)
-    if found.reads and trains.there.sum(axis=1).max() >= _LONG:
-        more = of(reads=True, spread=False, start=found, slow=True)
-        found = _likelier(found, more)
     if trains.devices > 1:
-        slow = "read_slow" in found.constants
-        more = of(reads=found.reads, spread=True, start=found, slow=slow)
+        more = of(reads=found.reads, spread=True, start=found)
         found = _likelier(found, more)
     return found
 
 
 def _likelier(found: Fit, more: Fit) -> Fit:
-    """The fit with more constants, if these are seen clearly."""
-    seen = float(stats.chi2.ppf(_SEEN, more.free - found.free)) / 2
-    return more if more.log_likelihood > found.log_likelihood + seen else found
+    """The fit with one constant more, if that is seen clearly."""
+    return more if more.log_likelihood > found.log_likelihood + _SEEN else found
 
 
 def fit_with(
@@ -121,7 +111,6 @@ def fit_with(
     *,
     reads: bool,
     spread: bool,
-    slow: bool = False,
     start: Fit | None = None,
     whole: Trains | None = None,
 ) -> Fit:
@@ -132,7 +121,6 @@ def fit_with(
       trains: what it is fitted to.
       reads: whether values were read with noise.
       spread: whether devices have steps of their own size.
-      slow: whether some of the noise of reads stays for some of them.
       start: a fit to begin from.
       whole: see `fit`.
 
@@ -151,8 +139,6 @@ def fit_with(
     noise = float(np.std(trains.steps[1])) + 1e-9
     if reads:
         common["read_offset"] = np.asarray(0.3 * noise)
-    if slow:
-        common |= {"read_slow": np.asarray(0.3 * noise), "read_memory": np.asarray(5.0)}
     if spread:
         common["step_spread"] = np.asarray(0.1)
     starts = model.starts(trains, fixed)
@@ -168,11 +154,9 @@ def fit_with(
             for i in (0, 1)
         )
         low = np.maximum(low, unravel.vector(_least(starts[0], noise)))
-        problem = Problem(
-            _arrays(fixed), Data.of(trains), unravel, model, reads, spread
-        )
+        arguments = _arrays(fixed), Data.of(trains), unravel, model, reads, spread
         tried = [
-            _maximum(unravel.vector(begin), low, high, problem) for begin in starts
+            _maximum(unravel.vector(found), low, high, arguments) for found in starts
         ]
         vector, value = max(tried, key=lambda found: found[1])
         if not np.isfinite(value):
@@ -180,7 +164,7 @@ def fit_with(
                 f"model={model.name}: must be another one, because no constants make "
                 "these trains likely"
             )
-        errors = _standard_errors(vector, low, high, problem)
+        errors = _standard_errors(vector, low, high, arguments)
     return Fit(
         model=model,
         constants=unravel(vector),
@@ -197,18 +181,15 @@ _OTHER_BOUNDS = {
     "reset_mean": (0.0, np.inf),
     "reset_std": (0.0, np.inf),
     "read_offset": (0.0, np.inf),
-    "read_slow": (0.0, np.inf),
-    "read_memory": (0.3, 1e3),
     "step_spread": (1e-3, 2.0),
 }
 
 
 def _least(constants: dict[str, Any], noise: float) -> dict[str, np.ndarray]:
     """Lower bounds of deviations: what no data can tell from zero."""
-    floor = {"reset_std": 1e-6, "read_offset": 1e-3, "read_slow": 1e-3}
+    floor = {"reset_std": 1e-6 * noise, "read_offset": 1e-3 * noise}
     return {
-        k: np.full(np.shape(v), floor.get(k, -np.inf) * noise)
-        for k, v in constants.items()
+        k: np.full(np.shape(v), floor.get(k, -np.inf)) for k, v in constants.items()
     }
 
 
@@ -241,98 +222,40 @@ def _arrays(fixed: dict[str, Any]) -> dict[str, jax.Array]:
     return {k: jnp.asarray(v, jnp.float64) for k, v in fixed.items()}
 
 
-class Problem(NamedTuple):
-    """What the likelihood of constants is asked of.
-
-    Attributes:
-      fixed: other constants.
-      data: what was measured.
-      unravel: constants of a vector.
-      model: what is fitted.
-      reads: whether values were read with noise.
-      spread: whether devices have steps of their own size.
-    """
-
-    fixed: dict[str, jax.Array]
-    data: Data
-    unravel: _Unravel
-    model: Model
-    reads: bool
-    spread: bool
+_STATIC = (3, 4, 5, 6)
 
 
-def _loss(vector, fixed, data, unravel, model, reads, spread):
+@functools.partial(jax.jit, static_argnums=_STATIC)
+def _by_device(vector, fixed, data, unravel, model, reads, spread):
     constants = {**fixed, **unravel(vector)}
-    found = -jnp.sum(
-        likelihood.by_device(model, constants, data, reads=reads, spread=spread)
-    )
+    return likelihood.by_device(model, constants, data, reads=reads, spread=spread)
+
+
+def _loss(vector, *arguments):
+    found = -jnp.sum(_by_device(vector, *arguments))
     # What is no number is no place for a maximum.
     return jnp.where(jnp.isfinite(found), found, _IMPOSSIBLE)
 
 
-@functools.cache
-def _compiled() -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """The loss and its slope; on the CPU LLVM would take longer than any fit."""
-    quick = {"xla_backend_optimization_level": 0}
-    on_cpu = jax.default_backend() == "cpu"
-    return jax.jit(
-        jax.value_and_grad(_loss),
-        static_argnums=(3, 4, 5, 6),
-        compiler_options=quick if on_cpu else None,
-    )
-
-
-def _slope(vector: np.ndarray, of: Problem) -> tuple[float, np.ndarray]:
-    value, slope = _compiled()(vector, *of)
-    return float(value), np.asarray(slope)
-
-
-def _hessian(
-    vector: np.ndarray, unit: np.ndarray, chosen: np.ndarray, limits: Any, of: Problem
-) -> np.ndarray:
-    """Second derivatives, by differences of slopes: compiling them takes minutes.
-
-    Args:
-      vector: where.
-      unit: of each number; a thousandth of it is a small step.
-      chosen: which numbers they are of.
-      limits: least and greatest values, beyond which no step leads.
-      of: what it is asked of.
-    """
-    rows = []
-    for i in np.flatnonzero(chosen):
-        step = 1e-3 * unit[i] * (np.arange(len(vector)) == i)
-        ends = [np.clip(vector + sign * step, *limits) for sign in (1, -1)]
-        (_, above), (_, below) = (_slope(end, of) for end in ends)
-        rows.append((above - below)[chosen] / (ends[0] - ends[1])[i])
-    hessian = np.reshape(rows, (len(rows), len(rows)))
-    return (hessian + hessian.T) / 2
+_slope = jax.jit(jax.value_and_grad(_loss), static_argnums=_STATIC)
+_hessian = jax.jit(jax.hessian(_loss), static_argnums=_STATIC)
+_scores = jax.jit(jax.jacobian(_by_device), static_argnums=_STATIC)
 
 
 def _maximum(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, of: Problem
+    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
 ) -> tuple[np.ndarray, float]:
     """The place of the greatest likelihood within bounds, and its logarithm there."""
     vector = np.clip(vector, low, high)
-    unit = _units(vector, low, high, of)
-    vector = _climbed(vector, unit, low, high, of)
-    vector = _polished(vector, low, high, of)
-    value, _ = _slope(vector, of)
-    return vector, -value if value < _IMPOSSIBLE else -math.inf
-
-
-def _climbed(
-    vector: np.ndarray,
-    unit: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    of: Problem,
-) -> np.ndarray:
-    """The place of the greatest likelihood within bounds, to some digits."""
+    # In units in which the likelihood falls about alike in all directions.
+    curvature = np.abs(np.diag(_hessian(vector, *arguments)))
+    known = np.isfinite(curvature) & (curvature > 0)
+    unit = np.where(known, 1 / np.sqrt(np.where(known, curvature, 1.0)), 1.0)
+    unit = np.minimum(unit, np.maximum(abs(vector), 1e-3))
 
     def scaled(x):
-        value, slope = _slope(vector + x * unit, of)
-        return value, slope * unit
+        value, slope = _slope(vector + x * unit, *arguments)
+        return float(value), np.asarray(slope) * unit
 
     bounds = np.stack([(low - vector) / unit, (high - vector) / unit], axis=1)
     found = optimize.minimize(
@@ -349,42 +272,31 @@ def _climbed(
             "maxcor": 10,
         },
     )
-    return np.clip(vector + found.x * unit, low, high)
-
-
-def _units(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, of: Problem
-) -> np.ndarray:
-    """Units in which the likelihood falls about alike in all directions."""
-    most = np.maximum(abs(vector), 1e-3)
-    every = np.ones(vector.shape, bool)
-    hessian = _hessian(vector, 1e-2 * most, every, (low, high), of)
-    curvature = np.abs(np.diag(hessian))
-    known = np.isfinite(curvature) & (curvature > 0)
-    unit = np.where(known, 1 / np.sqrt(np.where(known, curvature, 1.0)), 1.0)
-    return np.minimum(unit, most)
+    vector = np.clip(vector + found.x * unit, low, high)
+    vector = _polished(vector, low, high, arguments)
+    value = float(_loss(vector, *arguments))
+    return vector, -value if value < _IMPOSSIBLE else -math.inf
 
 
 def _polished(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, of: Problem
+    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
 ) -> np.ndarray:
     """The same place to the last digits, by Newton's steps off the bounds."""
-    value, slope = _slope(vector, of)
-    unit = _units(vector, low, high, of)
+    value, slope = _slope(vector, *arguments)
     for _ in range(_NEWTON_STEPS):
         free = _free(vector, low, high)
-        hessian = _hessian(vector, unit, free, (low, high), of)
+        hessian = np.asarray(_hessian(vector, *arguments))[np.ix_(free, free)]
         try:
-            step = np.linalg.solve(hessian, -slope[free])
+            step = np.linalg.solve(hessian, -np.asarray(slope)[free])
         except np.linalg.LinAlgError:
             break
         trial = vector.copy()
         trial[free] += step
         trial = np.clip(trial, low, high)
-        new, new_slope = _slope(trial, of)
+        new, new_slope = _slope(trial, *arguments)
         if not new < value:
             break
-        done = value - new < 1e-6
+        done = value - new < 1e-9
         vector, value, slope = trial, new, new_slope
         if done:
             break
@@ -398,12 +310,11 @@ def _free(vector: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _standard_errors(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, of: Problem
+    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
 ) -> np.ndarray:
     """By the curvature of the likelihood at its maximum."""
     free = _free(vector, low, high)
-    unit = _units(vector, low, high, of)
-    hessian = _hessian(vector, unit, free, (low, high), of)
+    hessian = np.asarray(_hessian(vector, *arguments))[np.ix_(free, free)]
     errors = np.full(vector.shape, np.nan)
     try:
         variance = np.diag(np.linalg.inv(hessian))

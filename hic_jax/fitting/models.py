@@ -6,7 +6,6 @@ what is fitted is what trains later.
 
 import abc
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hic_jax.fitting.data import Constants
+from hic_jax.fitting.likelihood import Constants
 from hic_jax.fitting.trains import Trains
 from hic_jax.pcm.device import LARGEST_US, DeviceSpec
 from hic_jax.pcm.drifting import DriftingState
@@ -63,10 +62,10 @@ class Model(abc.ABC):
     def moments(
         self, constants: Constants, g: jax.Array, number: jax.Array, up: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """As `hic_jax.fitting.data.Steps` has it."""
+        """As `likelihood.Steps` has it."""
 
     def ends(self, constants: Constants) -> tuple[jax.Array, jax.Array]:
-        """As `hic_jax.fitting.data.Steps` has it."""
+        """As `likelihood.Steps` has it."""
         return constants["g_min"], constants["g_max"]
 
     def device(self, name: str, source: str, constants: Mapping[str, Any]) -> Any:
@@ -77,14 +76,7 @@ class Model(abc.ABC):
         """
         fields = {f.name for f in dataclasses.fields(self.cls)}
         given = {k: _plain(v) for k, v in constants.items() if k in fields}
-        if "read_slow" in constants and "read_offset" in fields:
-            given["read_offset"] = read_std(constants)
         return self.cls(name=name, source=source, **given)
-
-
-def read_std(constants: Mapping[str, Any]) -> float:
-    """Standard deviation of a read, uS, of all of its noise."""
-    return math.hypot(constants.get("read_offset", 0), constants.get("read_slow", 0))
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hic_jax.fitting.data import Constants
-from hic_jax.fitting.models import Bounds, Model, read_std, traced
+from hic_jax.fitting.likelihood import Constants
+from hic_jax.fitting.models import Bounds, Model, traced
 from hic_jax.fitting.trains import Trains
 from hic_jax.pcm.presets import reram_2018
 from hic_jax.pcm.two_sided import (
@@ -65,7 +65,7 @@ class TwoSided(Model):
         """The device; its step is a median, its spread one of logarithms."""
         given = dict(constants)
         half = (given["g_max"] - given["g_min"]) / 2
-        given["read_noise"] = read_std(given) / half
+        given["read_noise"] = given.pop("read_offset", 0.0) / half
         if "step_spread" in given:
             variance = math.log1p(float(given["step_spread"]) ** 2)
             given["step_spread"] = math.sqrt(variance)
