@@ -261,6 +261,7 @@ _PART = _object(*_USED, "histogram", **_CYCLES, histogram=_list(_COUNT))
 
 # Of `hic_jax.endurance`: whatever has another name is one more kind of device.
 _WEAR = _object(
+    full_counters=_COUNT,
     others=_KIND,
     trainings=_object(others=_or_null(_AMOUNT)),
     histogram=_object("edges", edges=_list(_COUNT), others=_list(_COUNT)),

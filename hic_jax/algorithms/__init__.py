@@ -6,14 +6,7 @@ To add one, write a subclass of `PairSpec` in a file of its own and enter it in
 
 from hic_jax.algorithms.agad import AGADSpec, AGADWeight, agad
 from hic_jax.algorithms.arrays import ArraysWeight
-from hic_jax.algorithms.base import (
-    AnalogState,
-    age,
-    analog,
-    analog_states,
-    analog_weights,
-    zeros_for_totals,
-)
+from hic_jax.algorithms.base import analog
 from hic_jax.algorithms.chopped import ChoppedSpec, ChoppedWeight, chopped_tiki_taka
 from hic_jax.algorithms.events import Events
 from hic_jax.algorithms.hic import HICEvents, HICSpec, HybridWeight, hic
@@ -27,6 +20,13 @@ from hic_jax.algorithms.pairs import PairSpec
 from hic_jax.algorithms.pulsed import PulsedSpec
 from hic_jax.algorithms.pulsed_sgd import PulsedSGDSpec, pulsed_sgd
 from hic_jax.algorithms.residual import ResidualSpec, residual
+from hic_jax.algorithms.state import (
+    AnalogState,
+    age,
+    analog_states,
+    analog_weights,
+    zeros_for_totals,
+)
 from hic_jax.algorithms.tiki_taka import TikiTakaSpec, TikiTakaWeight, tiki_taka
 from hic_jax.algorithms.transfer import TransferEvents, TransferSpec
 from hic_jax.algorithms.volatile import VolatileSpec, VolatileWeight, volatile

@@ -320,7 +320,8 @@ def test_age_makes_its_devices_older_and_what_is_written_later_young(name):
     assert fired[-2].mean() > 0.9
     assert fired[1::2].mean() < 0.05  # A transfer may read noise.
     assert (written[fired] >= 0).all()
-    np.testing.assert_allclose(written[~fired], -YEAR)
+    # A stamp is off by 1/1024 of its age at most.
+    np.testing.assert_allclose(written[~fired], -YEAR, rtol=1 / 1024)
 
 
 @every_algorithm

@@ -82,12 +82,12 @@ def test_shards_divide_what_they_can_and_the_rest_is_told(caplog):
     over = make_mesh(2, 1, 3)
     assert setup.shards_of(resolve(), MODEL, EXAMPLE, over) is None
     config = resolve(state_shards=3)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         shards = setup.shards_of(config, MODEL, EXAMPLE, over)
     assert (shards.count, shards.mesh, shards.axis) == (3, over, "data")
     # 3 x 3 x 2 x 2 has axes of three taps.
     assert "divides no axis" not in caplog.text
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         setup.shards_of(resolve(state_shards=10), MODEL, EXAMPLE, over)
     assert "state_shards=10: divides no axis of stage1_block1/conv1/" in caplog.text
     assert "head/kernel" not in caplog.text  # Of ten classes.

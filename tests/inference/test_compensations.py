@@ -60,7 +60,8 @@ def test_gains_undo_a_drift_that_is_common_to_all_devices(compensate, key):
         _kernels(old)["head"], 0.580 * _kernels(new)["head"], rtol=1e-3
     )
     mended = compensate(KEY, Net(), old, Reference(new.weights, key))
-    chex.assert_trees_all_close(_kernels(mended), _kernels(new), rtol=1e-5)
+    # Where two conductances cancel, their rounding stays.
+    chex.assert_trees_all_close(_kernels(mended), _kernels(new), rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_equal(mended.weights, old.weights)
     chex.assert_trees_all_equal(mended.batch_stats, old.batch_stats)
 
