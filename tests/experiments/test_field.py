@@ -136,7 +136,8 @@ def test_extra_cycles_are_those_of_the_field_alone(learnt, trained):
         return sets, np.broadcast_to(resets, sets.shape)
 
     def of_cells(weight):
-        return tuple(np.asarray(x) for x in binary.wear(weight.binary))
+        bits = weight.spec.lsb_bits
+        return [*map(np.asarray, binary.wear(weight.binary, weight.accumulator, bits))]
 
     extra = summary["field"]["extra_cycles"]
     assert extra == {"multilevel": cycles(of_pairs), "binary": cycles(of_cells)}
