@@ -86,7 +86,9 @@ def _tell(function, key):
     use = Use(function, _calling_line())
 
     def note(keys):
-        _open[-1]._note(use, keys)
+        # As NumPy has them: to reshape an array of JAX is a program, which would wait
+        # for a place among those that wait for this callback.
+        _open[-1]._note(use, np.asarray(keys))
 
     data = jax.random.key_data(key)
     if isinstance(data, jax.core.Tracer):
