@@ -16,7 +16,7 @@ import pytest
 import hic_jax
 from hic_jax import compensation, crossbar, pcm
 from hic_jax.inference import compensations
-from hic_jax.inference.network import correct_answers
+from hic_jax.inference.network import answers
 from hic_jax.pcm import writing
 from tests.key_recorder import keys_used_once, recorded_keys
 from tests.small_network import SHAPE, Net, images_of, network_of
@@ -110,7 +110,7 @@ def test_any_two_functions_may_be_given_one_key():
         "adabs of a network": lambda: compensations.adabs(
             key, Net(), network, images, batches=2
         ),
-        "accuracy": lambda: correct_answers(key, Net(), network, images, batch_size=3),
+        "accuracy": lambda: answers(key, Net(), network, images, batch_size=3).correct,
         "converters": lambda: jax.random.normal(crossbar.rngs(key)["crossbar"]),
     }
     drawn = {}

@@ -12,7 +12,7 @@ import hic_jax
 from experiments.parts import COMPUTE_DTYPES
 from hic_jax import checks, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
-from hic_jax.inference.network import Network, correct_answers
+from hic_jax.inference.network import Network, answers
 from hic_jax.pcm import BinarySpec, nandakumar_2018
 from hic_jax.training import steps
 from hic_jax.training.recipes import ALGORITHMS, AnalogRecipe, Recipe, make_tx
@@ -249,7 +249,7 @@ def evaluation(
 
     def evaluate(weights, key):
         chip = network.replace(weights=weights)
-        return correct_answers(key, model, chip, test, batch_size=size.batch_size)
+        return answers(key, model, chip, test, batch_size=size.batch_size).correct
 
     if size.chips > 1 and jax.default_backend() == "cpu":
         first = jax.tree.map(lambda x: x[0], (weights, keys))

@@ -159,18 +159,6 @@ def answers(
     return jax.tree.map(lambda *parts: jnp.sum(jnp.stack(parts)), *batches)
 
 
-def correct_answers(
-    key: jax.Array,
-    model: nn.Module,
-    network: Network,
-    split: Examples,
-    *,
-    batch_size: int = 500,
-) -> jax.Array:
-    """Number of correct answers to a whole split, () int32; see `answers`."""
-    return answers(key, model, network, split, batch_size=batch_size).correct
-
-
 def cross_entropy(
     key: jax.Array,
     model: nn.Module,
@@ -193,7 +181,7 @@ def accuracy(
     batch_size: int = 500,
 ) -> float:
     """Share of correct answers on a whole split; see `answers`."""
-    correct = correct_answers(key, model, network, split, batch_size=batch_size)
+    correct = answers(key, model, network, split, batch_size=batch_size).correct
     return int(correct) / split.answers
 
 
@@ -218,7 +206,7 @@ def accuracies(
 
     def correct(key, state):
         network = Network.of(state)
-        return correct_answers(key, model, network, split, batch_size=batch_size)
+        return answers(key, model, network, split, batch_size=batch_size).correct
 
     counts = jax.vmap(correct, in_axes=(0, axes_of_chips(states)))(keys, states)
     return [int(count) / split.answers for count in np.asarray(counts)]

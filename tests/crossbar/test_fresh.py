@@ -13,7 +13,7 @@ import hic_jax
 from hic_jax import crossbar, pcm
 from hic_jax.crossbar import CrossbarSpec, LinenConvGeneralDilated, LinenDotGeneral
 from hic_jax.inference.compensations import adabs
-from hic_jax.inference.network import correct_answers
+from hic_jax.inference.network import answers
 from hic_jax.weights import YEAR
 from tests.key_recorder import keys_used_once
 from tests.small_network import SHAPE, Net, images_of, network_of, random_images
@@ -188,7 +188,7 @@ def test_inference_and_adabs_add_it_to_products_and_read_the_rest():
     # twenty-sixth that a variance of 26 images lacks.
     ratio = ((found - old) / 0.985 / added).mean()
     assert ratio == pytest.approx(1 - 1 / 26, abs=4 * np.sqrt(2 / 208 / 5))
-    right = [correct_answers(key, Net(), network, images) for key in keys]
+    right = [answers(key, Net(), network, images).correct for key in keys]
     assert len(set(map(int, right))) > 1
 
 

@@ -15,7 +15,7 @@ from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
 from hic_jax.crossbar.hooks import convolve, multiply_general
 from hic_jax.crossbar.straight_through import Ranges
 from hic_jax.inference.compensations import adabs
-from hic_jax.inference.network import Network, correct_answers
+from hic_jax.inference.network import Network, answers
 from hic_jax.training import steps
 from hic_jax.training.split import Split
 from hic_jax.training.state import init_state
@@ -215,10 +215,10 @@ class Guess(nn.Module):
 def test_every_batch_of_an_evaluation_draws_anew():
     network = Network(params={}, batch_stats={}, ranges={}, weights=None)
     # 30 batches: all guesses are right, or none is, by a chance of (2/3)^30 or less.
-    correct = int(correct_answers(KEY, Guess(), network, images(60), batch_size=2))
+    correct = int(answers(KEY, Guess(), network, images(60), batch_size=2).correct)
     assert 0 < correct < 60
     assert correct == int(
-        correct_answers(KEY, Guess(), network, images(60), batch_size=2)
+        answers(KEY, Guess(), network, images(60), batch_size=2).correct
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hic_jax
-from hic_jax.inference.network import Network, correct_answers, cross_entropy
+from hic_jax.inference.network import Network, answers, cross_entropy
 from hic_jax.inference.sensitivity import allocated, expected_rise, sensitivities
 from hic_jax.training.recipes import Recipe, make_tx
 from hic_jax.training.state import init_state
@@ -45,7 +45,7 @@ def test_cross_entropy_is_that_of_the_logits():
     for batch_size in (500, 7):
         found = cross_entropy(KEY, Net(), network, images, batch_size=batch_size)
         assert float(found) == pytest.approx(-float(jnp.mean(picked)), rel=1e-5)
-        right = correct_answers(KEY, Net(), network, images, batch_size=batch_size)
+        right = answers(KEY, Net(), network, images, batch_size=batch_size).correct
         assert int(right) == int(jnp.sum(jnp.argmax(logits, 1) == images.labels))
 
 

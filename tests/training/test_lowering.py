@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 import hic_jax
 from hic_jax import convolution, inference, models
 from hic_jax.crossbar import CrossbarSpec, LayerCrossbars
-from hic_jax.inference.network import Network, correct_answers
+from hic_jax.inference.network import Network, answers
 from hic_jax.training import steps
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
@@ -87,7 +87,7 @@ def test_drift_and_evaluation_are_lowered(state, deploy, devices):
     def aged_correct(key, network, seconds, images):
         chip = inference.make_chip(key, network, deploy)
         aged = chip.replace(weights=hic_jax.drift(chip.weights, seconds))
-        return correct_answers(key, MODEL, aged, images)
+        return answers(key, MODEL, aged, images).correct
 
     # Two chips at once, as accelerators read them.
     chips = jax.vmap(aged_correct, in_axes=(0, None, None, None))

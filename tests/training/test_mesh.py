@@ -13,7 +13,7 @@ import hic_jax
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states
 from hic_jax.inference import compensations
-from hic_jax.inference.network import Network, correct_answers
+from hic_jax.inference.network import Network, answers
 from hic_jax.training import mesh, steps
 from hic_jax.training.recipes import AnalogRecipe, Recipe, make_tx
 from hic_jax.training.split import Split
@@ -95,7 +95,7 @@ def _exact(devices):
         "images": images.images,
         "batch": jax.jit(Split.batch)(images, _batches()[0])[0],
     }
-    correct = correct_answers(key, model, network, images, batch_size=TESTED)
+    correct = answers(key, model, network, images, batch_size=TESTED).correct
     return {
         "losses": losses,
         "words": words[:WORDS],
