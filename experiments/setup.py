@@ -174,14 +174,13 @@ class Experiment:
         return steps.make_step(
             self.model,
             self.tx,
-            self.augment_key,
             augmentation=self.config.train.augmentation,
             label_smoothing=self.config.train.label_smoothing,
         )
 
     def runner(self) -> steps.Runner:
         """Runs training steps; see `hic_jax.training.steps.make_runner`."""
-        return steps.make_runner(self.step())
+        return steps.make_runner(self.step(), self.augment_key)
 
     def test_accuracy(self, state: TrainState, test: Examples) -> float:
         """Accuracy on the test part, as the devices read now."""

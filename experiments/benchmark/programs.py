@@ -149,12 +149,10 @@ def training_step(size: Size, algorithm: str, crossbar: CrossbarSpec | None) -> 
     tx = make_tx(
         Recipe(), AnalogRecipe(), spec() if spec else None, 1000, jax.random.key(0)
     )
-    step = steps.make_step(
-        model, tx, jax.random.key(2), augmentation="crop_flip", label_smoothing=0.0
-    )
+    step = steps.make_step(model, tx, augmentation="crop_flip", label_smoothing=0.0)
     state = init_state(jax.random.key(1), model, tx, IMAGE_SHAPE)
-    batch = random_images(size.batch_size), jnp.arange(size.batch_size)
-    return Program(step, batch, state)
+    images, indices = random_images(size.batch_size), jnp.arange(size.batch_size)
+    return Program(step, (images, indices, jax.random.key(2)), state)
 
 
 def device_programs(size: Size) -> dict[str, Program]:

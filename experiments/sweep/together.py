@@ -129,11 +129,11 @@ def _advance(
         chips.make_step(
             first.model,
             first.tx,
-            augment_keys,
             mesh=mesh,
             augmentation=first.config.train.augmentation,
             label_smoothing=first.config.train.label_smoothing,
-        )
+        ),
+        augment_keys,
     )
 
     # ---- train

@@ -187,7 +187,6 @@ def _init_states(init_keys, device_keys, model, make_tx, input_shape, input_dtyp
 def make_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    keys: jax.Array,
     *,
     mesh: Mesh,
     augmentation: str,
@@ -198,38 +197,34 @@ def make_step(
     Args:
       model: called with ``(inputs, train=)``.
       tx: makes the updates; what it was made with, such as its key, is in the states.
-      keys: (chips,) keys of the augmentation and of the noise of converters.
       mesh: one from `make_mesh`, whose size must divide the number of chips.
       augmentation: name of one of `hic_jax.data.POLICIES`.
       label_smoothing: share of the target that is spread over all classes.
 
     Returns:
-      ``step(states, train, indices)``, for a state of chips and (chips, batch)
-      indices, which returns the new one and a dict of (chips,) float32 metrics.
-      `steps.make_runner` runs many, of (k, chips, batch) indices.
+      ``step(states, train, indices, keys)``, for a state of chips, (chips, batch)
+      indices and (chips,) keys, which returns the new one and a dict of (chips,)
+      float32 metrics. `steps.make_runner` runs many, of (k, chips, batch) indices.
     """
+    step_of_one = steps.make_step(
+        model, tx, augmentation=augmentation, label_smoothing=label_smoothing
+    )
 
-    def step_of_one(key, state, train, indices):
-        step = steps.make_step(
-            model, tx, key, augmentation=augmentation, label_smoothing=label_smoothing
-        )
-        return step(state, train, indices)
-
-    def step(states, train, indices):
+    def step(states, train, indices, keys):
         axes = axes_of_chips(states)
         specs = jax.tree.map(lambda x: _EACH if jnp.ndim(x) else _ALL, states)
         of_device = jax.vmap(
-            step_of_one, in_axes=(0, axes, None, 0), out_axes=(axes, 0)
+            step_of_one, in_axes=(axes, None, 0, 0), out_axes=(axes, 0)
         )
         return jax.shard_map(
             of_device,
             mesh=mesh,
-            in_specs=(_EACH, specs, _ALL, _EACH),
+            in_specs=(specs, _ALL, _EACH, _EACH),
             out_specs=(specs, _EACH),
             # Chips have nothing to tell each other: there is nothing to be checked, and
             # loops inside would have to say for each value that it is of one device.
             check_vma=False,
-        )(keys, states, train, indices)
+        )(states, train, indices, keys)
 
     return step
 

@@ -16,34 +16,32 @@ from hic_jax.training.mesh import place
 from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 
-StepFn = Callable[[TrainState, Examples, jax.Array], tuple[TrainState, dict]]
+StepFn = Callable[[TrainState, Examples, jax.Array, jax.Array], tuple[TrainState, dict]]
 
 
 def make_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
-    key: jax.Array,
     *,
     augmentation: str,
     label_smoothing: float,
 ) -> StepFn:
-    """A pure training step, the same for every algorithm.
+    """A pure training step, the same for every algorithm and every seed.
 
     Args:
       model: called with ``(inputs, train=)``, BatchNorm in "batch_stats". Its logits
         have the classes as the last axis; the loss is the mean over all others.
-      tx: makes the updates.
-      key: draws the augmentation and the noise of converters; each step folds in its
-        number.
+      tx: makes the updates; what it was made with, such as its key, is in the state.
       augmentation: of `hic_jax.data.POLICIES`.
       label_smoothing: share of the target that is spread over all classes.
 
     Returns:
-      ``step(state, train, indices)``, which trains on the examples of those indices
-      and returns the new state and a dict of () float32 metrics.
+      ``step(state, train, indices, key)``, which trains on the examples of those
+      indices and returns the new state and a dict of () float32 metrics. The key draws
+      the augmentation and the noise of converters; each step folds in its number.
     """
 
-    def step(state, train, indices):
+    def step(state, train, indices, key):
         step_key = jax.random.fold_in(key, state.step)
         inputs, labels = train.batch(indices, step_key, augmentation)
 
@@ -101,7 +99,7 @@ def _device_events(opt_state: Any) -> dict[str, jax.Array]:
     return counts
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Runner:
     """Runs many steps: a scan where there is an accelerator, a loop on the CPU.
 
@@ -110,10 +108,13 @@ class Runner:
 
     Attributes:
       program: what is compiled: one step, or a scan of steps.
+      key: argument of every step. A constant in the program would have it compiled anew
+        for every seed.
       scan: whether the program is a scan.
     """
 
     program: Any
+    key: jax.Array
     scan: bool
 
     def __call__(
@@ -136,14 +137,14 @@ class Runner:
           The state after k steps and the metrics, each (k,).
         """
         if self.scan:
-            state, metrics = self.program(state, train, indices)
+            state, metrics = self.program(state, train, indices, self.key)
             if done:
                 jax.block_until_ready(metrics)
                 done(len(indices))
             return state, metrics
         rows = []
         for batch in indices:
-            state, metrics = self.program(state, train, batch)
+            state, metrics = self.program(state, train, batch, self.key)
             rows.append(metrics)
             if done:
                 jax.block_until_ready(metrics)
@@ -159,23 +160,25 @@ class Runner:
           indices: (k, batch) of the examples of every step.
         """
         batch = indices if self.scan else indices[0]
-        self.program.lower(state, train, batch).compile()
+        self.program.lower(state, train, batch, self.key).compile()
 
 
-def make_runner(step: StepFn, *, scan: bool | None = None) -> Runner:
+def make_runner(step: StepFn, key: jax.Array, *, scan: bool | None = None) -> Runner:
     """A `Runner` of steps.
 
     Args:
       step: from `make_step`.
+      key: what the steps draw from.
       scan: overrides the choice by platform.
     """
     if scan is None:
         scan = jax.default_backend() != "cpu"
 
-    def scan_steps(state, train, indices):
-        return jax.lax.scan(lambda s, i: step(s, train, i), state, indices)
+    def scan_steps(state, train, indices, key):
+        return jax.lax.scan(lambda s, i: step(s, train, i, key), state, indices)
 
-    return Runner(jax.jit(scan_steps if scan else step, donate_argnums=0), scan)
+    program = jax.jit(scan_steps if scan else step, donate_argnums=0)
+    return Runner(program, key, scan)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "batch_size"))

@@ -200,11 +200,11 @@ def first_step(counts):
     tx = make_tx(recipe, AnalogRecipe(), spec, 10, jax.random.key(0))
     model = OnCrossbars()
     state = init_state(jax.random.key(1), model, tx, (4, 4, 1))
-    step = steps.make_step(
-        model, tx, jax.random.key(2), augmentation="none", label_smoothing=0.0
-    )
+    step = steps.make_step(model, tx, augmentation="none", label_smoothing=0.0)
     zeros = zeros_for_totals(state.opt_state)
-    _, metrics = jax.jit(step)(state, random_images(), jnp.arange(40))
+    _, metrics = jax.jit(step)(
+        state, random_images(), jnp.arange(40), jax.random.key(2)
+    )
     return float(metrics["set_pulses"]), zeros
 
 

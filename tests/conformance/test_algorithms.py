@@ -467,14 +467,10 @@ def together(request):
     )
     model = Net()
     state = init_state(jax.random.key(0), model, tx, (4, 4, 1))
-    step = jax.jit(
-        steps.make_step(
-            model, tx, jax.random.key(1), augmentation="none", label_smoothing=0.0
-        )
-    )
+    step = jax.jit(steps.make_step(model, tx, augmentation="none", label_smoothing=0.0))
     before = jax.tree.map(np.asarray, state.params)
     for _ in range(4):
-        state, metrics = step(state, train, jnp.arange(24))
+        state, metrics = step(state, train, jnp.arange(24), jax.random.key(1))
     return before, state, metrics
 
 

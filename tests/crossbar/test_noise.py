@@ -193,12 +193,12 @@ def test_every_step_draws_anew_and_a_resumed_one_the_same():
     model = models.ResNet(8, (2,), 3, crossbars=LayerCrossbars(ONE_ARRAY))
     state = init_state(jax.random.key(0), model, optax.sgd(0.1), (6, 6, 2))
     step = jax.jit(steps.make_step(
-        model, optax.sgd(0.1), KEY, augmentation="none", label_smoothing=0.0
+        model, optax.sgd(0.1), augmentation="none", label_smoothing=0.0
     ))  # fmt: skip
     losses = []
     for number in (0, 1, 0):
         begun = state.replace(step=jnp.int32(number))
-        losses.append(float(step(begun, images(8), jnp.arange(8))[1]["loss"]))
+        losses.append(float(step(begun, images(8), jnp.arange(8), KEY)[1]["loss"]))
     assert losses[0] == losses[2]
     assert abs(losses[0] - losses[1]) > 1e-4
 

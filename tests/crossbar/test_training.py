@@ -47,10 +47,9 @@ def trained(crossbars):
     """Loss and kernels after a step."""
     state, split = start()
     step = steps.make_step(
-        model_on(crossbars), TX, jax.random.key(0),
-        augmentation="none", label_smoothing=0.0,
-    )  # fmt: skip
-    state, metrics = step(state, split, jnp.arange(8))
+        model_on(crossbars), TX, augmentation="none", label_smoothing=0.0
+    )
+    state, metrics = step(state, split, jnp.arange(8), jax.random.key(0))
     return float(metrics["loss"]), state.params
 
 
@@ -98,10 +97,8 @@ def test_running_ranges_train_with_the_network_and_stay_in_evaluation():
     model = model_on(crossbars)
     state, split = start(crossbars)
     assert set(state.ranges) == {"stem", "stage1_block1"}
-    step = steps.make_step(
-        model, TX, jax.random.key(0), augmentation="none", label_smoothing=0.0
-    )
-    state, _ = step(state, split, jnp.arange(8))
+    step = steps.make_step(model, TX, augmentation="none", label_smoothing=0.0)
+    state, _ = step(state, split, jnp.arange(8), jax.random.key(0))
     weights = [ranges[:, 1] for ranges in jax.tree.leaves(state.ranges)]
     np.testing.assert_allclose(weights, np.float32(0.01), rtol=1e-5)  # One batch.
     # The stem sees the images themselves.

@@ -257,7 +257,7 @@ CORNERS = [
 @pytest.mark.parametrize("words", CORNERS)
 def test_a_step_can_be_traced_at_the_corners(defined_flags, words):
     experiment = Experiment.of(parsed([*words.split(), "--channel_plan=textbook"]))
-    run = steps.make_runner(experiment.step(), scan=True)
+    run = steps.make_runner(experiment.step(), experiment.augment_key, scan=True)
 
     def init(key):
         image_shape = experiment.dataset.image_shape

@@ -78,7 +78,7 @@ def _alone(chip):
     init_key, device_key, augment_key, order_key, read_key = _keys()[:, chip]
     tx = make_tx(device_key)
     first = init_state(init_key, Net(), tx, SHAPE)
-    run = steps.make_runner(steps.make_step(Net(), tx, augment_key, **OPTIONS))
+    run = steps.make_runner(steps.make_step(Net(), tx, **OPTIONS), augment_key)
     indices = _epochs(
         lambda k: steps.epoch_order(jax.random.fold_in(order_key, k), IMAGES, BATCH)
     )
@@ -95,7 +95,7 @@ def _together():
     init_keys, device_keys, augment_keys, order_keys, read_keys = keys
     first = chips.init_states(init_keys, device_keys, Net(), make_tx, SHAPE)
     tx = make_tx(device_keys[0])
-    step = chips.make_step(Net(), tx, augment_keys, mesh=mesh, **OPTIONS)
+    step = chips.make_step(Net(), tx, mesh=mesh, **OPTIONS)
     fold_in = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     indices = _epochs(
         lambda k: chips.epoch_orders(
@@ -104,7 +104,7 @@ def _together():
     )
     images = chips.everywhere(_images(), mesh)
     states = chips.spread(jax.tree.map(jnp.copy, first), mesh)
-    states, metrics = steps.make_runner(step)(states, images, indices)
+    states, metrics = steps.make_runner(step, augment_keys)(states, images, indices)
     assert len(states.params["head"]["kernel"].addressable_shards) == mesh.size
     tested = accuracies(read_keys, Net(), states, images, batch_size=20)
     return (
@@ -167,12 +167,12 @@ def test_chips_differ():
 def test_most_steps_leave_out_the_refresh():
     keys = _keys(2)
     states = chips.stack(_trained()[1][:2])
-    step = chips.make_step(
-        Net(), make_tx(keys[1, 0]), keys[2], mesh=chips.make_mesh(1), **OPTIONS
-    )
+    tx, mesh = make_tx(keys[1, 0]), chips.make_mesh(1)
+    step = chips.make_step(Net(), tx, mesh=mesh, **OPTIONS)
     indices = jnp.tile(jnp.arange(BATCH), (2, 1))
     # A condition that differs between chips would be computed both ways.
-    assert str(jax.make_jaxpr(step)(states, _images(), indices)).count(" cond[") == 1
+    made = jax.make_jaxpr(step)(states, _images(), indices, keys[2])
+    assert str(made).count(" cond[") == 1
 
 
 def test_states_are_stacked_and_unstacked():

@@ -1,5 +1,7 @@
 """What runs on other hardware is lowered for it here, whole, by `jax.export`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -26,9 +28,8 @@ SPEC = hic_jax.HICSpec(
 CROSSBAR = CrossbarSpec(adc_range="running", adc_noise=0.5, tile_rows=32)
 MODEL = models.ResNet(8, (4,), 10, crossbars=LayerCrossbars(CROSSBAR))
 TX = make_tx(Recipe(), AnalogRecipe(), SPEC, 100, jax.random.key(0))
-STEP = steps.make_step(
-    MODEL, TX, jax.random.key(1), augmentation="crop_flip", label_smoothing=0.1
-)
+STEP = steps.make_step(MODEL, TX, augmentation="crop_flip", label_smoothing=0.1)
+KEY = jax.random.key(1)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,10 @@ def _lowered(function, *arguments, devices=1):
 @pytest.mark.parametrize("scan", [False, True])
 def test_training_is_lowered(state, scan):
     if scan:  # As accelerators run it.
-        run, batches = steps.make_runner(STEP, scan=True), BATCHES
+        run, batches = steps.make_runner(STEP, KEY, scan=True), BATCHES
     else:
-        run, batches = STEP, jax.ShapeDtypeStruct((BATCH,), "int32")
+        run = functools.partial(STEP, key=KEY)
+        batches = jax.ShapeDtypeStruct((BATCH,), "int32")
     program = _lowered(run, state, IMAGES, batches)
     _, metrics = jax.tree.unflatten(program.out_tree, program.out_avals)
     assert metrics["loss"].shape == ((3,) if scan else ())
@@ -73,7 +75,7 @@ def test_training_is_lowered(state, scan):
 
 def test_training_on_eight_devices_is_lowered(state):
     images = IMAGES.replace(mesh=MESH)
-    run = steps.make_runner(STEP, scan=True)
+    run = steps.make_runner(STEP, KEY, scan=True)
     text = _lowered(run, state, images, BATCHES, devices=DEVICES).mlir_module()
     assert f'mesh @mesh = <["data"={DEVICES}]>' in text
     # The batch, of images of 8 x 8 x 1.

@@ -24,6 +24,7 @@ DEVICES, STEPS, WORDS = 8, 50, 10
 # Neither the images nor 20 of them, of an evaluation, can be shared by eight devices.
 IMAGES, TESTED, BATCH, CLASSES = 50, 20, 16, 3
 SHARED = (16, 100, 7, 11)
+KEY = jax.random.key(8)
 
 
 class Net(nn.Module):
@@ -45,9 +46,7 @@ class Net(nn.Module):
 
 def _training(spec, devices):
     """Model, state and images on so many devices, and a training step."""
-    image_key, label_key, init_key, device_key, step_key = jax.random.split(
-        jax.random.key(7), 5
-    )
+    image_key, label_key, init_key, device_key = jax.random.split(jax.random.key(7), 4)
     images = jax.random.randint(image_key, (IMAGES, 8, 8, 1), 0, 256)
     split = Split(
         images=images.astype(jnp.uint8),
@@ -63,9 +62,7 @@ def _training(spec, devices):
     )
     model, tx = Net(spec), make_tx(recipe, analog, hardware, STEPS, device_key)
     state = init_state(init_key, model, tx, (8, 8, 1))
-    step = steps.make_step(
-        model, tx, step_key, augmentation="crop_flip", label_smoothing=0.0
-    )
+    step = steps.make_step(model, tx, augmentation="crop_flip", label_smoothing=0.0)
     over = mesh.make_mesh(BATCH, devices)
     return model, mesh.replicate(state, over), split.over(over), step
 
@@ -82,7 +79,7 @@ def _word(state):
 def _exact(devices):
     """What a training without converters comes to, as plain lists."""
     model, state, images, step = _training(None, devices)
-    run, losses, words = steps.make_runner(step, scan=False), [], []
+    run, losses, words = steps.make_runner(step, KEY, scan=False), [], []
     for batch in _batches():
         state, metrics = run(state, images, batch[None])
         losses.append(float(metrics["loss"][0]))
@@ -111,7 +108,7 @@ def _exact(devices):
 def _scanned(devices):
     """The words after some steps of a scan."""
     _, state, images, step = _training(None, devices)
-    run = steps.make_runner(step, scan=True)
+    run = steps.make_runner(step, KEY, scan=True)
     return _word(run(state, images, _batches()[:WORDS])[0])
 
 
@@ -119,7 +116,7 @@ def _converted(devices):
     """Loss and ranges of a step with noisy converters."""
     spec = crossbar.CrossbarSpec(adc_range="running", adc_noise=0.05)
     _, state, images, step = _training(spec, devices)
-    state, metrics = jax.jit(step)(state, images, _batches()[0])
+    state, metrics = jax.jit(step)(state, images, _batches()[0], KEY)
     return {
         "loss": float(metrics["loss"]),
         "ranges": [x.tolist() for x in jax.tree.leaves(state.ranges)],

@@ -1,6 +1,7 @@
 """Weights on devices in shards: who holds them, what they tell each other, and draw."""
 
 import dataclasses
+import functools
 import re
 import tempfile
 from pathlib import Path
@@ -79,8 +80,8 @@ def _images(over):
 
 
 def _step(tx):
-    key = jax.random.key(2)
-    return steps.make_step(Net(), tx, key, augmentation="none", label_smoothing=0.0)
+    step = steps.make_step(Net(), tx, augmentation="none", label_smoothing=0.0)
+    return functools.partial(step, key=jax.random.key(2))
 
 
 def _batch(i):

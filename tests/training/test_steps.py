@@ -32,6 +32,7 @@ REAL = hic_jax.HICSpec(
     refresh_every=0,
     refresh_verify=False,
 )
+KEY = jax.random.key(8)
 
 
 class Net(nn.Module):
@@ -63,13 +64,13 @@ def _images():
 
 def _new_training(spec=IDEAL, seed=0, rate=RATE, **options):
     """The state before training, and a training step."""
-    init_key, device_key, step_key = jax.random.split(jax.random.key(seed), 3)
+    init_key, device_key = jax.random.split(jax.random.key(seed))
     recipe = Recipe(learning_rate=rate, schedule="constant", warmup=0.0)
     analog = AnalogRecipe(learning_rate=rate, trust_ratio=False)
     tx = make_tx(recipe, analog, spec, 1, device_key)
     options = {"augmentation": "none", "label_smoothing": 0.0} | options
     state = init_state(init_key, Net(), tx, (6, 6, 1))
-    return state, steps.make_step(Net(), tx, step_key, **options)
+    return state, steps.make_step(Net(), tx, **options)
 
 
 # What several tests look at is made, and compiled, once.
@@ -85,7 +86,7 @@ def _batches():
 def _run(state, step, *, scan=False):
     """The state after six steps, and their metrics."""
     state = jax.tree.map(jnp.copy, state)  # Runners donate it.
-    return steps.make_runner(step, scan=scan)(state, _images(), _batches())
+    return steps.make_runner(step, KEY, scan=scan)(state, _images(), _batches())
 
 
 @functools.cache
@@ -123,8 +124,8 @@ def test_hic_on_ideal_devices_moves_as_fp32_sgd():
     start, fp32_step = _training(None)
     start = start.replace(params=state.params)
     before = _held(state)
-    moved, metrics = jax.jit(step)(state, _images(), jnp.arange(BATCH))
-    reference, fp32 = jax.jit(fp32_step)(start, _images(), jnp.arange(BATCH))
+    moved, metrics = jax.jit(step)(state, _images(), jnp.arange(BATCH), KEY)
+    reference, fp32 = jax.jit(fp32_step)(start, _images(), jnp.arange(BATCH), KEY)
     # One computation compiled twice, in float32.
     for name, value in fp32.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-6)
@@ -160,7 +161,7 @@ def test_loss_and_accuracy_are_those_of_the_batch():
     logits, labels = np.asarray(logits, np.float64), np.asarray(_images().labels[batch])
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = 0.7 * np.eye(CLASSES)[labels] + 0.3 / CLASSES
-    _, metrics = jax.jit(step)(state, _images(), jnp.asarray(batch))
+    _, metrics = jax.jit(step)(state, _images(), jnp.asarray(batch), KEY)
     assert set(metrics) == {"loss", "accuracy"}
     expected = -(targets * log_p).sum(axis=1).mean()
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
@@ -180,7 +181,7 @@ def test_every_device_event_is_a_metric():
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_program_compiled_ahead_from_shapes_is_the_one_that_runs(scan, caplog):
     state, step = _new_training()
-    run = steps.make_runner(step, scan=scan)
+    run = steps.make_runner(step, KEY, scan=scan)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
     compiled = f"XLA compilation of jit({'scan_steps' if scan else 'step'})"
     with jax.log_compiles():
@@ -195,7 +196,7 @@ def test_a_program_compiled_ahead_from_shapes_is_the_one_that_runs(scan, caplog)
 def test_how_many_steps_are_done_is_told_meanwhile(scan, told):
     state, step = _new_training()
     done = []
-    run = steps.make_runner(step, scan=scan)
+    run = steps.make_runner(step, KEY, scan=scan)
     state, metrics = run(state, _images(), _batches(), done.append)
     assert done == told
     assert metrics["loss"].shape == (6,) and state.step == 6
@@ -207,7 +208,7 @@ def test_every_step_augments_anew(augmentation):
     # Images of 8 x 8 pixels are the smallest that are shifted.
     images = jnp.pad(_images().images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     batches = jnp.tile(jnp.arange(BATCH), (4, 1))
-    _, metrics = steps.make_runner(step)(
+    _, metrics = steps.make_runner(step, KEY)(
         state, _images().replace(images=images), batches
     )
     assert len(set(metrics["loss"].tolist())) == (1 if augmentation == "none" else 4)
@@ -239,6 +240,16 @@ def test_the_same_seed_is_the_same_run_bit_for_bit():
     )
     chex.assert_trees_all_equal(metrics, metrics_again)
     chex.assert_trees_all_equal(_plain(first), _plain(again))
+
+
+def test_every_seed_runs_the_same_program():
+    programs = set()
+    for seed in (0, 1):
+        state, step = _new_training(spec=REAL, seed=seed)
+        run = steps.make_runner(step, jax.random.key(seed))
+        batch = _batches()[0]
+        programs.add(run.program.lower(state, _images(), batch, run.key).as_text())
+    assert len(programs) == 1
 
 
 def test_another_seed_is_another_run():
