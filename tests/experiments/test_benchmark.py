@@ -138,9 +138,10 @@ def test_a_warm_compilation_reads_the_cache_and_a_cold_one_does_not():
     jax.monitoring.register_event_listener(listen)
     with measure.own_cache():
         measure.compile_twice(made["reading"])
-    jax.monitoring.unregister_event_listener(listen)
-    assert jax.config.jax_compilation_cache_dir == before
     found = [name.split("/")[-1] for name in events if "/cache_" in name]
+    if hasattr(jax.monitoring, "unregister_event_listener"):  # JAX 0.7.2 has none.
+        jax.monitoring.unregister_event_listener(listen)
+    assert jax.config.jax_compilation_cache_dir == before
     assert found == ["cache_misses", "cache_hits"]
 
 
