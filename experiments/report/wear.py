@@ -76,7 +76,8 @@ def wear(recipe: Recipe) -> dict[str, list[Wear]]:
         keys = ["level", "kind", "width", "part"]
         parts = pd.DataFrame(rows, dtype=object).groupby(keys, sort=False)
         for (level, kind, width, part), seeds in parts:
-            case = _of_seeds(recipe, kind, width, part, seeds.to_dict("list"))
+            # Older pandas give a number of NumPy's.
+            case = _of_seeds(recipe, kind, float(width), part, seeds.to_dict("list"))
             levels[level].append(case)
     return levels
 
