@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import rich.console
@@ -98,8 +99,8 @@ def note_end(job: jobs.Job) -> None:
         if error is not None:
             terminal.note(f"{run.name}: failed: {last_line(error)}")
         else:
-            accuracy = job.paths(run).result()["test_accuracy"]
-            terminal.note(f"{run.name}: test accuracy {words.percent([accuracy])}")
+            result = [job.paths(run).result()]
+            terminal.note(f"{run.name}: {_measure(result)} {_outcome(result)}")
 
 
 def last_line(text: str) -> str:
@@ -110,27 +111,41 @@ def last_line(text: str) -> str:
 def table(
     workdir: Path, runs: list[grid.Run], running: Iterable[str] = ()
 ) -> rich.table.Table:
-    """Accuracy and size by what is swept, over seeds; and where each run is."""
+    """What was measured, and size, by what is swept; and where each run is."""
     axes = list(dict.fromkeys(axis for run in runs for axis in run.swept))
     axes.remove("seed")
     rows = collections.defaultdict(list)
     for run in runs:
         rows[tuple(run.swept.get(axis, "") for axis in axes)].append(run)
-    lines = []
+    lines, finished = [], []
     for values, of_seeds in rows.items():
         summaries = [
             RunPaths.of(workdir, run.name).result()
             for run in of_seeds
             if is_finished(workdir, run)
         ]
-        accuracy = size = ""
+        finished += summaries
+        outcome = size = ""
         if summaries:
-            accuracy = words.percent([s["test_accuracy"] for s in summaries])
+            outcome = _outcome(summaries)
             size = words.kilobytes(summaries[0]["inference_bits"] / 8000)
         states = ", ".join(state(workdir, run, running) for run in of_seeds)
-        lines.append((*map(str, values), accuracy, size, states))
-    heads = (*axes, "test accuracy", "inference model", "runs")
+        lines.append((*map(str, values), outcome, size, states))
+    heads = (*axes, _measure(finished), "inference model", "runs")
     return terminal.table(heads, lines, words={*range(len(axes)), len(heads) - 1})
+
+
+def _measure(summaries: list[dict[str, Any]]) -> str:
+    """What trainings are judged by: the loss on a text, or the accuracy on images."""
+    of_text = any("test_loss" in summary for summary in summaries)
+    return "test loss (nats)" if of_text else "test accuracy"
+
+
+def _outcome(summaries: list[dict[str, Any]]) -> str:
+    """What trainings of several seeds have come to."""
+    if any("test_loss" in summary for summary in summaries):
+        return words.nats([summary["test_loss"] for summary in summaries])
+    return words.percent([summary["test_accuracy"] for summary in summaries])
 
 
 def is_finished(workdir: Path, run: grid.Run) -> bool:
@@ -139,10 +154,10 @@ def is_finished(workdir: Path, run: grid.Run) -> bool:
 
 
 def state(workdir: Path, run: grid.Run, running: Iterable[str]) -> str:
-    """Where a run is: waiting, at a step, failed, or done with its accuracy."""
+    """Where a run is: waiting, at a step, failed, or what it has come to."""
     paths = RunPaths.of(workdir, run.name)
     if paths.is_finished(run.steps):
-        return words.percent([paths.result()["test_accuracy"]])
+        return _outcome([paths.result()])
     if run.name in running:
         return f"step {paths.step()}/{run.steps}"
     return "waiting" if paths.error() is None else "failed"

@@ -299,9 +299,10 @@ def test_how_far_a_run_is(tmp_path, runs):
     assert sweep.steps_done(tmp_path, [run], ()) == STEPS
 
 
-def _finish(paths, accuracy=0.75, steps=STEPS):
+def _finish(paths, accuracy=0.75, steps=STEPS, **fields):
     paths.run.mkdir(parents=True, exist_ok=True)
     summary = {"test_accuracy": accuracy, "inference_bits": 16000, "steps": steps}
+    summary |= fields
     (paths.run / "summary.json").write_text(json.dumps(summary))
 
 
@@ -317,6 +318,17 @@ def test_the_table_is_of_finished_runs(tmp_path, runs):
     assert shown.cells(table) == [
         ("fp32", "1.0", "", "55.0 +- 7.1 %", "2 kB", "50.0 %, 60.0 %, waiting"),
         ("hic", "1.0", "6", "85.0 +- 7.1 %", "2 kB", "80.0 %, 90.0 %, waiting"),
+    ]
+
+
+def test_a_text_is_told_by_its_loss(tmp_path, runs):
+    asked = runs("--algorithms=fp32", "--seeds=3")
+    for run, loss in zip(asked, (1.5, 1.7), strict=False):
+        _finish(RunPaths.of(tmp_path, run.name), test_loss=loss)
+    table = sweep.table(tmp_path, asked)
+    assert table.columns[2].header == "test loss (nats)"
+    assert shown.cells(table) == [
+        ("fp32", "1.0", "1.600 +- 0.141", "2 kB", "1.500, 1.700, waiting")
     ]
 
 
