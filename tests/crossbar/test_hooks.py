@@ -178,7 +178,8 @@ def test_what_has_no_size_yet_is_not_counted():
 
 def on_explicit_meshes():
     """Results on meshes of JAX's defaults: shardings, distance from one device's."""
-    mesh = jax.make_mesh((4,), ("data",))
+    # Named, because the default of JAX 0.7.2 is another.
+    mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Explicit,))
     spec = jax.sharding.PartitionSpec
     found = []
     for kind, (product, x_shape, w_shape) in PRODUCTS.items():

@@ -116,10 +116,18 @@ def test_a_layer_applied_twice_works(run):
     assert state[0, 1] == 1 - 0.5**4  # Four batches.
 
 
+def _pickled(model):
+    try:
+        pickle.dumps(nnx.Linear(1, 1, rngs=nnx.Rngs(0)))
+    except AttributeError:  # As with flax 0.11.2.
+        pytest.skip("this flax pickles no layer of its own")
+    return pickle.loads(pickle.dumps(model))
+
+
 @pytest.mark.parametrize("again", [
     nnx.clone,
     copy.deepcopy,
-    lambda model: pickle.loads(pickle.dumps(model)),
+    _pickled,
     lambda model: jax.tree.map(jnp.copy, model),
 ], ids=["clone", "deepcopy", "pickle", "tree"])  # fmt: skip
 def test_a_copy_goes_on_from_where_it_was_made(again):
