@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -172,7 +173,8 @@ def test_inference_and_adabs_add_it_to_products_and_read_the_rest():
     network, images = aged("white"), random_images()
     exact = hic_jax.read_params(network.params, network.weights)
     variables = network.variables(KEY, fresh=False)
-    jax.tree.map(np.testing.assert_array_equal, variables["params"], exact)
+    # One computation compiled twice; reads differ by a thousandth and more.
+    chex.assert_trees_all_close(variables["params"], exact, atol=1e-7)
     variances = network.fresh_variances()
     shapes = [v.shape for v in jax.tree.leaves(variances)]
     assert shapes == [(16, 5), (5, 3)]
