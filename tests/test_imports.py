@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up. A module is in the room with the longest name that its own begins
 # with: what is not listed is in "hic_jax", above all rooms of the library.
 ROOMS = (
-    "hic_jax.older",
+    "hic_jax.releases",
     "hic_jax.checks",
     "hic_jax.streams",
     "hic_jax.array_leaves",

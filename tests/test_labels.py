@@ -14,7 +14,7 @@ from jax import lax
 
 import hic_jax
 from hic_jax import crossbar, pcm
-from hic_jax.older import as_pure
+from hic_jax.releases import as_pure
 
 IDEAL = hic_jax.HICSpec(multilevel=pcm.ideal(), refresh_every=0)
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from hic_jax.accounting.tensors import analog_tensors
 from hic_jax.algorithms import AnalogState
-from hic_jax.older import as_pure
 from hic_jax.packing import path_name
 from hic_jax.quantisation import QuantisedState
+from hic_jax.releases import as_pure
 
 DIGITAL_BITS = 32
 

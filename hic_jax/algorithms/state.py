@@ -9,8 +9,8 @@ import optax
 
 from hic_jax import checks
 from hic_jax.algorithms.events import Events
-from hic_jax.older import as_pure
 from hic_jax.packing import Layout
+from hic_jax.releases import as_pure
 from hic_jax.weights import AnalogWeight
 
 

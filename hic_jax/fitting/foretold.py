@@ -10,8 +10,8 @@ import numpy as np
 from hic_jax.fitting.likelihood import Data, filtered
 from hic_jax.fitting.maximum import Fit
 from hic_jax.fitting.trains import Trains
-from hic_jax.older import enable_x64
 from hic_jax.pcm.device import DeviceSpec
+from hic_jax.releases import enable_x64
 
 _SIMULATED = 4000
 # Standard deviations that 95 % of a Gaussian lie within.

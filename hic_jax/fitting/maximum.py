@@ -14,7 +14,7 @@ from hic_jax.fitting import likelihood
 from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Model
 from hic_jax.fitting.trains import Trains
-from hic_jax.older import enable_x64
+from hic_jax.releases import enable_x64
 
 # Constants that the noise of reads and the spread of devices add are kept only if they
 # are seen so clearly: a chance of one in a thousand where there is none.

@@ -9,6 +9,7 @@ from flax.core import FrozenDict
 from jax.extend import core
 
 from hic_jax.crossbar import CrossbarSpec
+from hic_jax.releases import sizes_of_scan
 from hic_jax.rewriting import equations
 from hic_jax.rewriting.origins import ACTIVATION, Origin, either, results
 from hic_jax.tracing.programs import called, crossbar_notes
@@ -111,8 +112,8 @@ class Planner:
             plans, made = _one(plan(inner[0], given))
         elif kind == "scan":
             given = [origin.unmoved for origin in given]
-            consts = fields["num_consts"]
-            carried = slice(consts, consts + fields["num_carry"])
+            consts, handed_on = sizes_of_scan(fields)
+            carried = slice(consts, consts + handed_on)
             plans, made = _one(_rounds(plan, inner[0], given, carried, kind))
         elif kind == "while":
             given = [origin.unmoved for origin in given]

@@ -11,6 +11,7 @@ from jax.extend import core
 from hic_jax.crossbar import CrossbarSpec, fresh
 from hic_jax.crossbar.hooks import convolve, multiply_general
 from hic_jax.crossbar.straight_through import Ranges
+from hic_jax.releases import sizes_of_scan
 from hic_jax.rewriting import equations
 from hic_jax.rewriting.plans import Changed, Plan
 
@@ -133,7 +134,7 @@ def _function(program: core.Jaxpr | core.ClosedJaxpr, plan: Plan) -> Callable:
 
 def _scan(fields: dict[str, Any], plans: tuple[Plan, ...], operands: Values) -> Any:
     body = _function(fields["jaxpr"], plans[0])
-    constant, carried = fields["num_consts"], fields["num_carry"]
+    constant, carried = sizes_of_scan(fields)
     consts, start = operands[:constant], operands[constant : constant + carried]
 
     def one_round(carry, xs):

@@ -24,6 +24,7 @@ from hic_jax.crossbar.geometry import (
 )
 from hic_jax.kernel_axes import KernelAxes
 from hic_jax.packing import path_name
+from hic_jax.releases import sizes_of_scan
 from hic_jax.tracing import rules
 from hic_jax.tracing.parts import Part, Parts
 from hic_jax.tracing.products import Product, shared
@@ -242,8 +243,8 @@ class _Walk:
     ) -> list[Value]:
         """The results of a scan, whose rounds hand on what depends on more and more."""
         length, jaxpr = fields["length"], fields["jaxpr"].jaxpr
-        consts = fields["num_consts"]
-        carried = slice(consts, consts + fields["num_carry"])
+        consts, handed_on = sizes_of_scan(fields)
+        carried = slice(consts, consts + handed_on)
         given = [
             moved(
                 value,
@@ -257,7 +258,7 @@ class _Walk:
         return [
             moved(
                 value,
-                functools.partial(Part.out_of_loop, stacked=i >= fields["num_carry"]),
+                functools.partial(Part.out_of_loop, stacked=i >= handed_on),
             )
             for i, value in enumerate(made)
         ]

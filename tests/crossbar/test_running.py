@@ -9,7 +9,7 @@ from flax import nnx
 
 from hic_jax import crossbar
 from hic_jax.crossbar import CrossbarSpec
-from hic_jax.older import enable_x64
+from hic_jax.releases import enable_x64
 from tests.crossbar import reference
 from tests.crossbar.reference import whole
 

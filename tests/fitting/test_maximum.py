@@ -12,7 +12,7 @@ from hic_jax.fitting import likelihood, maximum
 from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Nandakumar, Table
 from hic_jax.fitting.trains import Trains
-from hic_jax.older import enable_x64
+from hic_jax.releases import enable_x64
 from tests.fitting.measured import TABLE, measured
 
 

@@ -1,6 +1,6 @@
-"""What older releases of JAX and flax, which Colab has, name or do otherwise.
+"""What some releases of JAX and flax, such as those that Colab has, name otherwise.
 
-An entry goes when the oldest release in pyproject.toml needs it no longer.
+An entry goes when no release that pyproject.toml allows needs it.
 """
 
 from typing import Any
@@ -16,6 +16,18 @@ as_pure = _nnx.as_pure if hasattr(nnx, "as_pure") else _nnx.pure
 # JAX 0.7.2 has it among its experiments.
 _jax: Any = jax
 enable_x64 = (_jax if hasattr(jax, "enable_x64") else _jax.experimental).enable_x64
+
+
+def sizes_of_scan(fields: dict[str, Any]) -> tuple[int, int]:
+    """How many constants a scan has, and how many values its rounds hand on.
+
+    Args:
+      fields: parameters of its equation.
+    """
+    if "ft_in" in fields:  # As JAX 0.12 says it.
+        constants, carried, _ = fields["ft_in"].unpack()
+        return len(constants), len(carried)
+    return fields["num_consts"], fields["num_carry"]
 
 
 def _vmap_convolutions_in_shard_map() -> None:
