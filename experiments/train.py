@@ -5,7 +5,7 @@ r"""Trains a network, in hybrid PCM or in floating point, into a run folder.
     python -m experiments.train --workdir=runs/c10 --dataset=cifar10 --depth=32 \
         --epochs=200
     python -m experiments.train --workdir=runs/text --dataset=text:FILE --model=gpt \
-        --optimizer=adamw --analog_optimizer=adamw
+        --optimizer=adamw --learning_rate=0.016 --batch_size=32 --epochs=4
 
 Started again with the same flags it goes on from the last checkpoint. SIGTERM and
 Ctrl-C make it save at the next row of metrics, and exit with the status 143 and 130.

@@ -91,7 +91,6 @@ def write(name: str, address: str) -> bool:
     script, path = FOLDER / f"{name}.py", FOLDER / f"{name}.ipynb"
     script.write_text(with_address(script.read_text(), name, address))
     notebook = jupytext.read(script)
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell{number}"  # Jupytext's are random.
     stored = nbformat.v4.new_notebook()
@@ -107,6 +106,8 @@ def write(name: str, address: str) -> bool:
                 old = next(code)
                 cell["outputs"] = old.outputs
                 cell["execution_count"] = old.execution_count
+    # Not what a run adds: versions of the machine, and sliders that nobody sees.
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     nbformat.write(notebook, path)
     return stale
 
