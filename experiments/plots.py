@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from experiments import drawing
 from experiments.words import duration
@@ -35,6 +36,9 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
                     label=drawing.NAMES.get(name, drawing.literal(name)),
                 )  # fmt: skip
         loss.set(ylabel="training loss", yscale="log")
+        loss.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+        loss.yaxis.set_major_formatter("{x:g}")
+        loss.yaxis.set_minor_formatter("{x:g}")
         drawing.accuracy_axis(accuracy)
         for axes in both:
             drawing.epoch_axis(axes)
