@@ -1,4 +1,4 @@
-"""What some releases of JAX and flax, such as those that Colab has, name otherwise.
+"""What some releases of JAX and flax, such as those that Colab has, do otherwise.
 
 An entry goes when no release that pyproject.toml allows needs it.
 """

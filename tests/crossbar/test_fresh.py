@@ -173,7 +173,7 @@ def test_inference_and_adabs_add_it_to_products_and_read_the_rest():
     network, images = aged("white"), random_images()
     exact = hic_jax.read_params(network.params, network.weights)
     variables = network.variables(KEY, fresh=False)
-    # One computation compiled twice; reads differ by a thousandth and more.
+    # One computation compiled twice; noise would be 0.01 and more.
     chex.assert_trees_all_close(variables["params"], exact, atol=1e-7)
     variances = network.fresh_variances()
     shapes = [v.shape for v in jax.tree.leaves(variances)]

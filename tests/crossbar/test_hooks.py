@@ -177,8 +177,8 @@ def test_what_has_no_size_yet_is_not_counted():
 
 
 def on_explicit_meshes():
-    """Results on meshes of JAX's defaults: shardings, distance from one device's."""
-    # Named, because the default of JAX 0.7.2 is another.
+    """Results on explicit meshes: shardings, distance from one device's."""
+    # What `jax.make_mesh` makes unasked, but for JAX 0.7.2.
     mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Explicit,))
     spec = jax.sharding.PartitionSpec
     found = []
@@ -207,7 +207,7 @@ def on_explicit_meshes():
     return found
 
 
-def test_a_mesh_of_jax_s_defaults():
+def test_an_explicit_mesh():
     found = virtual_devices.call(__file__, "on_explicit_meshes", devices=4)
     assert len(found) == 2 * len(PRODUCTS)
     for kind, shardings, distances in found:
