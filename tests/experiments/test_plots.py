@@ -161,6 +161,19 @@ def test_curves_are_the_rows(draw):
     assert {line.get_marker() for line in (loss, accuracy)} == {"o"}
 
 
+def test_a_loss_is_told_in_plain_numbers(draw):
+    rows = [{"epoch": k, "loss": loss} for k, loss in enumerate((3.1, 1.6), start=1)]
+    axes = draw(plots.learning_curves, {"hic": rows}).axes[0]
+    low, high = axes.get_ylim()
+    labels = {
+        label.get_text()
+        for which in ("major", "minor")
+        for label in axes.get_yticklabels(which=which)
+        if low <= label.get_position()[1] <= high
+    }
+    assert labels == {"2", "3"}
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30, 200])
 def test_epochs_are_whole(draw, epochs):
     figure = draw(plots.learning_curves, {"hic": list(_curve(epochs))})
