@@ -150,19 +150,19 @@ def run(
             result["after_a_year"].append(after["mean"])
             bar.update()
             terminal.note(
-                f"{name}, seed {seed}: test accuracy "
+                f"{name}, seed {seed}: {config.train.measure} "
                 f"{words.percent([summary['test_accuracy']])}, a year later "
                 f"{words.percent([after['mean']])}"
             )
     return results
 
 
-def table(results: dict[str, dict]) -> rich.table.Table:
-    """Test accuracy of all variants, mean and standard deviation over seeds."""
+def table(results: dict[str, dict], measure: str) -> rich.table.Table:
+    """Accuracy of all variants, mean and standard deviation over seeds."""
     return terminal.table(
         ("non-idealities", "after training", "a year later, compensated"),
         [(name, *map(words.percent, r.values())) for name, r in results.items()],
-        title="test accuracy",
+        title=measure,
     )
 
 
@@ -189,8 +189,9 @@ def main(argv: list[str]) -> None:
             options=options,
         )
         write_text(workdir / "ablation.json", json.dumps(results, indent=2) + "\n")
-        plots.ablation(workdir / "ablation.png", results)
-    terminal.show(table(results), f"Run folders and picture: {workdir}")
+        plots.ablation(workdir / "ablation.png", results, config.train.tested_on)
+    found = table(results, config.train.measure)
+    terminal.show(found, f"Run folders and picture: {workdir}")
 
 
 def define_flags() -> None:

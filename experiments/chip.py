@@ -99,8 +99,8 @@ def read(
     )
 
 
-def table(file: str, rows: list[dict[str, Any]]) -> rich.table.Table:
-    """Test accuracy over time, over reads."""
+def table(file: str, rows: list[dict[str, Any]], measure: str) -> rich.table.Table:
+    """Accuracy over time, over reads."""
     names = list(dict.fromkeys(row["compensation"] for row in rows))
     cells: dict[float, list[str]] = {}
     for row in rows:
@@ -109,7 +109,7 @@ def table(file: str, rows: list[dict[str, Any]]) -> rich.table.Table:
     return terminal.table(
         ("later", *(drawing.NAMES[name] for name in names)),
         [(words.duration(time), *row) for time, row in cells.items()],
-        title=f"test accuracy of the chip {file}, {reads}",
+        title=f"{measure} of the chip {file}, {reads}",
     )
 
 
@@ -142,7 +142,7 @@ def main(argv: list[str]) -> None:
         terminal.note(f"{given}: a chip of {spec.name} (--chip={given} reads it)")
         return
     rows = read(experiment, network, spec, options.chip, reading)
-    terminal.show(table(options.chip, rows))
+    terminal.show(table(options.chip, rows, config.train.measure))
 
 
 def define_flags() -> None:

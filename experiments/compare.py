@@ -148,19 +148,19 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
     )
 
 
-def table(found: Sequence[Contender]) -> rich.table.Table:
+def table(found: Sequence[Contender], tested_on: str = "test") -> rich.table.Table:
     """A row for each contender: means over seeds, and their standard deviations."""
 
     def cell(values: Sequence[float], shown: Callable[[Sequence[float]], str]) -> str:
         return shown(values) if values else words.ABSENT
 
-    measure = "accuracy on test images"
+    measure = f"accuracy on {tested_on} images"
     figures: dict[str, Callable[[Contender], str]] = {
         "accuracy": lambda c: cell(c.accuracy, words.percent),
         "a year later": lambda c: cell(c.year, words.percent),
     }
     if _are_of_text(found):
-        measure = "loss on the test part of the text, nats per character"
+        measure = f"loss on the {tested_on} part of the text, nats per character"
         figures = {
             "loss": lambda c: cell(c.loss, words.nats),
             "a year later": lambda c: cell(c.year_loss, words.nats),
@@ -195,16 +195,16 @@ def _are_of_text(found: Sequence[Contender]) -> bool:
 
 
 # What is drawn of a contender, by axes: markers, what they stand for, and their values
-# over seeds. Hollow ones are the second of their axes.
+# over seeds. Hollow ones are the second of their axes. The first axes say on what data.
 _Drawn = dict[str, list[tuple[str, str, Callable[[Contender], Sequence[float]]]]]
 _OF_IMAGES: _Drawn = {
-    "test accuracy (%)": [
+    "accuracy (%)": [
         ("o", "after training", lambda c: [100 * x for x in c.accuracy]),
         ("D", "a year later, compensated", lambda c: [100 * x for x in c.year]),
     ]
 }
 _OF_TEXT: _Drawn = {
-    "test loss (nats per character)": [
+    "loss (nats per character)": [
         ("o", "after training", lambda c: c.loss),
         ("D", "a year later, compensated", lambda c: c.year_loss),
     ]
@@ -221,7 +221,7 @@ _OF_ALL: _Drawn = {
 }
 
 
-def draw(path: Path, found: Sequence[Contender]) -> None:
+def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> None:
     """Accuracy or loss, memory, wear, energy of each contender, one under the other."""
     everything = (_OF_TEXT if _are_of_text(found) else _OF_IMAGES) | _OF_ALL
     places = list(range(len(found), 0, -1))
@@ -249,6 +249,7 @@ def draw(path: Path, found: Sequence[Contender]) -> None:
             axes.set(xlabel=label, ylim=(0.4, len(found) + 0.6))
             axes.set_yticks(places, [""] * len(found))
         panels[0].set_yticks(places, [c.name for c in found])
+        panels[0].set_xlabel(f"{tested_on} {panels[0].get_xlabel()}")
         for axes in panels[1:]:
             axes.set(xscale="log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
@@ -266,10 +267,11 @@ def main(argv: list[str]) -> None:
     read_a_year_later(workdir, runs, given.chips)
     found = contenders(workdir, runs)
     rows = [dataclasses.asdict(contender) for contender in found]
+    tested_on = " or ".join(dict.fromkeys(run.config.train.tested_on for run in runs))
     with writing(workdir):
         write_text(workdir / "comparison.json", json.dumps(rows, indent=2) + "\n")
-        draw(workdir / "comparison.png", found)
-    terminal.show(table(found), f"Runs and picture: {given.workdir}")
+        draw(workdir / "comparison.png", found, tested_on)
+    terminal.show(table(found, tested_on), f"Runs and picture: {given.workdir}")
 
 
 def define_flags() -> None:

@@ -157,11 +157,11 @@ def epoch_axis(axes: Axes, label: str = "epoch") -> None:
     axes.set_xlabel(label)
 
 
-def accuracy_axis(axes: Axes) -> None:
+def accuracy_axis(axes: Axes, tested_on: str = "test") -> None:
     """An axis of accuracy in %, marked at few round values, and nowhere below 0."""
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"{tested_on} accuracy (%)")
 
 
 def cycle_axis(axes: Axes, high: float, label: str) -> None:
@@ -224,6 +224,7 @@ def ageing(
     deployed: bool,
     classes: int | None = None,
     digital: tuple[str, float] | None = None,
+    tested_on: str = "test",
 ) -> None:
     """Accuracy against time: compensations of drift as lines, their spread as bars.
 
@@ -236,6 +237,7 @@ def ageing(
         None shows none.
       digital: name and accuracy in % of the same network without devices; None shows
         none.
+      tested_on: test or validation, whose data it is.
     """
     if digital is not None:
         name, accuracy = digital
@@ -244,13 +246,15 @@ def ageing(
     if classes is not None and "none" in curves:
         accuracy_line(axes, 100 / classes, f"chance, 1 of {classes} classes", ":")
         axes.set_ylim(bottom=0)
-    accuracy_axis(axes)
+    accuracy_axis(axes, tested_on)
 
 
-def loss_ageing(axes: Axes, curves: dict[str, Curve], *, deployed: bool) -> None:
+def loss_ageing(
+    axes: Axes, curves: dict[str, Curve], *, deployed: bool, tested_on: str = "test"
+) -> None:
     """Loss on a text against time, nats per character, as `ageing` draws accuracy."""
     _over_time(axes, curves, deployed=deployed)
-    axes.set_ylabel("test loss (nats per character)")
+    axes.set_ylabel(f"{tested_on} loss (nats per character)")
 
 
 def _over_time(axes: Axes, curves: dict[str, Curve], *, deployed: bool) -> None:

@@ -88,11 +88,14 @@ def read_over_time(
             name += ["without", *sorted(reading.without)]
         with writing(folder.path):
             picture = folder.path / f"{'_'.join(name)}.png"
+            tested_on = experiment.config.train.tested_on
             if is_text:
-                plots.loss_over_time(picture, rows)
+                plots.loss_over_time(picture, rows, tested_on)
             else:
                 classes = experiment.dataset.num_classes
-                plots.accuracy_over_time(picture, rows, classes=classes)
+                plots.accuracy_over_time(
+                    picture, rows, classes=classes, tested_on=tested_on
+                )
         folder.update_summary(drift=others + rows)
     return rows
 
@@ -200,8 +203,9 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     several = len(folders) > 1
     rows, measures = [], []
     for folder in folders:
-        is_text = data.is_text(read_config(folder).train.dataset)
-        measures.append("loss, nats per character" if is_text else "accuracy")
+        train = read_config(folder).train
+        is_text = data.is_text(train.dataset)
+        measures.append(train.measure)
         cells = {
             (row["time"], row["compensation"]): words.nats(row["losses"])
             if is_text
@@ -219,7 +223,7 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     since = "training" if trained else "programming"
     heads = (*["run"] * several, f"after {since}", *(drawing.NAMES[n] for n in names))
     measure = " or ".join(dict.fromkeys(measures))
-    title = f"test {measure}, of {words.counted(reading.chips, 'chip')}, {what}"
+    title = f"{measure} of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 
 

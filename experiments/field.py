@@ -128,7 +128,8 @@ def learn(
         known |= {"accuracy_after": summary["test_accuracy"], "extra_cycles": wear}
         with writing(folder.path):
             rows = folder.metrics.rows
-            plots.field_learning(folder.path / "field.png", rows, known)
+            tested_on = config.train.tested_on
+            plots.field_learning(folder.path / "field.png", rows, known, tested_on)
         return folder.update_summary(
             field=known,
             # The counters of the devices hold the training before this one, too.
@@ -226,13 +227,15 @@ def main(argv: list[str]) -> None:
         mesh=given.mesh,
         options=options,
     )
-    terminal.show(table(summary["field"]), f"Run folder: {given.workdir}")
+    found = table(summary["field"], config.train.tested_on)
+    terminal.show(found, f"Run folder: {given.workdir}")
 
 
-def table(field: dict[str, Any]) -> rich.table.Table:
+def table(field: dict[str, Any], tested_on: str) -> rich.table.Table:
     """What drift took, what came back, and what that cost: ``field`` of the summary."""
     later = f"{words.duration(field['seconds'])} later"
-    rows = {"test accuracy, as trained": words.percent([field["accuracy_trained"]])}
+    trained = words.percent([field["accuracy_trained"]])
+    rows = {f"{tested_on} accuracy, as trained": trained}
     for name, share in field["accuracy_before"].items():
         rows[f"  {later}, {drawing.NAMES[name]}"] = words.percent([share])
     rows["  after learning in the field"] = words.percent([field["accuracy_after"]])

@@ -123,6 +123,17 @@ class TrainConfig:
         checks.integer("seed", self.seed, 0, 2**32 - 1)
         checks.within("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
+    @property
+    def tested_on(self) -> str:
+        """What a training is judged by: the test part, or what is held out for it."""
+        return "validation" if self.validation else "test"
+
+    @property
+    def measure(self) -> str:
+        """What is told of a training: loss on a text, or accuracy on images."""
+        of = "loss (nats)" if data.is_text(self.dataset) else "accuracy"
+        return f"{self.tested_on} {of}"
+
 
 def _check_images(train: TrainConfig) -> None:
     """Raises `ValueError` if images are to be changed, and there are none."""

@@ -18,8 +18,16 @@ from hic_jax import inference, pcm
 _MARKED = 60
 
 
-def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> None:
-    """Training loss and test accuracy: rows of ``metrics.jsonl`` by algorithm."""
+def learning_curves(
+    path: Path, runs: dict[str, Sequence[dict[str, Any]]], tested_on: str = "test"
+) -> None:
+    """Training loss, and accuracy on test or validation data.
+
+    Args:
+      path: of the picture.
+      runs: rows of ``metrics.jsonl`` by algorithm.
+      tested_on: test or validation.
+    """
     with drawing.figure(path, columns=2) as both:
         loss, accuracy = both
         for name, rows in runs.items():
@@ -39,7 +47,7 @@ def learning_curves(path: Path, runs: dict[str, Sequence[dict[str, Any]]]) -> No
         loss.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
         loss.yaxis.set_major_formatter("{x:g}")
         loss.yaxis.set_minor_formatter("{x:g}")
-        drawing.accuracy_axis(accuracy)
+        drawing.accuracy_axis(accuracy, tested_on)
         for axes in both:
             drawing.epoch_axis(axes)
         drawing.legend_below(both)
@@ -51,6 +59,7 @@ def accuracy_over_time(
     *,
     classes: int | None = None,
     fp32: float | None = None,
+    tested_on: str = "test",
 ) -> None:
     """Accuracy against time after training: mean over chips, and its 95 % interval.
 
@@ -63,15 +72,21 @@ def accuracy_over_time(
       classes: of the images, to show chance beside a network without compensation;
         None shows none.
       fp32: accuracy of the same network in floating point; None shows none.
+      tested_on: test or validation, whose data it is.
     """
     digital = None if fp32 is None else ("FP32", 100 * fp32)
-    draw = functools.partial(drawing.ageing, classes=classes, digital=digital)
+    draw = functools.partial(
+        drawing.ageing, classes=classes, digital=digital, tested_on=tested_on
+    )
     _over_time(path, rows, _accuracies, draw)
 
 
-def loss_over_time(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def loss_over_time(
+    path: Path, rows: Sequence[dict[str, Any]], tested_on: str = "test"
+) -> None:
     """Loss on a text against time after training, as `accuracy_over_time` shows it."""
-    _over_time(path, rows, _losses, drawing.loss_ageing)
+    draw = functools.partial(drawing.loss_ageing, tested_on=tested_on)
+    _over_time(path, rows, _losses, draw)
 
 
 def _over_time(
@@ -122,14 +137,18 @@ def _losses(rows: Sequence[dict[str, Any]]) -> drawing.Curve:
 
 
 def field_learning(
-    path: Path, rows: Sequence[dict[str, Any]], field: dict[str, Any]
+    path: Path,
+    rows: Sequence[dict[str, Any]],
+    field: dict[str, Any],
+    tested_on: str = "test",
 ) -> None:
-    """Test accuracy in the field: what drift took, and what learning brings back.
+    """Accuracy in the field: what drift took, and what learning brings back.
 
     Args:
       path: of the picture.
       rows: of ``metrics.jsonl`` in the field.
       field: of ``summary.json``: accuracies as trained, and before learning.
+      tested_on: test or validation, whose images they are of.
     """
     tested = [row for row in rows if "test_accuracy" in row]
     epochs = [0, *(row["epoch"] for row in tested)]
@@ -149,19 +168,22 @@ def field_learning(
             label="learning in the field",
         )  # fmt: skip
         drawing.epoch_axis(axes, "epochs in the field (0: no compensation)")
-        drawing.accuracy_axis(axes)
+        drawing.accuracy_axis(axes, tested_on)
         shift = "" if field["shift"] == "none" else f", images: {field['shift']}"
         axes.set_title(f"HIC after {duration(field['seconds'])} of drift{shift}")
         drawing.legend_below([axes])
 
 
-def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
+def ablation(
+    path: Path, results: dict[str, dict[str, list[float]]], tested_on: str = "test"
+) -> None:
     """Accuracy with each non-ideality on alone and off alone.
 
     Args:
       path: of the picture.
       results: by variant (all, none, only-X, without-X), a list over seeds of
         ``test_accuracy`` and ``after_a_year``.
+      tested_on: test or validation, whose images they are of.
     """
     names = [n.removeprefix("only-") for n in results if n.startswith("only-")]
     titles = {
@@ -191,7 +213,7 @@ def ablation(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
                     means, np.arange(len(names)) + shift, xerr=bars, fmt=marker,
                     color=drawing.COLOURS[name], label=label,
                 )  # fmt: skip
-            axes.set(xlabel="test accuracy (%)", title=title)
+            axes.set(xlabel=f"{tested_on} accuracy (%)", title=title)
             axes.set_yticks(range(len(names)), [n.replace("_", " ") for n in names])
             axes.invert_yaxis()
         both[1].tick_params(labelleft=False)

@@ -164,6 +164,7 @@ def summarise(run: OpenRun, options: TrainOptions) -> dict:
         plots.learning_curves(
             folder.path / "learning_curves.png",
             {config.train.algorithm: folder.metrics.rows},
+            config.train.tested_on,
         )
         if (sample := experiment.sample(run.state)) is not None:
             files.write_text(folder.path / "sample.txt", sample)
@@ -211,24 +212,27 @@ def described(config: Config) -> str:
 
 def table(config: Config, summary: dict[str, Any]) -> rich.table.Table:
     """What came out of a training."""
-    rows = outcome([summary]) | {
+    rows = outcome([summary], config.train.tested_on) | {
         "training loss": f"{summary['train_loss']:.3f}",
         "steps": f"{summary['steps']:,}",
     }
     if "test_loss" in summary:
-        rows["test loss"] = f"{summary['test_loss']:.3f} nats per character"
+        loss = f"{summary['test_loss']:.3f} nats per character"
+        rows[f"{config.train.tested_on} loss"] = loss
         rows["perplexity"] = f"{summary['test_perplexity']:.2f}"
     if "seconds_per_step" in summary:
         rows["time of a step"] = f"{1000 * summary['seconds_per_step']:,.0f} ms"
     return terminal.table(("", ""), rows.items(), title=described(config))
 
 
-def outcome(summaries: Sequence[dict[str, Any]]) -> dict[str, str]:
+def outcome(
+    summaries: Sequence[dict[str, Any]], tested_on: str = "test"
+) -> dict[str, str]:
     """What trainings of one configuration, but for their seeds, ended with."""
     accuracies = [summary["test_accuracy"] for summary in summaries]
     first = summaries[0]
     rows = {
-        "test accuracy": words.percent(accuracies),
+        f"{tested_on} accuracy": words.percent(accuracies),
         "inference model": words.kilobytes(first["inference_bits"] / 8000),
         "memory of the weights in training": words.kilobytes(
             first["training_bits"] / 8000

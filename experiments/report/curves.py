@@ -25,8 +25,8 @@ class Point:
     recipe: Recipe
     width: float  # multiplier of the channels
     inference_kb: float  # inference model size, kB
-    accuracy: Estimate  # test accuracy in %, over seeds
-    accuracies: tuple[float, ...]  # test accuracy of each seed, %
+    accuracy: Estimate  # %, over seeds
+    accuracies: tuple[float, ...]  # of each seed, %
 
 
 Curve = Sequence[Point]
@@ -124,14 +124,14 @@ def draw_curve(axes: Axes, points: Curve, side: int) -> None:
     )  # fmt: skip
 
 
-def size_axes(axes: Axes) -> None:
+def size_axes(axes: Axes, tested_on: str) -> None:
     """Axes of accuracy against inference model size."""
     axes.set(xscale="log", xlabel="inference model size (kB)")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.margins(x=0.13, y=0.14)
-    drawing.accuracy_axis(axes)
+    drawing.accuracy_axis(axes, tested_on)
     drawing.legend_above(
         axes,
         "Mean of the seeds ± standard deviation of one; lines only join the points. "

@@ -186,7 +186,12 @@ def over_time(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table
                 panels[f"{file}_compensated"] = compensated
             pictures += [
                 draw_over_time(
-                    out / stem, panel, whose, classes=known, digital=digital.get(width)
+                    out / stem,
+                    panel,
+                    whose,
+                    classes=known,
+                    digital=digital.get(width),
+                    tested_on=group.tested_on,
                 )
                 for stem, panel in panels.items()
             ]
@@ -207,6 +212,7 @@ def draw_over_time(
     *,
     classes: int | None = None,
     digital: tuple[str, float] | None = None,
+    tested_on: str = "test",
 ) -> Picture:
     """Compensations of one width on one kind of devices; see `drawing.ageing`."""
     first, chips = cases[0], cases[0].chips
@@ -226,15 +232,16 @@ def draw_over_time(
     deployed = first.devices != TRAINED
     with sections.saved(path, height=4.0) as axes:
         drawing.ageing(
-            axes, curves, deployed=deployed, classes=classes, digital=digital
-        )
+            axes, curves, deployed=deployed, classes=classes, digital=digital,
+            tested_on=tested_on,
+        )  # fmt: skip
         many = f"Mean of {chips} chips ± standard deviation of one"
         shown = many if chips > 1 else "One chip"
         drawing.legend_above(axes, f"{shown}; lines only join the points.")
     where = f"{whose}{on_devices(first.devices)}, width {first.width:g}"
     return Picture(
         path,
-        f"Test accuracy over time, {where}. {' '.join(said)}",
+        f"{tested_on.capitalize()} accuracy over time, {where}. {' '.join(said)}",
         f"{where[0].upper()}{where[1:]}: mean of {counted(chips, 'chip')} of "
         f"{counted(first.loss.seeds, 'seed')}; the bars are the standard deviation of "
         "one chip.",

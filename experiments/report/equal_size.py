@@ -20,7 +20,7 @@ from experiments.report.curves import (
     why_open,
 )
 from experiments.report.estimates import Estimate, combine
-from experiments.report.groups import Group, Recipe
+from experiments.report.groups import Group
 from experiments.report.sections import Finding, Picture, Verdict
 from experiments.words import kilobytes, signed
 
@@ -114,7 +114,7 @@ def equal_size(group: Group, out: Path) -> tuple[list[Picture], list[tables.Tabl
     curves = [curve(recipe) for recipe in group.recipes]
     gain = gain_at_equal_size(curve(group.baseline), curve(group.candidate))
     path = out / f"{group.prefix}accuracy_size"
-    picture = draw_curves(path, curves, gain, below=group.baseline)
+    picture = draw_curves(path, group, curves, gain)
     rows = [tables.row_of(point) for points in curves for point in points]
     found = [tables.Table("accuracy_size", "Accuracy by size", _POINTS, rows)]
     if gain is not None:
@@ -142,11 +142,11 @@ _GAINS = (
 
 
 def draw_curves(
-    path: Path, curves: Sequence[Curve], gain: Gain | None, below: Recipe
+    path: Path, group: Group, curves: Sequence[Curve], gain: Gain | None
 ) -> Picture:
     """Accuracy against inference model size: seeds, their mean and spread.
 
-    The sizes of a gain are shaded; the widths of one recipe stand below its curve.
+    The sizes of a gain are shaded; the widths of the baseline stand below its curve.
     """
     with sections.saved(path) as axes:
         if gain is not None:
@@ -155,11 +155,11 @@ def draw_curves(
                 linewidth=0, label="sizes that both cover",
             )  # fmt: skip
         for points in curves:
-            draw_curve(axes, points, -1 if points[0].recipe is below else 1)
-        size_axes(axes)
+            draw_curve(axes, points, -1 if points[0].recipe is group.baseline else 1)
+        size_axes(axes, group.tested_on)
     return Picture(
         path,
-        "Test accuracy against inference model size. "
+        f"{group.tested_on.capitalize()} accuracy against inference model size. "
         + " ".join(map(in_words, curves)),
         "Means over seeds with their standard deviation; single seeds are faint, and "
         "×1 is the width.",

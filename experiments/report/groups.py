@@ -16,9 +16,12 @@ from experiments.words import counted
 
 # What the runs of a group have in common, beside the fields of their network. Runs of
 # different tasks are never compared.
-TASK = ("dataset", "shift", "epochs", "model")
+TASK = ("dataset", "validation", "downscale", "shift", "epochs", "model")
 # What versions had that did not store it.
-_BEFORE = {"shift": "none", "model": TrainConfig.model}
+_BEFORE = {
+    name: getattr(TrainConfig, name)
+    for name in ("validation", "downscale", "shift", "model")
+}
 
 # Names of algorithms, where these are not just their words, and of readings.
 _NAMES = NAMES | {
@@ -105,6 +108,11 @@ class Group:
         """The name of a file of one recipe: that of the candidate has no more words."""
         owner = "" if recipe is self.candidate else f"{recipe.file}_"
         return f"{self.prefix}{owner}{name}"
+
+    @property
+    def tested_on(self) -> str:
+        """Test or validation: which data all accuracies are of."""
+        return "validation" if _task(self.runs[0])["validation"] else "test"
 
     @property
     def unequal(self) -> list[str]:
@@ -238,8 +246,13 @@ def _title(run: Run) -> str:
         usual = network_flags(model)
         own = [f"{flag}={task[flag]}" for flag in usual if task[flag] != usual[flag]]
         network = model + (f" ({', '.join(own)})" if own else "")
-    data = task["dataset"] if shift == "none" else f"{task['dataset']} ({shift})"
-    return f"{data}, {network}, {counted(task['epochs'], 'epoch')}"
+    changes = [] if shift == "none" else [shift]
+    if task["downscale"] > 1:
+        changes.append(f"smaller by {task['downscale']}")
+    data = task["dataset"] + (f" ({', '.join(changes)})" if changes else "")
+    title = f"{data}, {network}, {counted(task['epochs'], 'epoch')}"
+    # Not what verdicts are for: recipes are chosen by it.
+    return title + (", on validation data" if task["validation"] else "")
 
 
 def _unequal(one: Run, other: Run, *, digital: bool = False) -> list[str]:

@@ -151,10 +151,12 @@ def half_size(group: Group, out: Path) -> tuple[list[Picture], list[tables.Table
     if baseline is None or not points:
         return [], []
     path = out / f"{group.prefix}smallest_{group.candidate.file}"
-    return [draw_smallest(path, baseline, points)], []
+    return [draw_smallest(path, baseline, points, group.tested_on)], []
 
 
-def draw_smallest(path: Path, baseline: Point, points: Curve) -> Picture:
+def draw_smallest(
+    path: Path, baseline: Point, points: Curve, tested_on: str
+) -> Picture:
     """A curve beside the baseline, and the smallest of it that is comparable."""
     target, mine = baseline.accuracy.mean, points[0].recipe.name
     reached = smallest_reaching(points, target - COMPARABLE_POINTS)
@@ -178,7 +180,7 @@ def draw_smallest(path: Path, baseline: Point, points: Curve) -> Picture:
                 zorder=5,
                 label=drawing.literal(f"smallest comparable {mine}"),
             )  # fmt: skip
-        size_axes(axes)
+        size_axes(axes, tested_on)
     return Picture(
         path,
         f"{mine} beside the baseline. {in_words([baseline])} {in_words(points)}",

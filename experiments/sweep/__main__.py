@@ -99,8 +99,8 @@ def note_end(job: jobs.Job) -> None:
         if error is not None:
             terminal.note(f"{run.name}: failed: {last_line(error)}")
         else:
-            result = [job.paths(run).result()]
-            terminal.note(f"{run.name}: {_measure(result)} {_outcome(result)}")
+            outcome = _outcome([job.paths(run).result()])
+            terminal.note(f"{run.name}: {run.config.train.measure} {outcome}")
 
 
 def last_line(text: str) -> str:
@@ -117,28 +117,22 @@ def table(
     rows = collections.defaultdict(list)
     for run in runs:
         rows[tuple(run.swept.get(axis, "") for axis in axes)].append(run)
-    lines, finished = [], []
+    lines = []
     for values, of_seeds in rows.items():
         summaries = [
             RunPaths.of(workdir, run.name).result()
             for run in of_seeds
             if is_finished(workdir, run)
         ]
-        finished += summaries
         outcome = size = ""
         if summaries:
             outcome = _outcome(summaries)
             size = words.kilobytes(summaries[0]["inference_bits"] / 8000)
         states = ", ".join(state(workdir, run, running) for run in of_seeds)
         lines.append((*map(str, values), outcome, size, states))
-    heads = (*axes, _measure(finished), "inference model", "runs")
+    measures = dict.fromkeys(run.config.train.measure for run in runs)
+    heads = (*axes, " or ".join(measures), "inference model", "runs")
     return terminal.table(heads, lines, words={*range(len(axes)), len(heads) - 1})
-
-
-def _measure(summaries: list[dict[str, Any]]) -> str:
-    """What trainings are judged by: the loss on a text, or the accuracy on images."""
-    of_text = any("test_loss" in summary for summary in summaries)
-    return "test loss (nats)" if of_text else "test accuracy"
 
 
 def _outcome(summaries: list[dict[str, Any]]) -> str:

@@ -80,7 +80,7 @@ def test_stuck_cells_are_a_non_ideality():
 
 def test_mean_and_spread_over_seeds():
     results = {"all": {"test_accuracy": [0.5, 0.6], "after_a_year": [0.25, 0.25]}}
-    (row,) = shown.cells(ablate.table(results))
+    (row,) = shown.cells(ablate.table(results, "test accuracy"))
     assert row == ("all", "55.0 +- 7.1 %", "25.0 +- 0.0 %")
 
 

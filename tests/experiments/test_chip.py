@@ -37,7 +37,9 @@ def launch(trained, monkeypatch):
     shown = []
     table = chip.table
     monkeypatch.setattr(
-        chip, "table", lambda file, rows: shown.extend(rows) or table(file, rows)
+        chip,
+        "table",
+        lambda file, rows, *of: shown.extend(rows) or table(file, rows, *of),
     )
 
     def launch(*words):

@@ -222,7 +222,7 @@ def test_images_shift_for_training_and_test_alike(trained):
 
 def test_the_table_is_the_summary(learnt):
     result = learnt[0]["field"]
-    rows = shown.by_name(field.table(result))
+    rows = shown.by_name(field.table(result, "test"))
     accuracies = [
         result["accuracy_trained"],
         *result["accuracy_before"].values(),
@@ -232,5 +232,5 @@ def test_the_table_is_the_summary(learnt):
     texts = [*(f"{100 * share:.1f} %" for share in accuracies), *map(str, most)]
     assert [text for (text,) in rows.values()] == texts
     assert "1 year later, AdaBS" in rows
-    untracked = field.table(result | {"extra_cycles": None})
+    untracked = field.table(result | {"extra_cycles": None}, "test")
     assert len(untracked.rows) == len(accuracies)

@@ -31,6 +31,8 @@ def test_widths_and_seeds_of_one_recipe_are_one_group(write, read):
         {"epochs": 3},
         {"channel_plan": "textbook"},
         {"shift": "rotate"},
+        {"validation": 300},
+        {"downscale": 2},
     ],
 )
 def test_tasks_are_never_pooled(write, read, other):
@@ -44,6 +46,12 @@ def test_tasks_are_never_pooled(write, read, other):
         (1, 1),
     ]
     assert found[0].title != found[1].title
+
+
+def test_validation_data_are_called_so(write, read):
+    tested, held_out = groups.group(read(write("a"), write("b", validation=300)))
+    assert (tested.tested_on, held_out.tested_on) == ("test", "validation")
+    assert held_out.title == f"{tested.title}, on validation data"
 
 
 def test_each_recipe_of_hic_meets_the_same_fp32(write, read):

@@ -172,7 +172,7 @@ def test_without_rivals_nothing_stands_beside_a_verdict():
 
 def test_accuracy_against_size(draw):
     gain = Gain(estimate([1.0]), (50.0, 100.0), (estimate([1.0]),) * 2)
-    axes = draw(equal_size.draw_curves, [[BASELINE], CURVE], gain, _PAIR.baseline)
+    axes = draw(equal_size.draw_curves, _PAIR, [[BASELINE], CURVE], gain)
     assert axes.get_xscale() == "log"
     assert axes.get_xlabel() == "inference model size (kB)"
     assert axes.get_ylabel() == "test accuracy (%)"
@@ -186,10 +186,17 @@ def test_accuracy_against_size(draw):
     assert (shade.get_x(), shade.get_x() + shade.get_width()) == (50.0, 100.0)
 
 
+def test_accuracy_on_validation_data_is_called_so(draw):
+    config = {"validation": 300}
+    pair = made.group([made.run("fp32", config=config), made.run("hic", config=config)])
+    axes = draw(equal_size.draw_curves, pair, [[BASELINE], CURVE], None)
+    assert axes.get_ylabel() == "validation accuracy (%)"
+
+
 def test_spread_of_seeds_stays_within_accuracies(draw):
     seeds = (99.0, 100.0, 100.0)
     best = [Point(_PAIR.candidate, 1.0, 30.0, estimate(seeds), seeds)]
-    axes = draw(equal_size.draw_curves, [best], None, _PAIR.baseline)
+    axes = draw(equal_size.draw_curves, _PAIR, [best], None)
     (bars,) = pictures.points(axes).values()
     ((low, high),) = pictures.ends(bars)
     assert low == pytest.approx(99.667 - 0.577, abs=1e-3)
@@ -266,7 +273,7 @@ def test_sizes_that_cannot_tell():
 
 
 def test_the_smallest_comparable_model(draw):
-    axes = draw(half_size.draw_smallest, BASELINE, CURVE)
+    axes = draw(half_size.draw_smallest, BASELINE, CURVE, "test")
     lines = pictures.lines(axes)
     assert lines["50 % less than the baseline"].get_xdata() == [100.0, 100.0]
     assert lines["smallest comparable HIC"].get_xydata().tolist() == [[100.0, 91.5]]
@@ -274,5 +281,5 @@ def test_the_smallest_comparable_model(draw):
     assert band.get_y() == 91.5
     assert band.get_height() == pytest.approx(1.0)
     assert "smallest comparable HIC" not in pictures.lines(
-        draw(half_size.draw_smallest, BASELINE, CURVE[:1])
+        draw(half_size.draw_smallest, BASELINE, CURVE[:1], "test")
     )

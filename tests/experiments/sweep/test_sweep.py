@@ -321,12 +321,31 @@ def test_the_table_is_of_finished_runs(tmp_path, runs):
     ]
 
 
-def test_a_text_is_told_by_its_loss(tmp_path, runs):
-    asked = runs("--algorithms=fp32", "--seeds=3")
+@pytest.mark.parametrize(
+    ("words", "head"),
+    [
+        (["--dataset=digits"], "test accuracy"),
+        (["--validation=300"], "validation accuracy"),
+        (["--grid=validation=0,300"], "test accuracy or validation accuracy"),
+    ],
+)
+def test_a_table_of_runs_that_wait_says_what_they_will_tell(
+    tmp_path, runs, words, head
+):
+    table = sweep.table(tmp_path, runs("--algorithms=fp32", *words))
+    assert head in [column.header for column in table.columns]
+
+
+def test_a_text_is_told_by_its_loss(tmp_path, parse):
+    text = (f"--dataset={written(tmp_path)}", "--model=gpt", "--gpt_context=8")
+    parse(*text, "--batch_size=4", "--algorithms=fp32", "--seeds=3")
+    asked = grid.runs_of(grid.axes_from_flags())
+    waiting = sweep.table(tmp_path, asked)
     for run, loss in zip(asked, (1.5, 1.7), strict=False):
-        _finish(RunPaths.of(tmp_path, run.name), test_loss=loss)
+        _finish(RunPaths.of(tmp_path, run.name), steps=run.steps, test_loss=loss)
     table = sweep.table(tmp_path, asked)
-    assert table.columns[2].header == "test loss (nats)"
+    for either in (waiting, table):
+        assert either.columns[2].header == "test loss (nats)"
     assert shown.cells(table) == [
         ("fp32", "1.0", "1.600 +- 0.141", "2 kB", "1.500, 1.700, waiting")
     ]
