@@ -3,17 +3,21 @@ r"""Training algorithms and devices side by side: one table, one picture.
     python -m experiments.compare --workdir=runs/compare --seeds=3 \
         --algorithms=fp32,hic,mixed_precision,pulsed_sgd,volatile
     python -m experiments.compare --workdir=runs/devices --seeds=3 \
-        --algorithms=hic,mixed_precision --devices=nandakumar_2018,linear_noisy
+        --algorithms=hic,mixed_precision --devices=nandakumar_2018,linear_noisy \
+        --tune=analog_learning_rate=0.02,0.04,0.08 --tune_validation=300
 
 Trains the same network on the same images, or text, by each of them, as
 `experiments.sweep` does and with its flags, reads every one that has devices a year
 later, and shows what each takes: accuracy, or loss on a text, memory, wear, energy,
-time. Started again it goes on where it was
-stopped. In the work folder lie the runs, comparison.json and comparison.png.
+time. Recipes suit one better than another: with --tune each is trained with what does
+best, for it, on data that are held out. Started again it goes on where it was stopped.
+In the work folder lie the runs, comparison.json and comparison.png, and in tuning the
+runs that it chose by.
 """
 
 import collections
 import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -26,15 +30,20 @@ from absl import flags
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import hic_jax
-from experiments import cli, drawing, drift, launch, terminal, words
+from experiments import cli, drawing, drift, launch, terminal, tuning, words
 from experiments.runs.files import write_text
 from experiments.runs.stored import read_summary
 from experiments.runs.writing import writing
 from experiments.setup import Experiment
 from experiments.sweep import __main__ as sweep
+from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid
 from hic_jax import inference
 from hic_jax.inference import Reading
+
+# Folder of the runs that --tune chooses by, in that of the comparison: deeper than
+# reports look for runs, as these are of held-out data.
+TUNING = Path("tuning", "runs")
 
 # What networks are read with a year later: the first that one can be compensated by.
 COMPENSATIONS = ("adabs", "gdc")
@@ -47,6 +56,9 @@ class Contender:
     Attributes:
       algorithm: name of the training algorithm.
       setting: what else was swept, by flag: the device for one.
+      tuned: what was chosen for it, by flag; empty if nothing was tuned.
+      at_an_end: flags of these whose value is the smallest or the largest of those that
+        were tried.
       accuracy: shares of answers to the test set that are right after training.
       year: shares of answers that are right a year later with AdaBS, or with GDC for
         lack of BatchNorm, means over chips; empty without devices.
@@ -64,6 +76,8 @@ class Contender:
 
     algorithm: str
     setting: dict[str, Any]
+    tuned: dict[str, Any]
+    at_an_end: tuple[str, ...]
     accuracy: list[float]
     year: list[float]
     loss: list[float]
@@ -96,13 +110,26 @@ def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> No
         drift.read_once(experiment, str(workdir / run.name), reading)
 
 
-def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
-    """What all runs came to, seeds of one configuration together."""
+def contenders(
+    workdir: Path,
+    runs: Sequence[grid.Run],
+    tuned: dict[str, list] | None = None,
+    chosen: dict[str, tuning.Choice] | None = None,
+) -> list[Contender]:
+    """What all runs came to, seeds of one configuration together.
+
+    Args:
+      workdir: folder of the run folders.
+      runs: all of them.
+      tuned: values that were chosen from, by flag; None for nothing.
+      chosen: of `tuning.choices`.
+    """
+    tuned, chosen = tuned or {}, chosen or {}
     several = {
         name
         for name in dict.fromkeys(axis for run in runs for axis in run.swept)
         if len({run.swept.get(name) for run in runs if name in run.swept}) > 1
-    } - {"algorithm", "seed"}
+    } - {"algorithm", "seed", *tuned}
     together: dict[str, list[grid.Run]] = collections.defaultdict(list)
     for run in runs:
         together[grid.name_of(run.swept | {"seed": ""})].append(run)
@@ -110,12 +137,17 @@ def contenders(workdir: Path, runs: Sequence[grid.Run]) -> list[Contender]:
         _contender(
             [read_summary(workdir / run.name) for run in seeds],
             {name: v for name, v in seeds[0].swept.items() if name in several},
+            chosen.get(tuning.contender(seeds[0], tuned)),
         )
         for seeds in together.values()
     ]
 
 
-def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Contender:
+def _contender(
+    summaries: list[dict[str, Any]],
+    setting: dict[str, Any],
+    choice: tuning.Choice | None,
+) -> Contender:
     first = summaries[0]
     wear = [s["write_erase_cycles"] for s in summaries]
     worn = [w["multilevel"] for w in wear if w]
@@ -135,6 +167,8 @@ def _contender(summaries: list[dict[str, Any]], setting: dict[str, Any]) -> Cont
     return Contender(
         algorithm=first["algorithm"],
         setting=setting,
+        tuned=choice.values if choice else {},
+        at_an_end=choice.at_an_end if choice else (),
         accuracy=[s["test_accuracy"] for s in summaries],
         year=[row["mean"] for row in readings],
         loss=of_text,
@@ -179,6 +213,8 @@ def table(found: Sequence[Contender], tested_on: str = "test") -> rich.table.Tab
             c.step_s, lambda v: f"{1000 * statistics.mean(v):,.0f} ms"
         ),
     }
+    for flag in dict.fromkeys(flag for c in found for flag in c.tuned):
+        columns[flag] = functools.partial(_tuned, flag=flag)
     seeds = {len(c.accuracy) for c in found}
     counts = " or ".join(words.counted(n, "seed") for n in sorted(seeds))
     title = (
@@ -188,6 +224,14 @@ def table(found: Sequence[Contender], tested_on: str = "test") -> rich.table.Tab
     )
     rows = [tuple(column(c) for column in columns.values()) for c in found]
     return terminal.table(tuple(columns), rows, title=title)
+
+
+def _tuned(contender: Contender, flag: str) -> str:
+    """A value that was chosen, and whether a better one may lie beyond."""
+    if flag not in contender.tuned:
+        return words.ABSENT
+    value = contender.tuned[flag]
+    return f"{value} (an end)" if flag in contender.at_an_end else str(value)
 
 
 def _are_of_text(found: Sequence[Contender]) -> bool:
@@ -223,7 +267,13 @@ _OF_ALL: _Drawn = {
 
 def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> None:
     """Accuracy or loss, memory, wear, energy of each contender, one under the other."""
-    everything = (_OF_TEXT if _are_of_text(found) else _OF_IMAGES) | _OF_ALL
+    everything = {
+        label: drawn
+        for label, drawn in (
+            (_OF_TEXT if _are_of_text(found) else _OF_IMAGES) | _OF_ALL
+        ).items()
+        if any(values(c) for _, _, values in drawn for c in found)
+    }
     places = list(range(len(found), 0, -1))
     height = 1.9 + 0.42 * len(found)
     with drawing.figure(path, columns=len(everything), height=height) as panels:
@@ -260,12 +310,22 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
 def main(argv: list[str]) -> None:
     """Compares as the flags say."""
     given = flags.FLAGS
-    runs, failed = sweep.train_from_flags(argv)
+    manner = sweep.start(argv)
+    workdir = Path(given.workdir).resolve()
+    axes = grid.axes_from_flags()
+    tuned = tuning.axes_from_flags(axes)
+    runs = grid.runs_of(axes, given.max_steps)
+    chosen: dict[str, tuning.Choice] = {}
+    if tuned:
+        # What cannot go there is to be known before what takes long.
+        sweep_folder.prepare(workdir, grid.in_common(axes), [])
+        chosen = choose(manner, workdir / TUNING, axes, tuned)
+        runs = list(tuning.with_choices(runs, chosen, given.max_steps))
+    failed = sweep.train(manner, workdir, axes, runs)
     if failed:
         sys.exit(sweep.failures(Path(given.workdir), failed, len(runs)))
-    workdir = Path(given.workdir).resolve()
     read_a_year_later(workdir, runs, given.chips)
-    found = contenders(workdir, runs)
+    found = contenders(workdir, runs, tuned, chosen)
     rows = [dataclasses.asdict(contender) for contender in found]
     tested_on = " or ".join(dict.fromkeys(run.config.train.tested_on for run in runs))
     with writing(workdir):
@@ -274,9 +334,29 @@ def main(argv: list[str]) -> None:
     terminal.show(table(found, tested_on), f"Runs and picture: {given.workdir}")
 
 
+def choose(
+    manner: sweep.Manner, workdir: Path, axes: dict[str, list], tuned: dict[str, list]
+) -> dict[str, tuning.Choice]:
+    """Trains what is chosen from, and says what was chosen.
+
+    Exits where every run of a contender failed.
+    """
+    every = tuning.axes_to_choose_from(axes, tuned)
+    runs = grid.runs_of(every, flags.FLAGS.max_steps)
+    failed = sweep.train(manner, workdir, every, runs)
+    chosen = tuning.choices(workdir, runs, tuned)
+    without = [r for r in failed if tuning.contender(r, tuned) not in chosen]
+    if without:
+        sys.exit(sweep.failures(workdir, without, len(runs)))
+    for name, choice in chosen.items():
+        terminal.note(f"{name}: {choice}")
+    return chosen
+
+
 def define_flags() -> None:
     """Flags of this launcher: those of a sweep, and its own."""
     sweep.define_flags()
+    tuning.define_flags()
     text = "Chips of each training that are read a year later."
     cli.define_count("chips", 5, text)
 

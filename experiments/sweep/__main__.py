@@ -36,6 +36,7 @@ from experiments import cli, config_flags, launch, terminal, train_options, word
 from experiments.sweep import folder as sweep_folder
 from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
+from experiments.train_options import TrainOptions
 from hic_jax import checks
 from hic_jax.training import chips
 from hic_jax.training.mesh import make_mesh
@@ -233,15 +234,38 @@ def state_shards(run: grid.Run) -> int:
 
 def main(argv: list[str]) -> None:
     """Sweeps as the flags say."""
-    runs, failed = train_from_flags(argv)
-    terminal.show(table(Path(flags.FLAGS.workdir).resolve(), runs))
+    manner, workdir = start(argv), Path(flags.FLAGS.workdir)
+    axes = grid.axes_from_flags()
+    runs = grid.runs_of(axes, flags.FLAGS.max_steps)
+    failed = train(manner, workdir.resolve(), axes, runs)
+    terminal.show(table(workdir.resolve(), runs))
     if failed:
-        sys.exit(failures(Path(flags.FLAGS.workdir), failed, len(runs)))
+        sys.exit(failures(workdir, failed, len(runs)))
 
 
-def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
-    """Trains what the flags say; returns all runs, and those that failed."""
-    # ---- what is asked for
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """How runs are trained.
+
+    Attributes:
+      cluster: where, of `CLUSTERS`.
+      slurm: options of sbatch.
+      at_once: jobs at once.
+      together: runs that differ in their seeds in one job; None for as many as suit.
+      mesh: devices of each run, as ``--mesh`` says.
+      options: how a training is logged and kept.
+    """
+
+    cluster: str
+    slurm: dict[str, int | str]
+    at_once: int
+    together: int | None
+    mesh: int | None
+    options: TrainOptions
+
+
+def start(argv: list[str]) -> Manner:
+    """Starts this process as the flags say, and reads how runs are to be trained."""
     given = flags.FLAGS
     cluster, slurm = cluster_from_flags(), slurm_parameters(given.slurm)
     at_once = given.jobs or (ANY_NUMBER if cluster == "slurm" else 1)
@@ -256,17 +280,30 @@ def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
         )
     # The table says how far they are.
     options = dataclasses.replace(train_options.from_flags(), progress=False)
-    axes = grid.axes_from_flags()
-    runs = grid.runs_of(axes, given.max_steps)
-    alone = given.mesh or any(state_shards(run) for run in runs)
-    together = given.together or (
+    return Manner(cluster, slurm, at_once, given.together, given.mesh, options)
+
+
+def train(
+    manner: Manner, workdir: Path, axes: dict[str, list], runs: list[grid.Run]
+) -> list[grid.Run]:
+    """Trains runs that are not there yet.
+
+    Args:
+      manner: how.
+      workdir: folder of the run folders.
+      axes: values of what they are swept over, by flag.
+      runs: all of them.
+
+    Returns:
+      Those that failed.
+    """
+    cluster, at_once = manner.cluster, manner.at_once
+    alone = manner.mesh or any(state_shards(run) for run in runs)
+    together = manner.together or (
         1 if alone else default_together(cluster, at_once, len(runs))
     )
     chips.check_at_once("--together", together)
-    check_mesh(given.mesh, cluster, runs, together)
-
-    # ---- train
-    workdir = Path(given.workdir).resolve()
+    check_mesh(manner.mesh, cluster, runs, together)
     sweep_folder.prepare(workdir, grid.in_common(axes), runs)
     terminal.note(f"{words.counted(len(runs), 'run')}: {described(axes)}")
     folders = [RunPaths.of(workdir, run.name).job for run in runs]
@@ -274,14 +311,16 @@ def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
     if cluster == "local":
         pool = pools.Local(folders, at_once)
     elif cluster == "slurm":
-        pool = pools.Slurm(folders, slurm)
+        pool = pools.Slurm(folders, manner.slurm)
     running: set[str] = set()
     console = terminal.console_of(stderr=True)
     with live_table(console, workdir, runs, running):
         try:
             pools.follow(
                 pool,
-                jobs.of_runs(workdir, runs, together, options=options, mesh=given.mesh),
+                jobs.of_runs(
+                    workdir, runs, together, options=manner.options, mesh=manner.mesh
+                ),
                 at_once=at_once,
                 running=running,
                 ended=lambda job: None if console.is_terminal else note_end(job),
@@ -289,7 +328,7 @@ def train_from_flags(argv: list[str]) -> tuple[list[grid.Run], list[grid.Run]]:
         except KeyboardInterrupt:
             pool.stop()
             raise  # Started again, the sweep goes on.
-    return runs, [run for run in runs if not is_finished(workdir, run)]
+    return [run for run in runs if not is_finished(workdir, run)]
 
 
 def described(axes: dict[str, list]) -> str:

@@ -93,11 +93,10 @@ def axes_from_flags() -> dict[str, list]:
     if several:
         words["seed"] = [str(options.seed + i) for i in range(options.seeds)]
     for text in options.grid:
-        name, _, values = text.partition("=")
-        checks.one_of("--grid", name, flag_names())
+        name, values = listed("--grid", text)
         if name in words:
             raise ValueError(f"--grid={text}: {name} is swept twice")
-        words[name] = values.split(";" if ";" in values else ",")
+        words[name] = values
     given = given_flags()
     for name in words:
         if name in given and not (name == "seed" and several):
@@ -105,23 +104,40 @@ def axes_from_flags() -> dict[str, list]:
                 f"--{name}={given[name]}: is given and swept; do one of the two"
             )
     single = {name: [options[name].value] for name in NAMED}
-    axes = single | {name: _parsed(name, texts) for name, texts in words.items()}
-    presets = axes.get("preset", [given.get("preset", Hardware.preset)])
-    models = axes.get("model", [options.model])
+    axes = single | {name: parsed(name, texts) for name, texts in words.items()}
+    ways = {name: f"--{name}={value}" for name, value in given.items()}
+    check_used(ways | {name: f"--grid={name}" for name in axes}, axes)
+    return axes
+
+
+def listed(option: str, text: str) -> tuple[str, list[str]]:
+    """A flag and its values, of FLAG=VALUE,VALUE,... that was given with an option."""
+    name, _, values = text.partition("=")
+    checks.one_of(option, name, flag_names())
+    return name, values.split(";" if ";" in values else ",")
+
+
+def check_used(ways: dict[str, str], axes: dict[str, list]) -> None:
+    """Raises `ValueError` if a flag makes no difference to any run.
+
+    Args:
+      ways: how it was given, by flag.
+      axes: values of what is swept, by flag.
+    """
+    presets = axes.get("preset", [given_flags().get("preset", Hardware.preset)])
+    models = axes.get("model", [flags.FLAGS.model])
     used = set[str]().union(
         *itertools.starmap(
             used_flags, itertools.product(axes["algorithm"], presets, models)
         )
     )
-    for name in (*axes, *given):
+    for name, how in ways.items():
         if name not in used:
-            how = f"--grid={name}" if name in axes else f"--{name}={given[name]}"
             raise ValueError(
                 f"{how}: makes no difference to "
                 f"algorithm={','.join(axes['algorithm'])} with "
                 f"preset={','.join(presets)} and model={','.join(models)}"
             )
-    return axes
 
 
 def in_common(axes: dict[str, list]) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def in_common(axes: dict[str, list]) -> dict[str, Any]:
     return {name: value for name, value in shared.items() if name not in NAMED}
 
 
-def _parsed(name: str, texts: list[str]) -> list:
+def parsed(name: str, texts: list[str]) -> list:
     """Values, as the flag itself reads them."""
     if not texts:
         raise ValueError(f"--{name}s=: must list at least one value")
