@@ -104,6 +104,7 @@ def agad(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    pace: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on fast and slow arrays; see `hic_jax.algorithms.analog`.
 
@@ -111,5 +112,6 @@ def agad(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      pace: of transfers, by the number of updates before; 1 without.
     """
-    return base.analog(base.checked(spec, AGADSpec), key, axes=axes)
+    return base.analog(base.checked(spec, AGADSpec), key, axes=axes, pace=pace)

@@ -32,6 +32,7 @@ def analog(
     *,
     axes: Mapping[str, KernelAxes] | None = None,
     shards: Shards | None = None,
+    pace: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds the parameters it is given on devices, and writes updates onto them.
 
@@ -52,6 +53,9 @@ def analog(
         columns.
       shards: equal parts of the state, which the devices of a mesh share; None for a
         single one, wherever the parameters are.
+      pace: of transfers between arrays, by the number of updates before: the learning
+        rate over its highest value, 0 to 1. What an array has collected moves the next
+        one on and on, whatever becomes of updates. None leaves it at 1.
 
     Returns:
       An optax transformation, whose ``update`` needs ``params``; and, if pulses of
@@ -179,7 +183,10 @@ def analog(
                 [pulsed.cancelled(*part) * (s / spec.unit) for *part, s in each]
             )
         count = state.count + 1
-        weights, events = _write(write_key, weights, wanted, count, cancelled, shards)
+        told = {} if cancelled is None else {"cancelled": cancelled}
+        if spec.by_lines and pace is not None:
+            told["pace"] = jnp.asarray(pace(state.count), jnp.float32)
+        weights, events = _write(write_key, weights, wanted, count, told, shards)
         time, clock_error = _later(weights.time, state.clock_error, spec)
         weights = weights.replace(time=time)
         normal = jax.random.normal(read_key, weights.read_shape, jnp.float32)
@@ -257,14 +264,13 @@ def _write(
     weights: AnalogWeight,
     update: jax.Array,
     count: jax.Array,
-    cancelled: jax.Array | None,
+    told: dict[str, jax.Array],
     shards: Shards | None,
 ) -> tuple[AnalogWeight, Events]:
-    def write(key, weights, update, count, cancelled):
-        more = {} if cancelled is None else {"cancelled": cancelled}
+    def write(key, weights, update, count, told):
         before = weights.full_counters()
         weights, events = weights.spec.update(
-            key, weights.following(), update, count, **more
+            key, weights.following(), update, count, **told
         )
         full = weights.full_counters() - before
         return weights, events.replace(full_counters=full)
@@ -272,7 +278,7 @@ def _write(
     written = write if shards is None else functools.partial(shards.each, write)
     # Scales of tensors have no axis of weights.
     scale, weights = weights.scale, weights.replace(scale=())
-    weights, events = written(key, weights, update, count, cancelled)
+    weights, events = written(key, weights, update, count, told)
     return weights.replace(scale=scale), events
 
 

@@ -110,6 +110,7 @@ class ChoppedSpec(TransferSpec):
         update: jax.Array,
         count: jax.Array,
         cancelled: jax.Array | None = None,
+        pace: jax.Array | float = 1.0,
     ) -> tuple[Any, TransferEvents]:
         """Pulses the fast array, transfers lines, refreshes; updates are in steps."""
         fast_key, read_key, slow_key, flip_key, refresh_key = jax.random.split(key, 5)
@@ -127,7 +128,7 @@ class ChoppedSpec(TransferSpec):
         read = self.seen(read_key, fast, weight.time) / self.step
         weight, told = self.told(flip_key, weight, read, mine, count)
         between = every * jnp.maximum(weight.lines / self.reads_per_transfer, 1.0)
-        told = self.transfer_rate * told * between / self.filter_steps
+        told = pace * self.transfer_rate * told * between / self.filter_steps
         hidden = weight.hidden + jnp.where(mine, told, 0.0)
         most = float(2 ** (self.update_bits - 1) - 1)
         steps = jnp.where(mine, jnp.clip(jnp.trunc(hidden), -most, most), 0.0)
@@ -171,6 +172,7 @@ def chopped_tiki_taka(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    pace: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on fast and slow arrays; see `hic_jax.algorithms.analog`.
 
@@ -178,5 +180,6 @@ def chopped_tiki_taka(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      pace: of transfers, by the number of updates before; 1 without.
     """
-    return base.analog(base.checked(spec, ChoppedSpec), key, axes=axes)
+    return base.analog(base.checked(spec, ChoppedSpec), key, axes=axes, pace=pace)

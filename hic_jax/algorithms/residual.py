@@ -87,6 +87,7 @@ class ResidualSpec(TransferSpec):
         update: jax.Array,
         count: jax.Array,
         cancelled: jax.Array | None = None,
+        pace: jax.Array | float = 1.0,
     ) -> tuple[ArraysWeight, TransferEvents]:
         """Pulses the finest tile, transfers lines, refreshes; updates are in steps."""
         fast_key, transfer_key, refresh_key = jax.random.split(key, 3)
@@ -98,7 +99,7 @@ class ResidualSpec(TransferSpec):
         for n, every in enumerate(self.periods):
             read_key, set_key = jax.random.split(jax.random.fold_in(transfer_key, n))
             mine = self.their_turn(weight, count, every)
-            share = self.transfer_rate * self.rate_growth**n
+            share = pace * self.transfer_rate * self.rate_growth**n
             read = self.seen(read_key, tiles[n + 1], weight.time) / self.step
             tiles[n], counts = self.fired(
                 set_key,
@@ -119,6 +120,7 @@ def residual(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    pace: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on several tiles; see `hic_jax.algorithms.analog`.
 
@@ -126,5 +128,6 @@ def residual(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      pace: of transfers, by the number of updates before; 1 without.
     """
-    return base.analog(base.checked(spec, ResidualSpec), key, axes=axes)
+    return base.analog(base.checked(spec, ResidualSpec), key, axes=axes, pace=pace)

@@ -113,6 +113,7 @@ class TikiTakaSpec(TransferSpec):
         update: jax.Array,
         count: jax.Array,
         cancelled: jax.Array | None = None,
+        pace: jax.Array | float = 1.0,
     ) -> tuple[TikiTakaWeight, TransferEvents]:
         """Pulses the fast array, transfers lines, refreshes; updates are in steps."""
         fast_key, read_key, slow_key, refresh_key = jax.random.split(key, 4)
@@ -122,8 +123,8 @@ class TikiTakaSpec(TransferSpec):
         slow, fast = weight.arrays
         turn = self.transfer_number(count, self.transfer_every)
         mine = self.their_turn(weight, count, self.transfer_every)
-        read = self.transfer_rate * self.seen(read_key, fast, weight.time) / self.step
-        read = jnp.where(mine, read, 0.0)
+        read = self.seen(read_key, fast, weight.time) / self.step
+        read = jnp.where(mine, pace * self.transfer_rate * read, 0.0)
         hidden = weight.hidden
         if hidden is None:
             slow, of_slow = self.fired(slow_key, slow, read, weight.time, turn)
@@ -148,6 +149,7 @@ def tiki_taka(
     key: jax.Array | int,
     *,
     axes: Mapping[str, KernelAxes] | None = None,
+    pace: optax.Schedule | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Holds parameters on fast and slow arrays; see `hic_jax.algorithms.analog`.
 
@@ -155,5 +157,6 @@ def tiki_taka(
       spec: the hardware.
       key: a random key or an integer seed.
       axes: which axes of a parameter are rows, columns and parts of a stack.
+      pace: of transfers, by the number of updates before; 1 without.
     """
-    return base.analog(base.checked(spec, TikiTakaSpec), key, axes=axes)
+    return base.analog(base.checked(spec, TikiTakaSpec), key, axes=axes, pace=pace)

@@ -40,6 +40,11 @@ class TransferEvents(Events):
 class TransferSpec(PulsedSpec):
     """An algorithm with a fast array, which is transferred to a slower one.
 
+    A transfer goes at a pace, as `hic_jax.algorithms.analog` is told: where learning
+    rates fall, transfers had better slow down with them, as in IBM's aihwkit. An array
+    that no pulse reaches any more keeps what it has collected, and would move the next
+    one on.
+
     Attributes:
       transfer_every: training steps between two transfers.
       reads_per_transfer: lines that a transfer reads, one after the other. Papers read

@@ -198,8 +198,13 @@ def make_tx(
     analog = analog or AnalogRecipe()
     if spec.fires_both:
         _check_without_memory(analog)
+    analog_rates = recipe.rates(analog.learning_rate, total_steps)
+
+    def pace(count):
+        return analog_rates(count) / analog.learning_rate
+
     updates = OPTIMIZERS[analog.optimizer](
-        recipe.rates(analog.learning_rate, total_steps),
+        analog_rates,
         analog.momentum,
         analog.weight_decay,
         trust_ratio=analog.trust_ratio,
@@ -212,7 +217,7 @@ def make_tx(
         specs[_group(number)] = more, jax.random.fold_in(key, number)
     groups = {}
     for name, (one, own_key) in specs.items():
-        tx = algorithms.analog(one, own_key, shards=shards)
+        tx = algorithms.analog(one, own_key, shards=shards, pace=pace)
         groups[name] = optax.chain(updates, tx)
         if shards is not None:
             tx = algorithms.analog(one, stream(own_key, "not divided"))

@@ -22,9 +22,9 @@ FAMILY = ["tiki_taka", "chopped_tiki_taka", "agad", "residual"]
 class Training:
     """Updates of a kernel, given in mean steps, on ideal devices."""
 
-    def __init__(self, name, **fields):
+    def __init__(self, name, pace=None, **fields):
         self.spec = ALGORITHMS[name](multilevel=pcm.ideal_two_sided(), **fields)
-        self.tx = analog(self.spec, 0)
+        self.tx = analog(self.spec, 0, pace=pace)
         # The largest lies nine steps from the middle, of sixteen.
         kernel = jax.random.uniform(jax.random.key(1), SHAPE, minval=-1.0)
         self.params = {"kernel": kernel}
@@ -151,6 +151,39 @@ def test_chips_on_two_sided_devices_are_mapped_as_looped():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     assert (mapped[0][0] != mapped[0][1]).all()
     assert (mapped[2] > 0).all()
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_transfers_go_at_their_pace(name):
+    """Of the number of updates before: here none after the sixth."""
+
+    def after(updates, pace):
+        # The filter of the second version goes on to fire what it was told before.
+        first = {"version": "v1", "transfer_rate": 0.2} if name == "tiki_taka" else {}
+        run = Training(name, pace, reads_per_transfer=4, transfer_every=1, **first)
+        for number in range(updates):
+            run.update(2.0 if number < 6 else -1.0)
+        return run
+
+    stops = lambda count: jnp.where(count < 6, 1.0, 0.0)  # noqa: E731
+    sixth, stopped, on = after(6, stops), after(9, stops), after(9, None)
+    slow, fast = 0, -1
+    assert (sixth.moved()[slow] != 0).any()
+    # Without transfers the fast array takes updates as ever; what a tile in between
+    # has got stays there, too.
+    for array in range(len(stopped.arrays()) - 1):
+        np.testing.assert_array_equal(stopped.moved()[array], sixth.moved()[array])
+    assert (stopped.moved()[fast] != sixth.moved()[fast]).any()
+    assert (on.moved()[slow] != stopped.moved()[slow]).any()
+    steady = after(9, lambda count: 1.0)
+    for one, other in zip(steady.arrays(), on.arrays(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_half_the_pace_is_half_the_transfer():
+    half = Training("tiki_taka", lambda count: 0.5, version="v1", reads_per_transfer=4)
+    half.update(4.0)
+    np.testing.assert_allclose(half.moved()[0], np.full(SHAPE, 2.0), atol=1e-5)
 
 
 # ---- rules

@@ -298,3 +298,30 @@ def test_a_first_moment_that_never_moves_is_refused():
     with pytest.raises(ValueError, match=r"^momentum=1.0: must be less than 1.0"):
         Recipe(optimizer="adamw", momentum=1.0)
     Recipe(optimizer="sgd", momentum=1.0)
+
+
+def test_transfers_slow_down_with_the_learning_rate():
+    """What the fast array holds moves nothing once the rate is at its end."""
+
+    def transferred(schedule):
+        recipe = Recipe(schedule=schedule, warmup=0.0, weight_decay=0.0)
+        spec = hic_jax.TikiTakaSpec(multilevel=hic_jax.pcm.ideal_two_sided())
+        analog = AnalogRecipe(learning_rate=1.0, trust_ratio=False, norm_decay=0.0)
+        tx = make_tx(recipe, analog, spec, 8, jax.random.key(1))
+        params = _params()
+        state = tx.init(params)
+        found = []
+        for _ in range(9):
+            # Of nothing but the first gradient, which the fast array keeps.
+            grads = _constant(0.0 if found else 0.3)
+            updates, state = tx.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+            (analog_state,) = analog_states(state)
+            found.append(float(analog_state.events.transferred_pulses))
+        return found
+
+    constant, falling = transferred("constant"), transferred("linear")
+    assert constant[0] == falling[0] > 0
+    assert constant[8] == constant[0]
+    assert falling[8] == 0
+    assert sum(falling) < sum(constant)
