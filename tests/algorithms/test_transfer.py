@@ -23,6 +23,9 @@ class Training:
     """Updates of a kernel, given in mean steps, on ideal devices."""
 
     def __init__(self, name, pace=None, **fields):
+        # The fast array is asked for as much as the weight.
+        plain = {} if name == "residual" else {"fast_rate": 1.0}
+        fields = plain | fields
         self.spec = ALGORITHMS[name](multilevel=pcm.ideal_two_sided(), **fields)
         self.tx = analog(self.spec, 0, pace=pace)
         # The largest lies nine steps from the middle, of sixteen.
@@ -350,6 +353,8 @@ def coarse(asymmetry_spread=0.0):
 def fitted(name, asymmetry_spread=0.0, **fields):
     """Relative squared error of a regression, and how much of the target is held."""
     one = {"reads_per_transfer": 1} if ALGORITHMS[name].by_lines else {}
+    if hasattr(ALGORITHMS[name], "fast_rate"):
+        one["fast_rate"] = 1.0
     spec = ALGORITHMS[name](multilevel=coarse(asymmetry_spread), **one, **fields)
     tx = optax.chain(optax.sgd(0.02), analog(spec, 0))
 

@@ -17,11 +17,12 @@ from hic_jax.weights import AnalogWeight
 SMALL: dict[str, dict[str, Any]] = {
     "volatile": {"transfer_every": 2},
     # All lines at once, and a third of what is read, so that noise moves nothing soon.
-    "tiki_taka": {"reads_per_transfer": 64, "transfer_rate": 0.3},
+    "tiki_taka": {"reads_per_transfer": 64, "fast_rate": 1.0, "transfer_rate": 0.3},
     "chopped_tiki_taka": {
-        "reads_per_transfer": 64, "filter_steps": 3.0, "flip_probability": 0.02,
+        "reads_per_transfer": 64, "fast_rate": 1.0, "filter_steps": 3.0,
+        "flip_probability": 0.02,
     },
-    "agad": {"reads_per_transfer": 64, "filter_steps": 3.0},
+    "agad": {"reads_per_transfer": 64, "fast_rate": 1.0, "filter_steps": 3.0},
     # What is read of a tile moves the next one by chance, even if it is noise.
     "residual": {"transfer_every": 100},
 }  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from absl import flags
 
 from experiments import compare, launch, tuning
+from experiments.report import runs as report_runs
 from experiments.runs.stored import read_config
 from experiments.sweep import grid
 from tests.experiments import shown
@@ -204,3 +205,5 @@ def test_a_comparison_tunes_trains_and_says_so(parse, tmp_path, monkeypatch):
         json.loads((run / "summary.json").read_text())["test_accuracy"] for run in runs
     ]
     assert found["accuracy"] == accuracies
+    # A report of the folder is of what was compared.
+    assert report_runs.find([tmp_path]) == runs
