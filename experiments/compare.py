@@ -349,7 +349,8 @@ def choose(
     if without:
         sys.exit(sweep.failures(workdir, without, len(runs)))
     for name, choice in chosen.items():
-        terminal.note(f"{name}: {choice}")
+        if choice.values:
+            terminal.note(f"{name}: {choice}")
     return chosen
 
 

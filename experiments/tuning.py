@@ -139,16 +139,10 @@ def choices(
         outcome, loss = summary.get("test_loss"), summary["train_loss"]
         cost = -summary["test_accuracy"] if outcome is None else outcome
         of_contender.append((cost, loss, run))
-    return {
-        name: _best(found, len(found), tuned)
-        for name, found in outcomes.items()
-        if found
-    }
+    return {name: _best(found, tuned) for name, found in outcomes.items() if found}
 
 
-def _best(
-    found: Sequence[tuple[float, float, Run]], tried: int, tuned: dict[str, list]
-) -> Choice:
+def _best(found: Sequence[tuple[float, float, Run]], tuned: dict[str, list]) -> Choice:
     cost, _, run = min(found, key=lambda outcome: outcome[:2])
     values = {name: run.swept[name] for name in tuned if name in run.swept}
     ends = tuple(
@@ -159,7 +153,7 @@ def _best(
         and len(tuned[name]) > 1
         and value in (min(tuned[name]), max(tuned[name]))
     )
-    return Choice(values, ends, abs(cost), tried)
+    return Choice(values, ends, abs(cost), len(found))
 
 
 def contender(run: Run, tuned: dict[str, list]) -> str:
