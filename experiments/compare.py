@@ -59,6 +59,7 @@ class Contender:
       tuned: what was chosen for it, by flag; empty if nothing was tuned.
       at_an_end: flags of these whose value is the smallest or the largest of those that
         were tried.
+      tried: what it was chosen from, of `tuning.Choice`.
       accuracy: shares of answers to the test set that are right after training.
       year: shares of answers that are right a year later with AdaBS, or with GDC for
         lack of BatchNorm, means over chips; empty without devices.
@@ -78,6 +79,7 @@ class Contender:
     setting: dict[str, Any]
     tuned: dict[str, Any]
     at_an_end: tuple[str, ...]
+    tried: tuple[dict[str, Any], ...]
     accuracy: list[float]
     year: list[float]
     loss: list[float]
@@ -169,6 +171,7 @@ def _contender(
         setting=setting,
         tuned=choice.values if choice else {},
         at_an_end=choice.at_an_end if choice else (),
+        tried=choice.tried if choice else (),
         accuracy=[s["test_accuracy"] for s in summaries],
         year=[row["mean"] for row in readings],
         loss=of_text,

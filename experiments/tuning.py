@@ -30,19 +30,18 @@ class Choice:
       values: the best ones, by flag.
       at_an_end: flags whose best value is the smallest or the largest that was tried:
         a better one may lie beyond.
-      validation: what the best run came to: accuracy, or loss on a text.
-      tried: runs that it is the best of.
+      tried: of each run that it is the best of, the values by flag, and what it came to
+        on what was held out, as ``validation``: accuracy, or loss on a text.
     """
 
     values: dict[str, Any]
     at_an_end: tuple[str, ...]
-    validation: float
-    tried: int
+    tried: tuple[dict[str, Any], ...]
 
     def __str__(self):
         values = ", ".join(f"{name}={value}" for name, value in self.values.items())
         ends = " and ".join(self.at_an_end)
-        return f"{values}, the best of {self.tried}" + (
+        return f"{values}, the best of {len(self.tried)}" + (
             f"; {ends} at an end of what was tried" if ends else ""
         )
 
@@ -143,8 +142,11 @@ def choices(
 
 
 def _best(found: Sequence[tuple[float, float, Run]], tuned: dict[str, list]) -> Choice:
-    cost, _, run = min(found, key=lambda outcome: outcome[:2])
-    values = {name: run.swept[name] for name in tuned if name in run.swept}
+    def values_of(run: Run) -> dict[str, Any]:
+        return {name: run.swept[name] for name in tuned if name in run.swept}
+
+    _, _, best = min(found, key=lambda outcome: outcome[:2])
+    values = values_of(best)
     ends = tuple(
         name
         for name, value in values.items()
@@ -153,7 +155,8 @@ def _best(found: Sequence[tuple[float, float, Run]], tuned: dict[str, list]) -> 
         and len(tuned[name]) > 1
         and value in (min(tuned[name]), max(tuned[name]))
     )
-    return Choice(values, ends, abs(cost), len(found))
+    tried = [values_of(run) | {"validation": abs(cost)} for cost, _, run in found]
+    return Choice(values, ends, tuple(tried))
 
 
 def contender(run: Run, tuned: dict[str, list]) -> str:

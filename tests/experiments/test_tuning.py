@@ -68,7 +68,11 @@ def test_each_contender_has_values_of_its_own(tried):
     )
     fp32, hic = chosen.values()
     assert (fp32.values, fp32.at_an_end) == ({"learning_rate": 0.1}, ())
-    assert (fp32.validation, fp32.tried) == (0.9, 3)
+    assert fp32.tried == (
+        {"learning_rate": 0.001, "validation": 0.3},
+        {"learning_rate": 0.1, "validation": 0.9},
+        {"learning_rate": 10.0, "validation": 0.5},
+    )
     assert (hic.values, hic.at_an_end) == ({"learning_rate": 10.0}, ("learning_rate",))
     assert "learning_rate at an end of what was tried" in str(hic)
     # All are judged by what is held out, and test images choose nothing.
@@ -128,7 +132,8 @@ def test_what_failed_is_no_choice(tried):
     outcomes = {"rate=0.001": None, "rate=0.1": None, "rate=10": {"test_accuracy": 0.1}}
     chosen, *_ = tried(["--algorithms=fp32", *SMALL, RATES], outcomes)
     (choice,) = chosen.values()
-    assert (choice.values, choice.tried) == ({"learning_rate": 10.0}, 1)
+    assert choice.values == {"learning_rate": 10.0}
+    assert choice.tried == ({"learning_rate": 10.0, "validation": 0.1},)
 
 
 def test_a_text_is_chosen_by_its_loss(tried, tmp_path):
@@ -150,7 +155,8 @@ def test_a_text_is_chosen_by_its_loss(tried, tmp_path):
         },
     )
     (choice,) = chosen.values()
-    assert (choice.values, choice.validation) == ({"learning_rate": 0.1}, 1.0)
+    assert choice.values == {"learning_rate": 0.1}
+    assert [each["validation"] for each in choice.tried] == [2.0, 1.0, 1.5]
 
 
 REFUSED = {
@@ -192,6 +198,7 @@ def test_a_comparison_tunes_trains_and_says_so(parse, tmp_path, monkeypatch):
     (found,) = json.loads((tmp_path / "comparison.json").read_text())
     assert found["tuned"] == {"learning_rate": 0.1}
     assert found["at_an_end"] == ["learning_rate"]
+    assert [each["learning_rate"] for each in found["tried"]] == [1e-9, 0.1]
     assert any("learning_rate=0.1, the best of 2" in note for note in notes)
 
     runs = sorted(path.parent for path in tmp_path.glob("fp32*/config.json"))
