@@ -21,6 +21,7 @@ from experiments import (
     drift,
     launch,
     plots,
+    programs,
     terminal,
     train_options,
     words,
@@ -149,6 +150,7 @@ def run(
             result["test_accuracy"].append(summary["test_accuracy"])
             result["after_a_year"].append(after["mean"])
             bar.update()
+            programs.drop_if_many()
             terminal.note(
                 f"{name}, seed {seed}: {config.train.measure} "
                 f"{words.percent([summary['test_accuracy']])}, a year later "

@@ -30,7 +30,16 @@ from absl import flags
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import hic_jax
-from experiments import cli, drawing, drift, launch, terminal, tuning, words
+from experiments import (
+    cli,
+    drawing,
+    drift,
+    launch,
+    programs,
+    terminal,
+    tuning,
+    words,
+)
 from experiments.runs.files import write_text
 from experiments.runs.stored import read_summary
 from experiments.runs.writing import writing
@@ -110,6 +119,7 @@ def read_a_year_later(workdir: Path, runs: Sequence[grid.Run], chips: int) -> No
         names = ["none", experiment.compensation]
         reading = Reading(times=[hic_jax.YEAR], chips=chips, compensations=names)
         drift.read_once(experiment, str(workdir / run.name), reading)
+        programs.drop_if_many()
 
 
 def contenders(

@@ -21,7 +21,7 @@ from pathlib import Path
 import rich.table
 from absl import flags, logging
 
-from experiments import cli, drawing, launch, plots, terminal, words
+from experiments import cli, drawing, launch, plots, programs, terminal, words
 from experiments.config import Config
 from experiments.report.runs import folders_in
 from experiments.runs.run_folder import RunFolder
@@ -173,6 +173,7 @@ def read_several(folders: Sequence[str], reading: Reading) -> list[str]:
             except (ValueError, OSError) as error:
                 failed.append(folder)
                 terminal.note(f"{folder}: {error}")
+            programs.drop_if_many()
             bar.update()
     return failed
 

@@ -20,6 +20,7 @@ import psutil
 import submitit
 from absl import logging
 
+from experiments import programs
 from experiments.sweep.jobs import Job
 
 
@@ -61,6 +62,7 @@ class Here:
         logging.set_verbosity(logging.WARNING)
         with contextlib.suppress(Exception):  # It is in the folder of the job.
             job.train()
+        programs.drop_if_many()
         logging.set_verbosity(verbosity)
 
     def stop(self) -> None:
