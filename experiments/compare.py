@@ -288,8 +288,8 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
         if any(values(c) for _, _, values in drawn for c in found)
     }
     places = list(range(len(found), 0, -1))
-    height = 1.9 + 0.42 * len(found)
-    with drawing.figure(path, columns=len(everything), height=height) as panels:
+    rows = 0.42 * len(found)  # Inches.
+    with drawing.figure(path, columns=len(everything), height=1.9 + rows) as panels:
         for axes, (label, drawn) in zip(panels, everything.items(), strict=True):
             for i, (marker, text, values) in enumerate(drawn):
                 style: dict[str, Any] = {
@@ -308,14 +308,16 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
                             **style,
                         )
                 axes.plot([], [], color="0.3", linestyle="none", label=text, **style)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / rows))
             axes.set(xlabel=label, ylim=(0.4, len(found) + 0.6))
             axes.set_yticks(places, [""] * len(found))
         panels[0].set_yticks(places, [c.name for c in found])
         panels[0].set_xlabel(f"{tested_on} {panels[0].get_xlabel()}")
         for axes in panels[1:]:
             axes.set(xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            low, high = axes.get_xlim()
+            subs = (1,) if high > 300 * low else (1, 2, 5)
+            axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
             axes.xaxis.set_major_formatter(lambda x, position: words.si(x))
             axes.xaxis.set_minor_formatter(NullFormatter())
 

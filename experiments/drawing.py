@@ -45,6 +45,8 @@ COLOURS = {
     "volatile": "#E69F00",
     "tiki_taka": "#56B4E9",
     "chopped_tiki_taka": "#F0E442",
+    "agad": "#882255",
+    "residual": "#D55E00",
     "none": "#D55E00",
     "gdc": "#E69F00",
     "column": "#009E73",
