@@ -160,9 +160,10 @@ def _best(found: Sequence[tuple[float, float, Run]], tuned: dict[str, list]) -> 
 
 
 def contender(run: Run, tuned: dict[str, list]) -> str:
-    """What is compared, by name: all that is swept but seeds and what is tuned."""
-    kept = {n: v for n, v in run.swept.items() if n not in (*tuned, "validation")}
-    return grid.name_of(kept | {"seed": ""})
+    """What is compared, in words: all that is swept but seeds and what is tuned."""
+    apart = ("seed", "validation", *tuned)
+    kept = {name: value for name, value in run.swept.items() if name not in apart}
+    return ", ".join(f"{name}={value}" for name, value in kept.items())
 
 
 def with_choices(
