@@ -288,8 +288,8 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
         if any(values(c) for _, _, values in drawn for c in found)
     }
     places = list(range(len(found), 0, -1))
-    rows = 0.42 * len(found)  # Inches.
-    with drawing.figure(path, columns=len(everything), height=1.9 + rows) as panels:
+    height = 1.9 + 0.42 * len(found)
+    with drawing.figure(path, columns=len(everything), height=height) as panels:
         for axes, (label, drawn) in zip(panels, everything.items(), strict=True):
             for i, (marker, text, values) in enumerate(drawn):
                 style: dict[str, Any] = {
@@ -308,7 +308,9 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
                             **style,
                         )
                 axes.plot([], [], color="0.3", linestyle="none", label=text, **style)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / rows))
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=4.5
+            )
             axes.set(xlabel=label, ylim=(0.4, len(found) + 0.6))
             axes.set_yticks(places, [""] * len(found))
         panels[0].set_yticks(places, [c.name for c in found])
