@@ -130,8 +130,11 @@ def test_gradients_that_cancel_draw_devices_to_their_symmetric_points(name):
     """Half of the weights are asked for half a step up and down in each update."""
     n, updates = 400, 40
     fields = {"transfer_every": 1000} if ALGORITHMS[name].by_lines else {}
+    # The array that is pulsed is asked for as much as the weight.
     if name == "residual":
-        fields["tile_ratio"] = 1.0  # The finest tile gets what the weight is asked for.
+        fields["tile_ratio"] = 1.0
+    elif fields:
+        fields["fast_rate"] = 1.0
     start = jnp.where(jnp.arange(n) % 4 < 2, 15.0, 5.0)
     asked = np.arange(n) % 2 == 1
     spec = ALGORITHMS[name](multilevel=device(), pulse_counts="both", **fields)
