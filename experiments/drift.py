@@ -206,7 +206,8 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     for folder in folders:
         train = read_config(folder).train
         is_text = data.is_text(train.dataset)
-        measures.append(train.measure)
+        what = "loss, nats per character" if is_text else "accuracy"
+        measures.append(f"{train.tested_on} {what}")
         cells = {
             (row["time"], row["compensation"]): words.nats(row["losses"])
             if is_text
@@ -224,7 +225,7 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     since = "training" if trained else "programming"
     heads = (*["run"] * several, f"after {since}", *(drawing.NAMES[n] for n in names))
     measure = " or ".join(dict.fromkeys(measures))
-    title = f"{measure} of {words.counted(reading.chips, 'chip')}, {what}"
+    title = f"{measure}, of {words.counted(reading.chips, 'chip')}, {what}"
     return terminal.table(heads, rows, title=title)
 
 
