@@ -22,6 +22,10 @@ from experiments.sweep import grid
 from experiments.sweep.grid import Run
 
 
+# What is compared, and what it is compared on.
+_NOT_TUNED = ("algorithm", "preset", "model", "dataset", "seed", "validation")
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """What a contender is trained with.
@@ -79,7 +83,7 @@ def axes_from_flags(swept: dict[str, list]) -> dict[str, list]:
     axes: dict[str, list] = {}
     for text in options.tune:
         name, values = grid.listed("--tune", text)
-        if name in ("seed", "validation"):
+        if name in _NOT_TUNED:
             raise ValueError(f"--tune={text}: {name} is nothing to be tuned")
         if name in axes or name in swept:
             raise ValueError(f"--tune={text}: {name} is tuned or swept, too")

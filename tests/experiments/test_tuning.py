@@ -165,6 +165,8 @@ REFUSED = {
     ("--tune=learnin_rate=1,2", HELD_OUT): r"--tune='learnin_rate': must be .*mean",
     ("--tune=seed=1,2", HELD_OUT): r"seed is nothing to be tuned",
     ("--tune=validation=1,2", HELD_OUT): r"validation is nothing to be tuned",
+    ("--tune=model=mlp,cnn", HELD_OUT): r"model is nothing to be tuned",
+    ("--tune=preset=ecram,ideal", HELD_OUT): r"preset is nothing to be tuned",
     ("--tune=width=1,2", HELD_OUT): r"width is tuned or swept, too",
     (RATES, "--grid=learning_rate=1,2", HELD_OUT): r"is tuned or swept, too",
     (RATES, "--learning_rate=1", HELD_OUT): r"learning_rate=1.0: is given and tuned",
