@@ -21,7 +21,6 @@ from experiments.setup import Experiment
 from experiments.sweep import grid
 from experiments.sweep.grid import Run
 
-
 # What is compared, and what it is compared on.
 _NOT_TUNED = ("algorithm", "preset", "model", "dataset", "seed", "validation")
 
