@@ -206,8 +206,8 @@ def table(folders: Sequence[str], reading: Reading) -> rich.table.Table:
     for folder in folders:
         train = read_config(folder).train
         is_text = data.is_text(train.dataset)
-        what = "loss, nats per character" if is_text else "accuracy"
-        measures.append(f"{train.tested_on} {what}")
+        measure = "loss, nats per character" if is_text else "accuracy"
+        measures.append(f"{train.tested_on} {measure}")
         cells = {
             (row["time"], row["compensation"]): words.nats(row["losses"])
             if is_text

@@ -59,8 +59,8 @@ class ChoppedSpec(TransferSpec):
 
     Attributes:
       fast_rate: what the fast array is asked for, over the update of the weight, up to
-        1e6. It holds what it is asked for only until it is read, and is read with
-        noise: a large one pays (experiments/results).
+        1e6. What it holds sinks to the symmetric points of its devices, and is read
+        with noise: a large one pays (experiments/results).
       transfer_rate: factor of what is read (lambda), up to 1e6.
       filter_steps: training steps (M) in which a constant reading of one step moves the
         slow array by one, 1 to 1e9: aihwkit's thousand examples are ten batches of 100.

@@ -63,8 +63,8 @@ class TikiTakaSpec(TransferSpec):
       version: v1 moves the slow array by what is read, v2 by what a digital filter
         makes of it.
       fast_rate: what the fast array is asked for, over the update of the weight, up to
-        1e6. It holds what it is asked for only until it is read, and is read with
-        noise: a large one pays (experiments/results).
+        1e6. What it holds sinks to the symmetric points of its devices, and is read
+        with noise: a large one pays (experiments/results).
       transfer_rate: mean steps by which the slow array, or the filter, is moved for
         each that is read (lambda), up to 1e6.
       threshold: filtered steps at which a pulse is fired (theta), 0.001 to 1e6; of v2.

@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from absl import flags
 
 from experiments import compare, launch, tuning
 from experiments.report import runs as report_runs
 from experiments.runs.stored import read_config
 from experiments.sweep import grid
-from tests.experiments import shown
+from tests.experiments import command_lines, shown
 from tests.tiny_text import written
 
 SMALL = ("--model=mlp", "--mlp_units=4", "--epochs=1", "--batch_size=1337")
@@ -20,19 +19,13 @@ HELD_OUT = "--tune_validation=100"
 @pytest.fixture
 def parse():
     """Parses words of a command line; returns the axes of what is compared."""
-    before = set(flags.FLAGS)
-    compare.define_flags()
+    with command_lines.parser("compare", compare.define_flags) as parse:
 
-    def parse(*words, workdir="unused"):
-        flags.FLAGS.unparse_flags()
-        for name in set(flags.FLAGS) - before:
-            flags.FLAGS[name].unparse()
-        flags.FLAGS(["compare", f"--workdir={workdir}", *words])
-        return grid.axes_from_flags()
+        def axes(*words, workdir="unused"):
+            parse(*words, workdir=workdir)
+            return grid.axes_from_flags()
 
-    yield parse
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+        yield axes
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from experiments.sweep import grid, jobs, pools
 from experiments.sweep.folder import RunPaths
 from hic_jax import models, pcm
 from hic_jax.training import recipes
-from tests.experiments import shown
+from tests.experiments import command_lines, shown
 from tests.tiny_text import written
 
 pytestmark = pytest.mark.usefixtures("one_block", "compiled_once", "without_pictures")
@@ -37,18 +37,8 @@ STEPS = 6
 @pytest.fixture
 def parse():
     """Parses words of a command line."""
-    before = set(flags.FLAGS)
-    sweep.define_flags()
-
-    def parse(*words, workdir="unused"):
-        flags.FLAGS.unparse_flags()
-        for name in set(flags.FLAGS) - before:
-            flags.FLAGS[name].unparse()
-        return flags.FLAGS(["sweep", f"--workdir={workdir}", *words])
-
-    yield parse
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)
+    with command_lines.parser("sweep", sweep.define_flags) as parse:
+        yield parse
 
 
 @pytest.fixture
