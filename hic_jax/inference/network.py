@@ -14,6 +14,7 @@ from hic_jax import crossbar
 from hic_jax.algorithms import analog_states, analog_weights
 from hic_jax.inference.compensation import with_gains
 from hic_jax.training.chips import axes_of_chips
+from hic_jax.training.mesh import replicate
 from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 from hic_jax.weights import fresh_variances, read_params
@@ -102,6 +103,7 @@ class Answers(NamedTuple):
 @functools.partial(jax.jit, static_argnames="model")
 def _answers(key, model, variables, variances, split, indices, valid):
     inputs, labels = split.batch(indices)
+    variables, variances = replicate((variables, variances), split.mesh)
     with crossbar.fresh_noise(variances, key):
         logits = model.apply(variables, inputs, train=False, rngs=crossbar.rngs(key))
     valid = jax.lax.expand_dims(valid, range(1, labels.ndim))

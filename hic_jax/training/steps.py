@@ -12,7 +12,7 @@ import optax
 
 from hic_jax import crossbar
 from hic_jax.algorithms import analog_states, zeros_for_totals
-from hic_jax.training.mesh import place
+from hic_jax.training.mesh import place, replicate
 from hic_jax.training.split import Examples
 from hic_jax.training.state import TrainState
 
@@ -46,6 +46,9 @@ def make_step(
         inputs, labels = train.batch(indices, step_key, augmentation)
 
         def loss_fn(params, zeros):
+            # Whole on every device of a mesh before they meet a batch: what is held in
+            # slices would have the compiler cut products, and send activations.
+            params = replicate(params, train.mesh)
             with crossbar.gradient_totals(zeros):
                 logits, updated = model.apply(
                     {
