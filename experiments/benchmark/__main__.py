@@ -36,7 +36,8 @@ def main(argv: list[str]) -> None:
     wanted = sizes(options)
     if options.json:
         check_writable(Path(options.json))
-    result = results.circumstances(sys.argv[1:], options.repeats)
+    result = results.circumstances("experiments.benchmark", sys.argv[1:])
+    result["repeats"] = options.repeats
     result |= {"sizes": {}, "device_bytes": measure.device_bytes()}
     for size in wanted:
         terminal.note(f"measuring {size}")

@@ -24,11 +24,11 @@ class ResultError(ValueError):
     """A file does not hold what `experiments.benchmark` writes."""
 
 
-def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
-    """What the figures depend on besides the sizes."""
+def circumstances(module: str, words: list[str]) -> dict[str, Any]:
+    """What the figures of a launcher depend on besides the sizes."""
     return {
         "format": FORMAT,
-        "command": shlex.join(["python", "-m", "experiments.benchmark", *words]),
+        "command": shlex.join(["python", "-m", module, *words]),
         "commit": provenance.commit(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -40,7 +40,6 @@ def circumstances(words: list[str], repeats: int) -> dict[str, Any]:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count(),
         },
-        "repeats": repeats,
     }
 
 
