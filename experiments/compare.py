@@ -27,7 +27,12 @@ from typing import Any
 
 import rich.table
 from absl import flags
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 
 import hic_jax
 from experiments import (
@@ -278,6 +283,10 @@ _OF_ALL: _Drawn = {
 }
 
 
+# An axis to less than so many times its beginning has too few round powers for marks.
+_NARROW = 5.0
+
+
 def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> None:
     """Accuracy or loss, memory, wear, energy of each contender, one under the other."""
     everything = {
@@ -318,6 +327,11 @@ def draw(path: Path, found: Sequence[Contender], tested_on: str = "test") -> Non
         for axes in panels[1:]:
             axes.set(xscale="log")
             low, high = axes.get_xlim()
+            if high < _NARROW * low:
+                axes.set(xscale="linear", xlim=(low, high))
+                axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.10g}"))
+                continue
             subs = (1,) if high > 300 * low else (1, 2, 5)
             axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
             axes.xaxis.set_major_formatter(lambda x, position: words.si(x))

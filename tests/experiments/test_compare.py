@@ -22,7 +22,7 @@ from experiments.report.groups import group
 from experiments.runs.stored import read_config
 from hic_jax import algorithms, pcm
 from hic_jax.inference import Reading
-from tests.experiments import shown, toys
+from tests.experiments import pictures, shown, toys
 
 pytestmark = pytest.mark.usefixtures("one_block", "compiled_once")
 
@@ -151,3 +151,24 @@ def test_the_report_pools_no_two_of_them(compared, tmp_path):
         seeds[run["algorithm"]] += 1
     rounded = {"int8": 2, "int4": 2}  # The runs of FP32, beside themselves.
     assert seeds == {"fp32": 2, "hic": 2, "manhattan": 2} | rounded
+
+
+@pytest.mark.parametrize("of_first", [1.0, 1.003, 1.3, 4.0, 1e6])
+def test_energies_that_are_nearly_alike_are_told_apart(monkeypatch, tmp_path, of_first):
+    (figures, first) = pictures.recorded(monkeypatch), 2.34
+    found = [
+        compare.Contender(
+            algorithm=algorithm, setting={}, tuned={}, at_an_end=(), tried=(),
+            accuracy=[0.98], year=[0.97], loss=[], year_loss=[], inference_kb=2.0,
+            training_kb=20.0, worst_cycles=[70], mean_cycles=[9.0],
+            energy_j=[first * factor], step_s=[0.1],
+        )
+        for algorithm, factor in (("hic", 1.0), ("pulsed_sgd", of_first))
+    ]  # fmt: skip
+    compare.draw(tmp_path / "comparison.png", found)  # Which are found readable.
+    (figure,) = figures
+    energy = figure.axes[-1]
+    low, high = energy.get_xlim()
+    assert low < first < first * of_first < high or of_first == 1.0
+    marks = [mark for mark in energy.get_xticks() if low <= mark <= high]
+    assert len(marks) >= 2
