@@ -3,19 +3,22 @@ r"""What a training step of a large network needs, by the plan of its compiled p
     python -m experiments.benchmark.at_size --json=at_size.json
     python -m experiments.benchmark.at_size --networks=gpt_124m --devices=8
     python -m experiments.benchmark.at_size --networks=gpt_124m --steps=2 --batch_size=1
+    python -m experiments.benchmark.at_size --networks=resnet32 --tpu=v5e:2x4
 
 Nothing is run, and no array is made, unless ``--steps`` asks for it: the step is
 compiled for the devices of this machine, of which a CPU stands for as many as are asked
-for. On more than one device the state of the weights on devices is in shards. Each step
-is lowered for GPU and TPU, too.
+for, or by libtpu for chips of a TPU, which need not be at hand. On more than one device
+the state of the weights on devices is in shards. Each step is lowered for GPU and TPU,
+too.
 """
 
 import itertools
 import json
+import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from jax import export
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
 from rich.table import Table
 
 import hic_jax
@@ -58,11 +63,21 @@ class Step:
         devices: int,
         batch_size: int,
         converters: bool,
+        chips: Sequence[Any] = (),
     ):
-        """Builds the step; `ValueError` if the devices cannot share the batch."""
+        """Builds the step, for chips of a TPU or for the devices of this machine.
+
+        Raises:
+          ValueError: if the devices cannot share the batch.
+        """
         spec = ALGORITHMS[algorithm]
         shards = devices if spec is not None and devices > 1 else 0
-        self.mesh = meshes.make_mesh(batch_size, devices, shards)
+        self._platforms = ("tpu",) if chips else None
+        self.mesh = (
+            Mesh(np.array(chips[:devices]), (meshes.AXIS,), axis_types=(AxisType.Auto,))
+            if chips
+            else meshes.make_mesh(batch_size, devices, shards)
+        )
         self._network = network
         crossbar = CrossbarSpec() if spec is not None and converters else None
         self._model = network.make(LayerCrossbars(crossbar))
@@ -109,17 +124,22 @@ class Step:
 
         Returns:
           ``memory``, bytes of arguments, results and temporaries; ``sent``, bytes that
-          come out of collective operations, by operation and type, as "all-gather f32";
-          ``compile``, seconds.
+          come out of collective operations, by operation and type, as "all-gather f32",
+          None for chips of a TPU, whose compiler does not tell; ``compile``, seconds.
         """
         started = time.perf_counter()
-        compiled = self.program.trace(*self.arguments).lower().compile()
+        traced = self.program.trace(*self.arguments)
+        compiled = traced.lower(lowering_platforms=self._platforms).compile()
         seconds = time.perf_counter() - started
         sent: dict[str, int] = {}
-        for operation, kind, size in collectives(compiled):
+        for operation, kind, size in () if self._platforms else collectives(compiled):
             name = f"{operation} {kind}"
             sent[name] = sent.get(name, 0) + size
-        return {"memory": memory_of(compiled), "sent": sent, "compile": seconds}
+        return {
+            "memory": memory_of(compiled),
+            "sent": None if self._platforms else sent,
+            "compile": seconds,
+        }
 
     def lowered(self) -> dict[str, int]:
         """Bytes of the program that is handed to the compiler of each platform."""
@@ -155,6 +175,26 @@ class Step:
         return seconds[1:]
 
 
+def chips_of(topology: str) -> Sequence[Any]:
+    """Chips of a TPU that its compiler knows, whether they are at hand or not.
+
+    Raises:
+      ValueError: for a topology that it does not know, or for lack of libtpu.
+    """
+    # Without them it asks the network which TPU this machine is.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", topology.partition(":")[0] + "-8")
+    try:
+        return topologies.get_topology_desc(
+            platform="tpu", topology_name=topology
+        ).devices
+    except Exception as error:  # Of many types, by what is missing.
+        raise ValueError(
+            f"tpu={topology}: must be a topology that the package libtpu knows, which "
+            f"has to be installed: {error}"
+        ) from error
+
+
 def _placed(x: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
@@ -181,11 +221,19 @@ def collectives(compiled: jax.stages.Compiled) -> list[tuple[str, str, int]]:
 def main(argv: list[str]) -> None:
     """Plans every step that the flags list, and shows them in a table."""
     options = flags.FLAGS
-    if max(options.devices) > 1:  # Of a CPU, before JAX starts it.
+    if max(options.devices) > 1 and not options.tpu:  # Of a CPU, before JAX starts it.
         jax.config.update("jax_num_cpu_devices", max(options.devices))
     launch.start(argv)
     if options.json:
         check_writable(Path(options.json))
+    if options.tpu and options.steps:
+        raise ValueError(f"steps={options.steps}: must be 0 with --tpu")
+    chips = chips_of(options.tpu) if options.tpu else ()
+    if chips and max(options.devices) > len(chips):
+        raise ValueError(
+            f"devices={max(options.devices)}: must be at most {len(chips)}, the chips "
+            f"of {options.tpu}"
+        )
     result = results.circumstances("experiments.benchmark.at_size", sys.argv[1:])
     result["steps"] = []
     for name, algorithm, devices in itertools.product(
@@ -194,7 +242,7 @@ def main(argv: list[str]) -> None:
         terminal.note(f"{name}, {algorithm}, {devices} devices")
         network = NETWORKS[name]
         batch_size = options.batch_size or network.batch_size
-        step = Step(network, algorithm, devices, batch_size, options.converters)
+        step = Step(network, algorithm, devices, batch_size, options.converters, chips)
         row = {
             "network": name, "algorithm": algorithm, "devices": devices,
             "batch_size": batch_size, "weights": step.weights(),
@@ -242,7 +290,7 @@ def define_flags() -> None:
     """Flags of this launcher."""
     cli.define_list(
         "networks",
-        ",".join(NETWORKS),
+        "gpt_124m,resnet50",
         f"Networks, of {', '.join(NETWORKS)}.",
         kind=cli.Choice(NETWORKS),
     )
@@ -260,10 +308,14 @@ def define_flags() -> None:
     )
     cli.define(
         "batch_size", cli.integer(1), None, "Examples of a step.",
-        usual="8 of gpt_124m, 64 of resnet50",
+        usual=", ".join(f"{x.batch_size} of {name}" for name, x in NETWORKS.items()),
     )  # fmt: skip
     cli.define_switch("converters", True, "Whether products are those of crossbars.")
     cli.define("steps", cli.integer(0), 0, "Steps that are run here, as well.")
+    cli.define(
+        "tpu", cli.text("TOPOLOGY"), None, "Chips of a TPU that the steps are compiled "
+        "for in the place of this machine, as v5e:2x4; libtpu has to be installed.",
+    )  # fmt: skip
     cli.define("json", cli.path(), None, "File for all figures.")
 
 

@@ -1,4 +1,4 @@
-"""Networks of a size at which memory decides: a GPT of GPT-2's size and a ResNet-50."""
+"""Networks whose steps are planned: the paper's, a GPT of GPT-2's size, a ResNet-50."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hic_jax.crossbar import LayerCrossbars
-from hic_jax.models import GPTSpec
+from hic_jax.models import GPTSpec, ResNetSpec
 from hic_jax.training.split import Examples, Split, Windows
 
 
@@ -124,6 +124,13 @@ class ResNet50(nn.Module):
         return head(jnp.mean(x, axis=(1, 2)))
 
 
+def resnet32(crossbars: LayerCrossbars) -> nn.Module:
+    """The paper's ResNet-32 of CIFAR-10."""
+    return ResNetSpec(depth=32).make(
+        num_classes=10, width=1.0, crossbars=crossbars, dtype=jnp.float32
+    )
+
+
 def images(side: int, count: int) -> Split:
     """Shapes of square images of three colours."""
     return Split(
@@ -140,6 +147,14 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 NETWORKS = {
+    "resnet32": LargeNetwork(
+        resnet32,
+        functools.partial(images, 32),
+        (32, 32, 3),
+        "float32",
+        batch_size=128,
+        augmentation="crop_flip",
+    ),
     "gpt_124m": gpt(context=1024, layers=12, heads=12, features=768, tokens=50_257),
     "resnet50": LargeNetwork(
         ResNet50,

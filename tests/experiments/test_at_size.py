@@ -103,7 +103,7 @@ def test_steps_are_planned_lowered_and_run(launch):
 
 def test_bad_requests_are_refused_before_anything_is_built(launch, capsys):
     for words, message in (
-        (["--networks=gpt2"], "must be one of gpt_124m, resnet50"),
+        (["--networks=gpt2"], "must be one of resnet32, gpt_124m, resnet50"),
         (["--devices=0"], "must be an integer, 1 to 1024"),
         (
             ["--networks=gpt_124m", "--devices=1", "--batch_size=0"],
@@ -124,5 +124,10 @@ def test_the_networks_have_the_weights_of_their_names():
     # ResNet-50, whose biases and norms are not on devices: He et al. (2016).
     assert sizes["gpt_124m"] == 12 * 12 * 768**2 + 768 * 50_257
     assert sizes["resnet50"] == 25_502_912
+    # Stem and head, and of each stage its first convolution, the rest, a projection.
+    assert sizes["resnet32"] == 9 * 3 * 16 + 560 + sum(
+        9 * before * c + 9 * 9 * c * c + (before * c if before != c else 0)
+        for before, c in ((16, 16), (16, 28), (28, 56))
+    )
     assert ResNet50(LayerCrossbars()).blocks == (3, 4, 6, 3)
     assert images(224, 2).images.shape == (2, 224, 224, 3)
