@@ -54,6 +54,7 @@ class Step:
       mesh: devices that share the batch and the state.
       program: the step, jitted, with a state that is donated.
       arguments: shapes of its arguments, and where they are.
+      batch_size: examples that the devices share.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Step:
         """Builds the step, for chips of a TPU or for the devices of this machine.
 
         Raises:
-          ValueError: if the devices cannot share the batch.
+          ValueError: if the devices cannot share the batch, or the state.
         """
+        if batch_size % devices:
+            raise ValueError(f"devices={devices}: must divide batch_size={batch_size}")
         spec = ALGORITHMS[algorithm]
         shards = devices if spec is not None and devices > 1 else 0
         self._platforms = ("tpu",) if chips else None
@@ -78,7 +81,7 @@ class Step:
             if chips
             else meshes.make_mesh(batch_size, devices, shards)
         )
-        self._network = network
+        self._network, self.batch_size = network, batch_size
         crossbar = CrossbarSpec() if spec is not None and converters else None
         self._model = network.make(LayerCrossbars(crossbar))
         self._tx = make_tx(
@@ -234,18 +237,26 @@ def main(argv: list[str]) -> None:
             f"devices={max(options.devices)}: must be at most {len(chips)}, the chips "
             f"of {options.tpu}"
         )
+    asked = {
+        (name, algorithm, devices): Step(
+            NETWORKS[name],
+            algorithm,
+            devices,
+            options.batch_size or NETWORKS[name].batch_size,
+            options.converters,
+            chips,
+        )
+        for name, algorithm, devices in itertools.product(
+            options.networks, options.algorithms, options.devices
+        )
+    }
     result = results.circumstances("experiments.benchmark.at_size", sys.argv[1:])
     result["steps"] = []
-    for name, algorithm, devices in itertools.product(
-        options.networks, options.algorithms, options.devices
-    ):
+    for (name, algorithm, devices), step in asked.items():
         terminal.note(f"{name}, {algorithm}, {devices} devices")
-        network = NETWORKS[name]
-        batch_size = options.batch_size or network.batch_size
-        step = Step(network, algorithm, devices, batch_size, options.converters, chips)
         row = {
             "network": name, "algorithm": algorithm, "devices": devices,
-            "batch_size": batch_size, "weights": step.weights(),
+            "batch_size": step.batch_size, "weights": step.weights(),
             "state": step.state_bytes(), **step.planned(), "lowered": step.lowered(),
         }  # fmt: skip
         if options.steps:

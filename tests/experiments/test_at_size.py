@@ -113,6 +113,8 @@ def test_bad_requests_are_refused_before_anything_is_built(launch, capsys):
         with pytest.raises(SystemExit) as error:
             launch(*words)
         assert message in f"{error.value}{capsys.readouterr().err}"
+    with pytest.raises(ValueError, match="devices=3: must divide batch_size=8"):
+        at_size.Step(TINY, "hic", 3, BATCH, converters=False)
 
 
 def test_the_networks_have_the_weights_of_their_names():
