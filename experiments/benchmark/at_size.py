@@ -32,7 +32,7 @@ from jax.sharding import AxisType, Mesh
 from rich.table import Table
 
 import hic_jax
-from experiments import cli, launch, terminal
+from experiments import cli, launch, terminal, words
 from experiments.benchmark import results
 from experiments.benchmark.__main__ import check_writable
 from experiments.benchmark.large_networks import NETWORKS, LargeNetwork
@@ -282,9 +282,9 @@ def table(rows: Iterable[dict[str, Any]]) -> Table:
                 f"{row['devices']}",
                 f"{row['batch_size']}",
                 f"{row['weights'] / 1e6:.1f} M",
-                _gigabytes(row["state"]),
-                _gigabytes(row["memory"]),
-                _gigabytes(sum(row["sent"].values())) if row["sent"] else "",
+                _bytes(row["state"]),
+                _bytes(row["memory"]),
+                _bytes(sum(row["sent"].values())) if row["sent"] else "",
                 ", ".join(row["lowered"]),
                 f"{np.median(row['seconds']):.1f} s" if "seconds" in row else "",
             )
@@ -293,8 +293,8 @@ def table(rows: Iterable[dict[str, Any]]) -> Table:
     )
 
 
-def _gigabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e9:.2f} GB"
+def _bytes(size: int | None) -> str:
+    return "" if size is None else words.si(size, "B")
 
 
 def define_flags() -> None:
