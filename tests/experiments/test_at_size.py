@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 from absl import flags
 
@@ -9,6 +10,7 @@ from experiments import launch as launching
 from experiments.benchmark import at_size
 from experiments.benchmark.large_networks import NETWORKS, ResNet50, gpt, images
 from hic_jax.crossbar import LayerCrossbars
+from hic_jax.inference.network import Network, answers
 from tests import virtual_devices
 from tests.experiments import shown
 
@@ -32,10 +34,29 @@ def _steps():
     }
 
 
+def _sent_by_answers():
+    """What the answers to a batch send, of weights in shards."""
+    model = TINY.make(LayerCrossbars())
+    state, examples, _, key = at_size.Step(
+        TINY, "hic", DEVICES, BATCH, converters=False
+    ).arguments
+
+    def correct(key, state, examples):
+        network = Network.of(state)
+        return answers(key, model, network, examples, batch_size=BATCH).correct
+
+    compiled = jax.jit(correct).lower(key, state, examples).compile()
+    return at_size.collectives(compiled)
+
+
+def _all():
+    return {**_steps(), "answers": _sent_by_answers()}
+
+
 @pytest.fixture(scope="module")
 def planned():
     """What is planned where there are eight devices."""
-    return virtual_devices.call(__file__, "_steps", devices=DEVICES)
+    return virtual_devices.call(__file__, "_all", devices=DEVICES)
 
 
 def test_a_device_holds_its_share_of_parameters_and_state(planned):
@@ -60,6 +81,13 @@ def test_parameters_are_sent_and_no_devices(planned):
     # Each kernel and table is gathered once, and no activation is.
     assert sent["all-gather f32"] == 4 * (WEIGHTS + TABLES)
     assert {name.split()[0] for name in sent} == {"all-gather", "all-reduce"}
+
+
+def test_answers_send_no_activations(planned):
+    sent = planned["answers"]
+    assert any(name == "all-gather" for name, _, _ in sent)
+    # Where the head's inputs are cut, sums of its products would be added up.
+    assert {kind for name, kind, _ in sent if name == "all-reduce"} == {"s32"}
 
 
 @pytest.fixture
