@@ -10,7 +10,6 @@ Two cores, ResNet-32, batch 100: three minutes.
 
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def main(argv: list[str]) -> None:
         return
     wanted = sizes(options)
     if options.json:
-        check_writable(Path(options.json))
+        results.check_writable(Path(options.json))
     result = results.circumstances("experiments.benchmark", sys.argv[1:])
     result["repeats"] = options.repeats
     result |= {"sizes": {}, "device_bytes": measure.device_bytes()}
@@ -68,12 +67,6 @@ def compared(paths: list[str]) -> list[str | rich.table.Table]:
         )
     old, new = (cli.read("--compare", cli.path(), path) for path in paths)
     return results.compare(results.read(old), results.read(new))
-
-
-def check_writable(path: Path) -> None:
-    """Raises `ValueError` unless a file can be written there; nothing is."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"--json={path}: must be a file in a folder that is writable")
 
 
 def define_flags() -> None:

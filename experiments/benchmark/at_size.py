@@ -34,7 +34,6 @@ from rich.table import Table
 import hic_jax
 from experiments import cli, launch, terminal, words
 from experiments.benchmark import results
-from experiments.benchmark.__main__ import check_writable
 from experiments.benchmark.large_networks import NETWORKS, LargeNetwork
 from experiments.benchmark.measure import memory_of
 from experiments.runs.files import write_text
@@ -228,7 +227,7 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_num_cpu_devices", max(options.devices))
     launch.start(argv)
     if options.json:
-        check_writable(Path(options.json))
+        results.check_writable(Path(options.json))
     if options.tpu and options.steps:
         raise ValueError(f"steps={options.steps}: must be 0 with --tpu")
     chips = chips_of(options.tpu) if options.tpu else ()

@@ -54,7 +54,7 @@ def gpt(
 
 
 class Bottleneck(nn.Module):
-    """Convolutions of 1x1, 3x3 and 1x1, and a shortcut (He et al. 2016).
+    """Convolutions of 1x1, 3x3 and 1x1, and a shortcut, projected where shapes change.
 
     Attributes:
       channels: channels of the first two; the last has four times as many.
@@ -89,6 +89,9 @@ class Bottleneck(nn.Module):
 
 class ResNet50(nn.Module):
     """The ResNet-50 of ImageNet: 25.5 million weights.
+
+    From He et al., Deep residual learning for image recognition, arXiv:1512.03385,
+    Table 1; strides are those of the 3x3 convolutions, as in today's libraries.
 
     Attributes:
       crossbars: what computes the convolutions and the dense layer.
@@ -146,22 +149,17 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
+def _of_images(
+    make: Callable[[LayerCrossbars], nn.Module], side: int, batch_size: int
+) -> LargeNetwork:
+    return LargeNetwork(
+        make, functools.partial(images, side), (side, side, 3), "float32", batch_size,
+        augmentation="crop_flip",
+    )  # fmt: skip
+
+
 NETWORKS = {
-    "resnet32": LargeNetwork(
-        resnet32,
-        functools.partial(images, 32),
-        (32, 32, 3),
-        "float32",
-        batch_size=128,
-        augmentation="crop_flip",
-    ),
+    "resnet32": _of_images(resnet32, 32, batch_size=128),
     "gpt_124m": gpt(context=1024, layers=12, heads=12, features=768, tokens=50_257),
-    "resnet50": LargeNetwork(
-        ResNet50,
-        functools.partial(images, 224),
-        (224, 224, 3),
-        "float32",
-        batch_size=64,
-        augmentation="crop_flip",
-    ),
+    "resnet50": _of_images(ResNet50, 224, batch_size=64),
 }

@@ -43,6 +43,12 @@ def circumstances(module: str, words: list[str]) -> dict[str, Any]:
     }
 
 
+def check_writable(path: Path) -> None:
+    """Raises `ValueError` unless a file can be written there; nothing is."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--json={path}: must be a file in a folder that is writable")
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -17,6 +17,7 @@ from hic_jax import checks, crossbar
 from hic_jax.inference import compensation
 from hic_jax.inference.network import Network
 from hic_jax.streams import stream
+from hic_jax.training.mesh import replicate
 from hic_jax.training.split import Examples
 
 # AdaBS as published: 2,600 training images in 13 batches.
@@ -147,6 +148,7 @@ def _update_of(model: nn.Module) -> compensation.Update:
             "batch_stats": stats,
             crossbar.COLLECTION: ranges,
         }
+        variables, variances = replicate((variables, variances), train.mesh)
         with crossbar.fresh_noise(variances, key):
             _, new = model.apply(
                 variables,

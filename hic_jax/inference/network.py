@@ -103,6 +103,7 @@ class Answers(NamedTuple):
 @functools.partial(jax.jit, static_argnames="model")
 def _answers(key, model, variables, variances, split, indices, valid):
     inputs, labels = split.batch(indices)
+    # Whole before they meet a batch, as in a training step.
     variables, variances = replicate((variables, variances), split.mesh)
     with crossbar.fresh_noise(variances, key):
         logits = model.apply(variables, inputs, train=False, rngs=crossbar.rngs(key))

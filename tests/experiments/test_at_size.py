@@ -129,7 +129,9 @@ def test_steps_are_planned_lowered_and_run(launch):
     assert cells[0][8] == "cuda, tpu"
 
 
-def test_bad_requests_are_refused_before_anything_is_built(launch, capsys):
+def test_bad_requests_are_refused_before_anything_is_built(launch, capsys, monkeypatch):
+    for name in ("TPU_SKIP_MDS_QUERY", "TPU_ACCELERATOR_TYPE"):
+        monkeypatch.setenv(name, "1")  # Which then stay as they were.
     for words, message in (
         (["--networks=gpt2"], "must be one of resnet32, gpt_124m, resnet50"),
         (["--devices=0"], "must be an integer, 1 to 1024"),
@@ -137,6 +139,11 @@ def test_bad_requests_are_refused_before_anything_is_built(launch, capsys):
             ["--networks=gpt_124m", "--devices=1", "--batch_size=0"],
             "must be an integer, 1 to",
         ),
+        (
+            ["--devices=1", "--tpu=v5e:2x4", "--steps=1"],
+            "steps=1: must be 0",
+        ),
+        (["--devices=1", "--tpu=v0:1"], "tpu=v0:1: must be a topology that the pack"),
     ):
         with pytest.raises(SystemExit) as error:
             launch(*words)
