@@ -28,7 +28,7 @@ from experiments.devices.picture import picture
 from experiments.devices.pulse_files import UNITS, Measurement, read_trains
 from experiments.runs.files import write_text
 from hic_jax import checks
-from hic_jax.fitting import choice, foretold
+from hic_jax.fitting import choice, foretold, maximum
 from hic_jax.fitting.choice import Judged
 from hic_jax.fitting.maximum import Fit, fit
 from hic_jax.fitting.trains import Trains
@@ -92,7 +92,7 @@ def fitted(
     if not found:
         raise ValueError(f"model={AUTO}: no model can be fitted to these trains")
     best = choice.best(list(found.values()))
-    whole = fit(best.fit.model, trains, start=best.fit)
+    whole = fit(best.fit.model, trains, start=best.fit, lingers=best.fit.lingers)
     source = f"fitted to {measurement.files['data']['name']}"
     device = _device(whole, aged, name, source)
     part = _device(best.fit, aged, name, source)
@@ -121,6 +121,16 @@ def _reads(fit: Fit, aged: Ageing) -> str:
     """Where the noise of reads comes from."""
     if "reads" in aged.files:
         return f"read noise: from {aged.files['reads']['name']}"
+    if fit.lingers:
+        share, correlation = (
+            f"{fit.constants[name]:.2f} +- {fit.errors[name]:.2f}"
+            for name in maximum.LINGERING
+        )
+        return (
+            "read noise: that with which the trains were read; of its variance a share "
+            f"of {share} lingers, correlated by {correlation} from a read to the next, "
+            "where the device reads with new noise each time"
+        )
     if fit.reads:
         return "read noise: that with which the trains were read"
     if aged.otherwise:
@@ -179,7 +189,7 @@ def _assumed(fit: Fit, trains: Trains) -> list[str]:
 def content(result: Result) -> dict[str, Any]:
     """What the file holds."""
     trains = result.measurement.trains
-    errors = {**result.fit.errors, **result.ageing.errors}
+    errors = _errors(result)
     return {
         "device": stored(result.device),
         "units": {row.field: row.unit for row in parameter_rows(result.device, errors)},
@@ -199,6 +209,13 @@ def content(result: Result) -> dict[str, Any]:
         "coverage_of_95_percent": result.coverage,
         "assumed": result.said,
     }
+
+
+def _errors(result: Result) -> dict[str, Any]:
+    """Standard errors by fields of the device, of what was fitted."""
+    fit = result.fit
+    errors = {**fit.errors, **result.ageing.errors}
+    return fit.model.field_errors(errors, fit.all_constants)
 
 
 def _finite(error: Any) -> Any:
@@ -225,7 +242,7 @@ def scores(result: Result) -> rich.table.Table:
 
 def parameters(result: Result) -> rich.table.Table:
     """Constants of the device with their units and standard errors."""
-    errors = {**result.fit.errors, **result.ageing.errors}
+    errors = _errors(result)
     rows = [
         (row.field, row.value, row.error, row.unit)
         for row in parameter_rows(result.device, errors)

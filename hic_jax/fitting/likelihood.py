@@ -4,8 +4,10 @@ Where values are exact, the change that each pulse made is a draw of its own: Ga
 and cut off where the device stands at an end of its range. Where values were read with
 noise, the conductance behind them is followed from pulse to pulse by an extended Kalman
 filter, which tells the noise of pulses, which stays, from that of reads, which does
-not. What devices have of their own, the size of their steps, is integrated out by
-Gauss-Hermite quadrature around its likeliest value.
+not. A share of the latter may linger from read to read, as flicker noise does: an
+autoregressive process that the filter follows beside the conductance. What devices have
+of their own, the size of their steps, is integrated out by Gauss-Hermite quadrature
+around its likeliest value.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +113,8 @@ def by_device(
     Args:
       model: what it says of pulses.
       constants: those of the model, and ``reset_mean``, ``reset_std``; with ``reads``
-        ``read_offset``, and with ``spread`` ``step_spread``.
+        ``read_offset``, and perhaps ``read_lingering`` and ``read_correlation``; with
+        ``spread`` ``step_spread``.
       data: what was measured.
       reads: whether values were read with noise.
       spread: whether devices have steps of their own size.
@@ -189,9 +192,13 @@ def filtered(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """An extended Kalman filter over the pulses of every ramp.
 
+    Its state is the conductance and what lingers of the noise of the last read.
+
     Args:
       model: what it says of pulses.
-      constants: with ``read_offset``.
+      constants: with ``read_offset``, the standard deviation of reads, uS, and perhaps
+        ``read_lingering``, the share of their variance that lingers, and
+        ``read_correlation``, that of what lingers with itself a read later.
       data: what was measured.
       factor: (ramps, 1), size of the steps over the mean.
 
@@ -200,43 +207,55 @@ def filtered(
       deviation of each value, uS, as those before it foretell it.
     """
     noise = constants["read_offset"] ** 2
+    slow = constants.get("read_lingering", 0.0) * noise
+    kept = constants.get("read_correlation", 0.0)
     low, high = model.ends(constants)
     factor = factor[:, 0]
     there = jnp.isfinite(data.first)
     first = jnp.where(there, data.first, constants["reset_mean"])
+    # Seen with the noise of a read, after a RESET around what it leaves.
+    mean, gain, known = first, jnp.ones(first.shape), jnp.full(first.shape, noise)
+    lingers, likely = jnp.zeros(first.shape), jnp.zeros(first.shape)
     if "reset_std" in constants:
-        of_reset = data.from_reset
-        prior = jnp.where(of_reset, constants["reset_std"] ** 2, jnp.inf)
+        made, total = constants["reset_std"] ** 2, constants["reset_std"] ** 2 + noise
+        of_reset, seen = data.from_reset, there & data.from_reset
         mean = jnp.where(of_reset, constants["reset_mean"], first)
-        known = jnp.where(of_reset, prior, 1.0)
-        gain = jnp.where(of_reset, known / (known + noise), 1.0)
-        likely = jnp.where(
-            there & of_reset,
-            norm.logpdf(first, mean, jnp.sqrt(known + noise)),
-            0.0,
-        )
-    else:
-        mean, gain, likely = first, jnp.ones(first.shape), jnp.zeros(first.shape)
-    state = mean + gain * (first - mean), gain * noise
+        gain = jnp.where(of_reset, there * made / total, 1.0)
+        known = jnp.where(of_reset, (1 - gain) * made, noise)
+        lingers = jnp.where(seen, slow / total, 0.0)
+        likely = jnp.where(seen, norm.logpdf(first, mean, jnp.sqrt(total)), 0.0)
+    off = first - mean
+    # Means of both, and variance, covariance, variance.
+    state = (
+        mean + gain * off, lingers * off,
+        known, -gain * slow, (1 - lingers) * slow,
+    )  # fmt: skip
 
     def change(g, number, up):
         step, std = model.moments(constants, g, number, up)
         return factor * step, std
 
     def pulse(state, one):
-        g, variance = state
+        g, rest, gg, gr, rr = state
         after, counts, up, number = one
         (step, std), (slope, _) = jax.jvp(
             lambda g: change(g, number, up), (g,), (jnp.ones_like(g),)
         )
-        variance = (1 + slope) ** 2 * variance + std**2
-        g, variance = _clipped(g + step, variance, low, high)
-        expected, total = g, variance + noise
+        gg, gr = (1 + slope) ** 2 * gg + std**2, (1 + slope) * kept * gr
+        rest, rr = kept * rest, kept**2 * rr + (1 - kept**2) * slow
+        g, gg, inside = _clipped(g + step, gg, low, high)
+        gr = gr * inside
+        expected, of_g, of_rest = g + rest, gg + gr, gr + rr
+        total = of_g + of_rest + noise - slow
         measured = jnp.isfinite(after)
-        error = jnp.where(measured, after - g, 0.0)
-        gain = jnp.where(measured, variance / total, 0.0)
+        error = jnp.where(measured, after - expected, 0.0)
+        gain = jnp.where(measured, of_g / total, 0.0)
+        lingers = jnp.where(measured, of_rest / total, 0.0)
         likely = jnp.where(counts, norm.logpdf(error, 0.0, jnp.sqrt(total)), 0.0)
-        state = g + gain * error, (1 - gain) * variance
+        state = (
+            g + gain * error, rest + lingers * error,
+            gg - gain * of_g, gr - gain * of_rest, rr - lingers * of_rest,
+        )  # fmt: skip
         return state, (likely, expected, jnp.sqrt(total))
 
     # What follows a gap counts no more than where values are exact.
@@ -249,8 +268,8 @@ def filtered(
 
 def _clipped(
     mean: jax.Array, variance: jax.Array, low: jax.Array, high: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance of a Gaussian that is cut off at both ends."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and variance of a Gaussian cut off at both ends, and what was inside."""
     std = jnp.sqrt(variance + _TINY)
     a, b = (low - mean) / std, (high - mean) / std
     below, above = norm.cdf(a), norm.sf(b)
@@ -258,7 +277,8 @@ def _clipped(
     at_a, at_b = norm.pdf(a), norm.pdf(b)
     moved = std * (a * below + b * above + at_a - at_b)
     square = a**2 * below + b**2 * above + inside + a * at_a - b * at_b
-    return mean + moved, jnp.maximum(variance * square - moved**2, _TINY)
+    cut = jnp.maximum(variance * square - moved**2, _TINY)
+    return mean + moved, cut, inside
 
 
 def _integrated(

@@ -49,6 +49,11 @@ class Fit:
     spread: bool
 
     @property
+    def lingers(self) -> bool:
+        """Whether a share of the noise of reads was found to linger to the next."""
+        return "read_lingering" in self.constants
+
+    @property
     def all_constants(self) -> dict[str, Any]:
         """Free ones and fixed ones."""
         return {**self.fixed, **self.constants}
@@ -75,6 +80,7 @@ def fit(
     *,
     start: Fit | None = None,
     whole: Trains | None = None,
+    lingers: bool = False,
 ) -> Fit:
     """Fits a model: with noise of reads and spread of devices, where they are seen.
 
@@ -83,6 +89,8 @@ def fit(
       trains: what it is fitted to.
       start: a fit of the model to a part of the trains, to save time.
       whole: trains that these are a part of, whose range the device has.
+      lingers: whether a share of the noise of reads may linger to the next, if that is
+        seen.
 
     Raises:
       ValueError: if no constants make the trains likely.
@@ -94,14 +102,17 @@ def fit(
     if piles == [None, None]:
         more = of(reads=True, spread=False, start=found)
         found = _likelier(found, more)
+    if found.reads and lingers:
+        more = of(reads=True, lingers=True, spread=False, start=found)
+        found = _likelier(found, more)
     if trains.devices > 1:
-        more = of(reads=found.reads, spread=True, start=found)
+        more = of(reads=found.reads, lingers=found.lingers, spread=True, start=found)
         found = _likelier(found, more)
     return found
 
 
 def _likelier(found: Fit, more: Fit) -> Fit:
-    """The fit with one constant more, if that is seen clearly."""
+    """The fit with a constant or two more, if that is seen clearly."""
     return more if more.log_likelihood > found.log_likelihood + _SEEN else found
 
 
@@ -111,6 +122,7 @@ def fit_with(
     *,
     reads: bool,
     spread: bool,
+    lingers: bool = False,
     start: Fit | None = None,
     whole: Trains | None = None,
 ) -> Fit:
@@ -121,6 +133,7 @@ def fit_with(
       trains: what it is fitted to.
       reads: whether values were read with noise.
       spread: whether devices have steps of their own size.
+      lingers: whether a share of the noise of reads lingers to the next.
       start: a fit to begin from.
       whole: see `fit`.
 
@@ -146,7 +159,16 @@ def fit_with(
         known = {name: start.constants[name] for name in starts[0]}
         if _Unravel(known) == _Unravel(starts[0]):  # A table may have got more places.
             starts = [known]
+            # Lingering noise moves the others far: what was found is where they begin.
+            common |= {k: start.constants[k] for k in common if k in start.constants}
     starts = [common | found for found in starts]
+    if lingers:
+        starts = [
+            found
+            | {"read_lingering": np.asarray(0.5), "read_correlation": np.asarray(x)}
+            for found in starts
+            for x in _CORRELATIONS
+        ]
     with enable_x64(True):
         unravel = _Unravel(starts[0])
         low, high = (
@@ -176,11 +198,17 @@ def fit_with(
     )
 
 
+# Constants of noise that lingers: of no device, which reads it anew each time.
+LINGERING = ("read_lingering", "read_correlation")
+# From a read to the next, where a fit begins: for two reads and for ten.
+_CORRELATIONS = 0.5, 0.9
 # Of constants that no model has for itself; what data can tell from zero begins above.
 _OTHER_BOUNDS = {
     "reset_mean": (0.0, np.inf),
     "reset_std": (0.0, np.inf),
     "read_offset": (0.0, np.inf),
+    "read_lingering": (0.0, 1.0),
+    "read_correlation": (0.0, 0.999),
     "step_spread": (1e-3, 2.0),
 }
 

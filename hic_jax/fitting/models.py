@@ -74,9 +74,24 @@ class Model(abc.ABC):
         Raises:
           ValueError: if they are those of no device.
         """
-        fields = {f.name for f in dataclasses.fields(self.cls)}
-        given = {k: _plain(v) for k, v in constants.items() if k in fields}
+        given = {k: _plain(v) for k, v in self._fields(constants).items()}
         return self.cls(name=name, source=source, **given)
+
+    def field_errors(
+        self, errors: Mapping[str, Any], constants: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Standard errors by fields of the device.
+
+        Args:
+          errors: those of free constants, by the names that these have in a fit.
+          constants: free ones and fixed ones.
+        """
+        del constants
+        return self._fields(errors)
+
+    def _fields(self, constants: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {f.name for f in dataclasses.fields(self.cls)}
+        return {k: v for k, v in constants.items() if k in fields}
 
 
 def _plain(value: Any) -> Any:

@@ -40,7 +40,7 @@ class TwoSided(Model):
     ) -> tuple[float, float, float, float]:
         """Mean sizes of steps up and down, their deviation, and ends, half ranges."""
         _, change, _, up = trains.steps
-        half = (fixed["g_max"] - fixed["g_min"]) / 2
+        half = _half(fixed)
         least = 1e-3 * np.std(change)
         rise, fall = max(change[up].mean(), least), max(-change[~up].mean(), least)
         return rise / half, fall / half, float(np.std(change)) / half, half
@@ -64,13 +64,42 @@ class TwoSided(Model):
     def device(self, name: str, source: str, constants: Mapping[str, Any]) -> Any:
         """The device; its step is a median, its spread one of logarithms."""
         given = dict(constants)
-        half = (given["g_max"] - given["g_min"]) / 2
-        given["read_noise"] = given.pop("read_offset", 0.0) / half
+        given["read_noise"] = given.pop("read_offset", 0.0) / _half(given)
         if "step_spread" in given:
-            variance = math.log1p(float(given["step_spread"]) ** 2)
-            given["step_spread"] = math.sqrt(variance)
-            given["step"] = given["step"] * math.exp(-variance / 2)
+            given["step_spread"], to_median, _ = _log_normal(given["step_spread"])
+            given["step"] = given["step"] * to_median
         return super().device(name, source, given)
+
+    def field_errors(
+        self, errors: Mapping[str, Any], constants: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Also of the noise of reads; of steps without what their spread adds."""
+        found = super().field_errors(errors, constants)
+        if "read_offset" in errors:
+            found["read_noise"] = errors["read_offset"] / _half(constants)
+        if "step_spread" in errors:
+            _, to_median, slope = _log_normal(constants["step_spread"])
+            found["step_spread"] = errors["step_spread"] * slope
+            found["step"] = errors["step"] * to_median
+        return found
+
+
+def _half(constants: Mapping[str, Any]) -> float:
+    """Half of the range, uS."""
+    return float(constants["g_max"] - constants["g_min"]) / 2
+
+
+def _log_normal(spread: Any) -> tuple[float, float, float]:
+    """Of a log-normal factor of mean one, by its standard deviation.
+
+    Returns:
+      The deviation of its logarithm, its median, and how fast the first grows with the
+      deviation of the factor.
+    """
+    variance = math.log1p(float(spread) ** 2)
+    deviation = math.sqrt(variance)
+    slope = float(spread) / (1 + float(spread) ** 2) / deviation
+    return deviation, math.exp(-variance / 2), slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +146,7 @@ class ExpStep(TwoSided):
     def fixed(self, trains: Trains) -> dict[str, Any]:
         """Also ends as far as was measured, and the unit of exponents."""
         fixed = super().fixed(trains)
-        half = (fixed["g_max"] - fixed["g_min"]) / 2
+        half = _half(fixed)
         bottom, top = ((end - fixed["reset_mean"]) / half for end in trains.range)
         unit = reram_2018()
         return fixed | {
