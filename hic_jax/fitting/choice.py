@@ -9,14 +9,16 @@ from hic_jax.fitting import foretold
 from hic_jax.fitting.maximum import Fit, fit, fit_with
 from hic_jax.fitting.models import Model, Nandakumar, Table, TwoSidedTable
 from hic_jax.fitting.trains import Trains
-from hic_jax.fitting.two_sided import ExpStep, SoftBounds
+from hic_jax.fitting.two_sided import ExpStep, LinearStep, SoftBounds
 
 # Of the ramps, or of the pulses where these are few: what models are fitted to before
 # they are judged by the rest.
 SHARE = 0.7
 
 ONE_SIDED: tuple[Model, ...] = (Nandakumar(), Table())
-TWO_SIDED: tuple[Model, ...] = (TwoSidedTable(), SoftBounds(), ExpStep())
+TWO_SIDED: tuple[Model, ...] = (
+    TwoSidedTable(), SoftBounds(), LinearStep(), ExpStep(),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,10 +23,15 @@ from hic_jax.pcm.two_sided import (
 # Room beyond the measured range on both sides, over it and as far as zero: for ends
 # that steps only tend to.
 _ROOM = 0.5
+_COMMON_BOUNDS: dict[str, Bounds] = {
+    "step": (1e-7, 1.0),
+    "asymmetry": (-0.9, 0.9),
+    "step_noise": (1e-6, 100.0),
+}
 
 
 class TwoSided(Model):
-    """What both models have in common: steps in half ranges, ends, noise."""
+    """What all of them have in common: steps in half ranges, ends, noise."""
 
     def fixed(self, trains: Trains) -> dict[str, Any]:
         """The range, with room, and its middle, where devices are made."""
@@ -35,15 +40,23 @@ class TwoSided(Model):
         middle = (low + high) / 2
         return {"g_min": low - room, "g_max": high + room, "reset_mean": middle}
 
-    def _sizes(
-        self, trains: Trains, fixed: Mapping[str, Any]
-    ) -> tuple[float, float, float, float]:
-        """Mean sizes of steps up and down, their deviation, and ends, half ranges."""
+    def _sizes(self, trains: Trains, fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Steps up and down as they are in the mean, and their deviation."""
         _, change, _, up = trains.steps
-        half = _half(fixed)
-        least = 1e-3 * np.std(change)
-        rise, fall = max(change[up].mean(), least), max(-change[~up].mean(), least)
-        return rise / half, fall / half, float(np.std(change)) / half, half
+        std = np.std(change)
+        rise, fall = (max(x.mean(), 1e-3 * std) for x in (change[up], -change[~up]))
+        step = (rise + fall) / 2
+        return {
+            "step": np.asarray(step / _half(fixed)),
+            "asymmetry": np.clip((rise - fall) / (rise + fall), -0.8, 0.8),
+            "step_noise": np.clip(std / step, 0.01, 90.0),
+        }
+
+    def _outermost(self, trains: Trains, fixed: Mapping[str, Any]) -> dict[str, float]:
+        """Ends of the range as far as was measured, half ranges from the middle."""
+        low, high = trains.range
+        middle, half = fixed["reset_mean"], _half(fixed)
+        return {"bottom": (low - middle) / half, "top": (high - middle) / half}
 
     def moments(
         self, constants: Constants, g: jax.Array, number: jax.Array, up: jax.Array
@@ -113,27 +126,43 @@ class SoftBounds(TwoSided):
         self, trains: Trains, fixed: Mapping[str, Any]
     ) -> list[dict[str, np.ndarray]]:
         """Steps as they are in the mean, ends a little beyond what was measured."""
-        rise, fall, std, half = self._sizes(trains, fixed)
-        ends = [(end - fixed["reset_mean"]) / half for end in trains.range]
-        step = (rise + fall) / 2
-        found = {
-            "step": step,
-            "asymmetry": np.clip((rise - fall) / (rise + fall), -0.8, 0.8),
-            "bottom": np.clip(1.2 * ends[0], -1.0, -0.02),
-            "top": np.clip(1.2 * ends[1], 0.02, 1.0),
-            "step_noise": np.clip(std / step, 0.01, 90.0),
+        ends = self._outermost(trains, fixed)
+        beyond = {
+            "bottom": np.clip(1.2 * ends["bottom"], -1.0, -0.02),
+            "top": np.clip(1.2 * ends["top"], 0.02, 1.0),
         }
-        return [{name: np.asarray(value) for name, value in found.items()}]
+        return [self._sizes(trains, fixed) | beyond]
 
     def bounds(self) -> dict[str, Bounds]:
         """Those of the device."""
-        return {
-            "step": (1e-7, 1.0),
-            "asymmetry": (-0.9, 0.9),
-            "bottom": (-1.0, -0.01),
-            "top": (0.01, 1.0),
-            "step_noise": (1e-6, 100.0),
-        }
+        return _COMMON_BOUNDS | {"bottom": (-1.0, -0.01), "top": (0.01, 1.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearStep(TwoSided):
+    """A `SoftBoundsSpec` whose steps shrink by less before the ends of their range.
+
+    Or not at all: steps may be constant.
+    """
+
+    name = "linear_step"
+    cls: ClassVar[type[TwoSidedSpec]] = SoftBoundsSpec
+
+    def fixed(self, trains: Trains) -> dict[str, Any]:
+        """Also ends as far as was measured."""
+        fixed = super().fixed(trains)
+        return fixed | self._outermost(trains, fixed)
+
+    def starts(
+        self, trains: Trains, fixed: Mapping[str, Any]
+    ) -> list[dict[str, np.ndarray]]:
+        """Steps that lose half of their size."""
+        half = {name: np.asarray(0.5) for name in ("softness_up", "softness_down")}
+        return [self._sizes(trains, fixed) | half]
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Those of the device."""
+        return _COMMON_BOUNDS | {"softness_up": (0.0, 1.0), "softness_down": (0.0, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,47 +175,28 @@ class ExpStep(TwoSided):
     def fixed(self, trains: Trains) -> dict[str, Any]:
         """Also ends as far as was measured, and the unit of exponents."""
         fixed = super().fixed(trains)
-        half = _half(fixed)
-        bottom, top = ((end - fixed["reset_mean"]) / half for end in trains.range)
-        unit = reram_2018()
-        return fixed | {
-            "bottom": bottom,
-            "top": top,
-            "z_slope": unit.z_slope,
-            "z_offset": unit.z_offset,
-        }
+        unit = {name: getattr(reram_2018(), name) for name in ("z_slope", "z_offset")}
+        return fixed | self._outermost(trains, fixed) | unit
 
     def starts(
         self, trains: Trains, fixed: Mapping[str, Any]
     ) -> list[dict[str, np.ndarray]]:
         """Steps that grow or shrink by several factors: the likelihood has maxima."""
-        rise, fall, std, _ = self._sizes(trains, fixed)
-        step = (rise + fall) / 2
-        common = {
-            "step": step,
-            "asymmetry": np.clip((rise - fall) / (rise + fall), -0.8, 0.8),
-            "step_noise": np.clip(std / step, 0.01, 90.0),
-        }
+        common = self._sizes(trains, fixed)
         return [
-            {
-                name: np.asarray(value)
-                for name, value in {
-                    **common,
-                    "factor_up": factor,
-                    "factor_down": factor,
-                    "exponent_up": exponent,
-                    "exponent_down": exponent,
-                }.items()
+            common
+            | {
+                "factor_up": np.asarray(factor),
+                "factor_down": np.asarray(factor),
+                "exponent_up": np.asarray(exponent),
+                "exponent_down": np.asarray(exponent),
             }
             for factor, exponent in ((-1.0, 5.0), (-0.1, 5.0), (0.3, 2.0))
         ]
 
     def bounds(self) -> dict[str, Bounds]:
         """Those of the device."""
-        return {
-            "step": (1e-7, 1.0),
-            "asymmetry": (-0.9, 0.9),
-            "step_noise": (1e-6, 100.0),
+        return _COMMON_BOUNDS | {
             "factor_up": (-100.0, 100.0),
             "factor_down": (-100.0, 100.0),
             # Below half of one an exponential is a line: factors would not be told.
