@@ -8,6 +8,7 @@ two-sided devices, twenty up and twenty down that begin near the ends of the ran
 with noise. Devices of a preset that differ from one another are taken to be alike.
 """
 
+import functools
 import sys
 
 import jax
@@ -36,6 +37,7 @@ MODELS = {
 }
 
 
+@functools.cache  # One model, one compilation.
 def in_its_range(model, told, device):
     """A model whose fit is told fields of the device, which constants depend on."""
 
