@@ -156,9 +156,12 @@ class LinearStep(TwoSided):
     def starts(
         self, trains: Trains, fixed: Mapping[str, Any]
     ) -> list[dict[str, np.ndarray]]:
-        """Steps that lose half of their size."""
-        half = {name: np.asarray(0.5) for name in ("softness_up", "softness_down")}
-        return [self._sizes(trains, fixed) | half]
+        """Steps that lose little or much: short ramps tell the two hardly apart."""
+        return [
+            self._sizes(trains, fixed)
+            | {"softness_up": np.asarray(lost), "softness_down": np.asarray(lost)}
+            for lost in (0.1, 0.9)
+        ]
 
     def bounds(self) -> dict[str, Bounds]:
         """Those of the device."""
