@@ -92,7 +92,7 @@ def fitted(
     if not found:
         raise ValueError(f"model={AUTO}: no model can be fitted to these trains")
     best = choice.best(list(found.values()))
-    whole = fit(best.fit.model, trains, start=best.fit, lingers=best.fit.lingers)
+    whole = fit(best.fit.model, trains, start=best.fit)
     source = f"fitted to {measurement.files['data']['name']}"
     device = _device(whole, aged, name, source)
     part = _device(best.fit, aged, name, source)

@@ -80,17 +80,15 @@ def fit(
     *,
     start: Fit | None = None,
     whole: Trains | None = None,
-    lingers: bool = False,
 ) -> Fit:
     """Fits a model: with noise of reads and spread of devices, where they are seen.
 
     Args:
       model: what is fitted.
       trains: what it is fitted to.
-      start: a fit of the model to a part of the trains, to save time.
+      start: a fit of the model to a part of the trains, to save time. Only if noise of
+        reads lingers in it, that is looked for: see `choice.judged`.
       whole: trains that these are a part of, whose range the device has.
-      lingers: whether a share of the noise of reads may linger to the next, if that is
-        seen.
 
     Raises:
       ValueError: if no constants make the trains likely.
@@ -102,7 +100,7 @@ def fit(
     if piles == [None, None]:
         more = of(reads=True, spread=False, start=found)
         found = _likelier(found, more)
-    if found.reads and lingers:
+    if found.reads and start and start.lingers:
         more = of(reads=True, lingers=True, spread=False, start=found)
         found = _likelier(found, more)
     if trains.devices > 1:

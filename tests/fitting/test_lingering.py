@@ -102,6 +102,7 @@ def test_it_is_kept_where_ramps_bear_it_out():
     without = maximum.fit_with(Table(), part, reads=True, spread=False, whole=trains)
     found = choice.judged(Table(), trains).fit
     assert found.lingers
+    assert maximum.fit(Table(), trains, start=found).lingers
     wide, narrow = band_of(without, trains), band_of(found, trains)
     assert (narrow.high - narrow.low)[-1] < 0.8 * (wide.high - wide.low)[-1]
     assert narrow.holds(trains.g).mean() > 0.93
@@ -121,8 +122,11 @@ def test_ramps_that_differ_as_wholes_are_not_taken_for_it():
         from_reset=np.ones(20, bool),
     )
     part = trains.training(choice.SHARE)
+    alike = {"reads": True, "spread": False, "whole": trains}
+    without = maximum.fit_with(Table(), part, **alike)
+    more = maximum.fit_with(Table(), part, lingers=True, start=without, **alike)
     # The next value is likelier with it, but ramps are not.
-    assert maximum.fit(Table(), part, whole=trains, lingers=True).lingers
+    assert more.log_likelihood > without.log_likelihood + 5
     found = choice.judged(Table(), trains).fit
     assert found.reads
     assert not found.lingers
