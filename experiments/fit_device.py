@@ -123,7 +123,8 @@ def _reads(fit: Fit, aged: Ageing) -> str:
         return f"read noise: from {aged.files['reads']['name']}"
     if fit.lingers:
         share, correlation = (
-            f"{fit.constants[name]:.2f} +- {fit.errors[name]:.2f}"
+            f"{fit.constants[name]:.2f}"
+            + (f" +- {error:.2f}" if np.isfinite(error := fit.errors[name]) else "")
             for name in maximum.LINGERING
         )
         return (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hic_jax.fitting import foretold
-from hic_jax.fitting.maximum import Fit, fit, fit_with
+from hic_jax.fitting.maximum import Fit, fit, fit_with, likelier
 from hic_jax.fitting.models import Model, Nandakumar, Table, TwoSidedTable
 from hic_jax.fitting.trains import Trains
 from hic_jax.fitting.two_sided import ExpStep, LinearStep, SoftBounds
@@ -53,7 +53,7 @@ def judged(model: Model, trains: Trains) -> Judged:
 
 
 def _noise(found: Fit, trains: Trains, part: Trains) -> Fit:
-    """The fit, or that with noise of reads that lingers, if ramps bear it out.
+    """The fit, or that with noise of reads that lingers, if that is seen in ramps, too.
 
     That the next value is likelier does not suffice: ramps that differ as wholes have
     values that linger, too, and are then foretold much too alike. So held-out values
@@ -67,6 +67,8 @@ def _noise(found: Fit, trains: Trains, part: Trains) -> Fit:
             start=found, whole=trains,
         )  # fmt: skip
     except ValueError:
+        return found
+    if likelier(found, more) is found:
         return found
     held = np.isfinite(trains.g[:, 1:]) & ~np.isfinite(part.g[:, 1:])
     scores = [np.mean(foretold.densities(one, trains)[held]) for one in (found, more)]

@@ -31,7 +31,8 @@ class Fit:
 
     Attributes:
       model: what was fitted.
-      constants: free constants, by fields of the device.
+      constants: free constants, by fields of the device, and those of the noise with
+        which values were read.
       errors: standard errors of these; NaN where a constant lies at its bound, or the
         trains do not tell it.
       fixed: other fields of the device that follow from the trains.
@@ -99,17 +100,17 @@ def fit(
     piles = [trains.pile(high=high) for high in (False, True)]
     if piles == [None, None]:
         more = of(reads=True, spread=False, start=found)
-        found = _likelier(found, more)
+        found = likelier(found, more)
     if found.reads and start and start.lingers:
         more = of(reads=True, lingers=True, spread=False, start=found)
-        found = _likelier(found, more)
+        found = likelier(found, more)
     if trains.devices > 1:
         more = of(reads=found.reads, lingers=found.lingers, spread=True, start=found)
-        found = _likelier(found, more)
+        found = likelier(found, more)
     return found
 
 
-def _likelier(found: Fit, more: Fit) -> Fit:
+def likelier(found: Fit, more: Fit) -> Fit:
     """The fit with a constant or two more, if that is seen clearly."""
     return more if more.log_likelihood > found.log_likelihood + _SEEN else found
 

@@ -108,6 +108,14 @@ def test_it_is_kept_where_ramps_bear_it_out():
     assert narrow.holds(trains.g).mean() > 0.93
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_is_not_found_where_all_reads_are_new(seed):
+    trains = measured(EVEN, 20, 60, seed=seed, read_std=NOISE)
+    found = choice.judged(Table(), trains).fit
+    assert found.reads
+    assert not found.lingers
+
+
 def test_ramps_that_differ_as_wholes_are_not_taken_for_it():
     # Each ramp has steps of its own size, which no fit of one device knows of.
     steps = np.random.default_rng(0).permutation(np.linspace(0.18, 0.22, 20))
