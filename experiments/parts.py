@@ -166,8 +166,9 @@ class Hardware:
         counts.
       state_shards: equal parts that the state of devices is divided into, up to 65536,
         with parameters and momentum of the same weights: each device of the mesh, whose
-        size must divide them, holds as many. What is drawn depends on their number, but
-        not on the mesh. 0 keeps a copy of all on each device.
+        size must divide them, holds as many, and updates one after the other, in less
+        memory. What is drawn depends on their number, but not on the mesh. 0 keeps a
+        copy of all on each device.
     """
 
     preset: str = "nandakumar_2018"

@@ -22,6 +22,9 @@ from hic_jax import checks
 class Shards:
     """Equal parts of the state of devices.
 
+    Also on a single device: of several parts it updates one after the other, and so
+    needs memory for what is made on the way of one of them.
+
     Attributes:
       count: number of parts. A tensor is divided along the longest axis that is a
         multiple of it.
@@ -56,7 +59,7 @@ class Shards:
                 f"along {self.axis!r}"
             )
 
-    def each(self, function: Callable, key: jax.Array, *arguments: Any) -> Any:
+    def make(self, function: Callable, key: jax.Array, *arguments: Any) -> Any:
         """What a function makes of every part.
 
         Args:
@@ -69,39 +72,58 @@ class Shards:
         Returns:
           Both trees: of arrays (..., count, n); and of numbers, summed over parts.
         """
-        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(
-            jnp.arange(self.count)
+        shapes = jax.tree.map(_of_one_part, arguments)
+        made, _ = jax.eval_shape(function, key, *shapes)
+        empty = jax.tree.map(self._empty, made)
+        return self.update(
+            lambda key, _, *arguments: function(key, *arguments), key, empty, *arguments
         )
-        one = jax.tree.map(_of_one_part, arguments)
-        made, counted = jax.eval_shape(function, keys[0], *one)
-        # In an array of one part the axis of parts will be the last but one.
-        axes, made_axes = _axes(arguments, -2), _axes(made, -1)
-        of_parts = jax.vmap(
-            lambda key, arguments: function(key, *arguments),
-            in_axes=(0, axes),
-            out_axes=(made_axes, jax.tree.map(lambda _: 0, counted)),
-        )
+
+    def update(
+        self, function: Callable, key: jax.Array, state: Any, *arguments: Any
+    ) -> Any:
+        """What a function makes of every part of a state, in its place.
+
+        A device that holds several parts takes one after the other.
+
+        Args:
+          function: of the key of a part, of its state, and of arguments like those
+            given, without their axis of parts. Returns the state anew, and a tree of
+            numbers of a part.
+          key: each part folds in its number.
+          state: tree of arrays (..., count, n), and of () that all parts share.
+          *arguments: trees of such arrays.
+
+        Returns:
+          The state anew; and the numbers, summed over parts.
+        """
+        updated = functools.partial(_one_after_the_other, function)
         if self.mesh is not None:
             held = PartitionSpec(self.axis)
-            of_parts = jax.shard_map(
-                of_parts,
+            updated = jax.shard_map(
+                updated,
                 mesh=self.mesh,
-                in_specs=(held, self._divided(arguments, -2)),
-                out_specs=(
-                    self._divided(made, -1),
-                    jax.tree.map(lambda _: held, counted),
-                ),
+                in_specs=(held, self._divided(state), self._divided(arguments)),
+                out_specs=(self._divided(state), held),
                 # Parts have nothing to tell each other: there is nothing to check.
                 check_vma=False,
             )
-        parts, counts = of_parts(keys, arguments)
-        return parts, jax.tree.map(lambda x: x.sum(axis=0), counts)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(
+            jnp.arange(self.count)
+        )
+        state, counted = updated(keys, state, arguments)
+        return state, jax.tree.map(lambda x: x.sum(axis=0), counted)
 
-    def _divided(self, tree: Any, after_last: int) -> Any:
-        """How arrays are divided, by where their axes of parts are (see `_axes`)."""
+    def _empty(self, x: jax.ShapeDtypeStruct) -> jax.Array:
+        """The place for what is made of all parts."""
+        shape = (*x.shape[:-1], self.count, x.shape[-1]) if x.ndim else ()
+        return jnp.zeros(shape, x.dtype)
+
+    def _divided(self, tree: Any) -> Any:
+        """How arrays are divided: along the last axis but one, that of parts."""
         return jax.tree.map(
             lambda x: (
-                PartitionSpec(*[None] * (x.ndim + after_last), self.axis)
+                PartitionSpec(*[None] * (x.ndim - 2), self.axis)
                 if x.ndim
                 else PartitionSpec()
             ),
@@ -109,9 +131,32 @@ class Shards:
         )
 
 
-def _axes(tree: Any, after_last: int) -> Any:
-    """Axes of parts, counted from behind the last one; None of what all share."""
-    return jax.tree.map(lambda x: x.ndim + after_last if x.ndim else None, tree)
+def _one_after_the_other(
+    function: Callable, keys: jax.Array, state: Any, arguments: Any
+) -> Any:
+    """The state anew, part by part, and (count,) numbers of the parts."""
+
+    def of_part(part: jax.Array, x: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_index_in_dim(x, part, -2, keepdims=False)
+
+    def step(arrays: Any, at: tuple[jax.Array, jax.Array]) -> Any:
+        part, key = at
+        # What all parts share is as it was, not as the part before has left it.
+        one = jax.tree.map(
+            lambda x, was: of_part(part, x) if x.ndim else was, arrays, state
+        )
+        given = jax.tree.map(lambda x: of_part(part, x) if x.ndim else x, arguments)
+        new, counted = function(key, one, *given)
+        arrays = jax.tree.map(
+            lambda x, new: (
+                jax.lax.dynamic_update_index_in_dim(x, new, part, -2) if x.ndim else new
+            ),
+            arrays,
+            new,
+        )
+        return arrays, counted
+
+    return jax.lax.scan(step, state, (jnp.arange(len(keys)), keys))
 
 
 def _of_one_part(x: jax.Array) -> jax.ShapeDtypeStruct:

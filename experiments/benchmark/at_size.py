@@ -3,13 +3,15 @@ r"""What a training step of a large network needs, by the plan of its compiled p
     python -m experiments.benchmark.at_size --json=at_size.json
     python -m experiments.benchmark.at_size --networks=gpt_124m --devices=8
     python -m experiments.benchmark.at_size --networks=gpt_124m --steps=2 --batch_size=1
+    python -m experiments.benchmark.at_size --networks=gpt_124m --state_shards=64
     python -m experiments.benchmark.at_size --networks=resnet32 --tpu=v5e:2x4
 
 Nothing is run, and no array is made, unless ``--steps`` asks for it: the step is
 compiled for the devices of this machine, of which a CPU stands for as many as are asked
 for, or by libtpu for chips of a TPU, which need not be at hand. On more than one device
-the state of the weights on devices is in shards. Each step is lowered for GPU and TPU,
-too.
+the state of the weights on devices is in shards. So it is on one with
+``--state_shards``: it updates one after the other. Each step is lowered for GPU and
+TPU, too.
 """
 
 import itertools
@@ -54,6 +56,7 @@ class Step:
       program: the step, jitted, with a state that is donated.
       arguments: shapes of its arguments, and where they are.
       batch_size: examples that the devices share.
+      state_shards: parts of the state of weights on devices; 0 for none.
     """
 
     def __init__(
@@ -63,9 +66,13 @@ class Step:
         devices: int,
         batch_size: int,
         converters: bool,
+        state_shards: int | None = None,
         chips: Sequence[Any] = (),
     ):
         """Builds the step, for chips of a TPU or for the devices of this machine.
+
+        The state of weights on devices is in so many shards, by default in as many as
+        there are devices.
 
         Raises:
           ValueError: if the devices cannot share the batch, or the state.
@@ -73,7 +80,11 @@ class Step:
         if batch_size % devices:
             raise ValueError(f"devices={devices}: must divide batch_size={batch_size}")
         spec = ALGORITHMS[algorithm]
-        shards = devices if spec is not None and devices > 1 else 0
+        if state_shards is None:
+            state_shards = devices if devices > 1 else 0
+        shards = 0 if spec is None else state_shards
+        if shards % devices:
+            raise ValueError(f"devices={devices}: must divide state_shards={shards}")
         self._platforms = ("tpu",) if chips else None
         self.mesh = (
             Mesh(np.array(chips[:devices]), (meshes.AXIS,), axis_types=(AxisType.Auto,))
@@ -81,6 +92,7 @@ class Step:
             else meshes.make_mesh(batch_size, devices, shards)
         )
         self._network, self.batch_size = network, batch_size
+        self.state_shards = shards
         crossbar = CrossbarSpec() if spec is not None and converters else None
         self._model = network.make(LayerCrossbars(crossbar))
         self._tx = make_tx(
@@ -243,6 +255,7 @@ def main(argv: list[str]) -> None:
             devices,
             options.batch_size or NETWORKS[name].batch_size,
             options.converters,
+            options.state_shards,
             chips,
         )
         for name, algorithm, devices in itertools.product(
@@ -255,7 +268,8 @@ def main(argv: list[str]) -> None:
         terminal.note(f"{name}, {algorithm}, {devices} devices")
         row = {
             "network": name, "algorithm": algorithm, "devices": devices,
-            "batch_size": step.batch_size, "weights": step.weights(),
+            "batch_size": step.batch_size, "state_shards": step.state_shards,
+            "weights": step.weights(),
             "state": step.state_bytes(), **step.planned(), "lowered": step.lowered(),
         }  # fmt: skip
         if options.steps:
@@ -319,6 +333,12 @@ def define_flags() -> None:
     cli.define(
         "batch_size", cli.integer(1), None, "Examples of a step.",
         usual=", ".join(f"{x.batch_size} of {name}" for name, x in NETWORKS.items()),
+    )  # fmt: skip
+    cli.define(
+        "state_shards", cli.integer(0), None,
+        "Parts of the state of weights on devices, a multiple of --devices, each of "
+        "which updates its own one after the other; 0 for none.",
+        usual="as many as --devices, if there are several",
     )  # fmt: skip
     cli.define_switch("converters", True, "Whether products are those of crossbars.")
     cli.define("steps", cli.integer(0), 0, "Steps that are run here, as well.")

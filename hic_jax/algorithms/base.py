@@ -51,8 +51,8 @@ def analog(
       axes: which axes of a parameter are rows, columns and parts of a stack, by its
         path, as `hic_jax.find_kernel_axes` finds them. Without it the last axis is the
         columns.
-      shards: equal parts of the state, which the devices of a mesh share; None for a
-        single one, wherever the parameters are.
+      shards: equal parts of the state, which the devices of a mesh share, and each
+        updates one after the other; None for a single one, wherever the parameters are.
       pace: of transfers between arrays, by the number of updates before: the learning
         rate over its highest value, 0 to 1. What an array has collected moves the next
         one on and on, whatever becomes of updates. None leaves it at 1.
@@ -115,7 +115,7 @@ def analog(
                 **told,
             )
 
-        made = make if shards is None else functools.partial(shards.each, make)
+        made = make if shards is None else functools.partial(shards.make, make)
         weights, events = made(program_key, target)
         return AnalogState(
             weights=weights.replace(scale=scales),
@@ -189,8 +189,7 @@ def analog(
         weights, events = _write(write_key, weights, wanted, count, told, shards)
         time, clock_error = _later(weights.time, state.clock_error, spec)
         weights = weights.replace(time=time)
-        normal = jax.random.normal(read_key, weights.read_shape, jnp.float32)
-        conductance = layout.unpack(weights.conductance(normal))
+        conductance = layout.unpack(_read(read_key, weights, shards))
         change = [
             (g / s - p).astype(p.dtype)
             for g, s, p in zip(conductance, weights.scale, held, strict=True)
@@ -275,11 +274,24 @@ def _write(
         full = weights.full_counters() - before
         return weights, events.replace(full_counters=full)
 
-    written = write if shards is None else functools.partial(shards.each, write)
+    written = write if shards is None else functools.partial(shards.update, write)
     # Scales of tensors have no axis of weights.
     scale, weights = weights.scale, weights.replace(scale=())
     weights, events = written(key, weights, update, count, told)
     return weights.replace(scale=scale), events
+
+
+@functools.partial(jax.jit, static_argnames="shards")
+def _read(key: jax.Array, weights: AnalogWeight, shards: Shards | None) -> jax.Array:
+    """What the devices show, with a draw of read noise: (n,) or (parts, n / parts)."""
+
+    def read(key, weights):
+        normal = jax.random.normal(key, weights.read_shape, jnp.float32)
+        return weights.conductance(normal), ()
+
+    made = read if shards is None else functools.partial(shards.make, read)
+    conductance, _ = made(key, weights.replace(scale=()))
+    return conductance
 
 
 def checked_shards(shards: Any, spec: PairSpec) -> Shards:

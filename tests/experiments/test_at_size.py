@@ -129,6 +129,17 @@ def test_steps_are_planned_lowered_and_run(launch):
     assert cells[0][8] == "cuda, tpu"
 
 
+def test_one_device_takes_shards_one_after_the_other(launch):
+    words = ["--networks=gpt_124m", "--algorithms=hic", "--devices=1"]
+    (whole,), (parts,) = (
+        launch(*words, f"--state_shards={shards}")[0]["steps"] for shards in (0, 16)
+    )
+    assert (whole["state_shards"], parts["state_shards"]) == (0, 16)
+    assert parts["state"] == pytest.approx(whole["state"], rel=1e-3)
+    assert parts["memory"] < whole["memory"]
+    assert parts["sent"] == {}
+
+
 def test_bad_requests_are_refused_before_anything_is_built(launch, capsys, monkeypatch):
     for name in ("TPU_SKIP_MDS_QUERY", "TPU_ACCELERATOR_TYPE"):
         monkeypatch.setenv(name, "1")  # Which then stay as they were.
@@ -150,6 +161,8 @@ def test_bad_requests_are_refused_before_anything_is_built(launch, capsys, monke
         assert message in f"{error.value}{capsys.readouterr().err}"
     with pytest.raises(ValueError, match="devices=3: must divide batch_size=8"):
         at_size.Step(TINY, "hic", 3, BATCH, converters=False)
+    with pytest.raises(ValueError, match="devices=4: must divide state_shards=6"):
+        at_size.Step(TINY, "hic", 4, BATCH, converters=False, state_shards=6)
 
 
 def test_the_networks_have_the_weights_of_their_names():

@@ -288,6 +288,46 @@ def test_algorithms_answer_with_what_their_shards_hold(algorithm):
         assert weights[name].shape == params[name].shape
 
 
+def _planned(parts):
+    """The memory that the compiler plans for an update of 65,536 weights."""
+    tx = hic_jax.hic(FULL, 0, shards=hic_jax.Shards(parts))
+    params = {"w": jax.ShapeDtypeStruct((256, 256), jnp.float32)}
+    state = jax.eval_shape(tx.init, params)
+    update = jax.jit(tx.update, donate_argnums=(0, 1))
+    return update.lower(params, state, params).compile().memory_analysis()
+
+
+def test_parts_of_one_device_take_the_memory_of_one():
+    one, many = _planned(1), _planned(16)
+    # The state is written where it was.
+    assert many.alias_size_in_bytes > 0.9 * many.output_size_in_bytes
+    # What was read, and what is to be written, of all parts: 12 bytes a weight.
+    whole = 12 * 256 * 256
+    assert many.temp_size_in_bytes - whole < (one.temp_size_in_bytes - whole) / 8
+
+
+def test_what_parts_share_is_the_same_for_each():
+    def later(key, state, amount):
+        noise = jax.random.normal(key, ())
+        state = {"x": state["x"] + state["time"] + amount, "time": state["time"] + 1.0}
+        return state, {"sum": state["x"].sum(), "noise": noise}
+
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    key, parts = jax.random.key(0), hic_jax.Shards(3)
+    amount = 100.0 * jnp.arange(3.0)[:, None] * jnp.ones((3, 4))
+    state, counted = parts.update(later, key, {"x": x, "time": jnp.array(5.0)}, amount)
+    np.testing.assert_array_equal(state["x"], x + 5.0 + amount)
+    assert state["time"] == 6.0
+    assert counted["sum"] == pytest.approx(float(state["x"].sum()))
+    keys = [jax.random.fold_in(key, part) for part in range(3)]
+    assert counted["noise"] == pytest.approx(
+        sum(float(jax.random.normal(key, ())) for key in keys), rel=1e-5
+    )
+    # What is made of parts is what is made of their state.
+    made, _ = parts.make(lambda key, x, y: ((x + y, x.sum()), ()), key, x, amount)
+    np.testing.assert_array_equal(made[0], x + amount)
+
+
 def test_shards_fire_the_pulses_of_single_examples():
     spec = hic_jax.PulsedSGDSpec(
         multilevel=pcm.ideal(), refresh_every=0, pulse_counts="both"
