@@ -8,11 +8,21 @@ taps than an array has rows, the feature's taps are cut.
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# What is read of a tile: of its number and its partial sums, in one or several arrays,
+# what is added up over tiles, and () of which the largest counts.
+Read = Callable[..., tuple[jax.Array, jax.Array]]
+
+# Partial sums of a matrix, in numbers, that are computed at once. More of them take one
+# tile after the other, in the memory of one: those of a GPT's 50,257 outputs are 197
+# times as many as its inputs.
+MOST_AT_ONCE = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +75,74 @@ class MatrixProduct:
         """The product."""
         return jnp.einsum("bmk,bkn->bmn", x, w, precision=self.precision)
 
-    def partial_sums(self, x: jax.Array, w: jax.Array, rows: int) -> jax.Array:
+    def add_up(
+        self, read: Read, rows: int, *pairs: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Adds up what is read of every tile.
+
+        Args:
+          read: of the partial sums (b, m, n) of a tile, of each pair.
+          rows: that an array has; 0 for all.
+          *pairs: inputs and weights, all of the same shapes.
+        """
+        x, w = pairs[0]
+        rows = rows or w.shape[1]
+        tiles = max(1, math.ceil(w.shape[1] / max(rows, 1)))
+        if tiles == 1 or not _many(tiles, *x.shape[:2], w.shape[2]):
+            sums = [self._partial_sums(x, w, rows) for x, w in pairs]
+            return _added_up(read, zip(*sums, strict=True))
+        operands = [
+            (
+                jnp.moveaxis(_split(x, 2, rows), 2, 0),
+                jnp.swapaxes(_split(w, 1, rows), 0, 1),
+            )
+            for x, w in pairs
+        ]
+
+        def of_tile(tile: jax.Array, operands: Any) -> tuple[jax.Array, jax.Array]:
+            return read(tile, *(self(x, w) for x, w in operands))
+
+        def step(found: Any, one: Any) -> tuple[Any, None]:
+            (total, most), (added, seen) = found, of_tile(*one)
+            return (total + added, jnp.maximum(most, seen)), None
+
+        each = jnp.arange(tiles), operands
+        first = jax.eval_shape(of_tile, *jax.tree.map(lambda x: x[0], each))
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+        found, _ = lax.scan(step, nothing, each)
+        return found
+
+    def _partial_sums(self, x: jax.Array, w: jax.Array, rows: int) -> jax.Array:
         """(tiles, b, m, n): what the columns of every tile read."""
-        k = w.shape[1]
-        rows = rows or k
         x, w = _split(x, 2, rows), _split(w, 1, rows)
         return jnp.einsum("bmtr,btrn->tbmn", x, w, precision=self.precision)
 
-    def transposed_sums(
-        self, error: jax.Array, w: jax.Array, x: jax.Array, columns: int
-    ) -> jax.Array:
-        """(tiles, b, m, k): what the rows read while errors drive the columns."""
+    def add_up_transposed(
+        self, read: Read, columns: int, error: jax.Array, w: jax.Array, x: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Adds up what is read of the rows of every tile, (b, m, k).
+
+        Errors then drive the columns, so many of an array.
+        """
         del x
-        return self.partial_sums(error, w.swapaxes(1, 2), columns)
+        return self.add_up(read, columns, (error, w.swapaxes(1, 2)))
+
+
+def _many(*sizes: Any) -> bool:
+    """Whether an array is too large to be made; never if it may have any size."""
+    known = all(isinstance(size, int) for size in sizes)
+    return known and math.prod(sizes) > MOST_AT_ONCE
+
+
+def _added_up(
+    read: Read, tiles: Iterable[tuple[jax.Array, ...]]
+) -> tuple[jax.Array, jax.Array]:
+    """Adds up what is read of the partial sums of every tile."""
+    found = [read(tile, *sums) for tile, sums in enumerate(tiles)]
+    total, most = found[0]
+    for added, seen in found[1:]:
+        total, most = total + added, jnp.maximum(most, seen)
+    return total, most
 
 
 def _split(x: jax.Array, axis: int, size: int) -> jax.Array:
@@ -122,7 +187,14 @@ class Convolution:
             feature_group_count=self.feature_group_count, precision=self.precision,
         )  # fmt: skip
 
-    def partial_sums(self, x: jax.Array, w: jax.Array, rows: int) -> list[jax.Array]:
+    def add_up(
+        self, read: Read, rows: int, *pairs: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Adds up what is read of every tile; see `MatrixProduct.add_up`."""
+        sums = [self._partial_sums(x, w, rows) for x, w in pairs]
+        return _added_up(read, zip(*sums, strict=True))
+
+    def _partial_sums(self, x: jax.Array, w: jax.Array, rows: int) -> list[jax.Array]:
         """What the columns of every tile read, a list of the result's shape."""
         x_axis, w_axis = self.dimension_numbers.lhs_spec[1], self._inputs_axis
         return [
@@ -133,19 +205,17 @@ class Convolution:
             for tile in tiles(w.shape[w_axis], self._taps(w), rows)
         ]
 
-    def transposed_sums(
-        self, error: jax.Array, w: jax.Array, x: jax.Array, columns: int
-    ) -> list[jax.Array]:
-        """What the rows of every tile read while errors drive the columns.
+    def add_up_transposed(
+        self, read: Read, columns: int, error: jax.Array, w: jax.Array, x: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Adds up what is read of the rows of every tile.
 
         Args:
-          error: of the shape of the result.
+          read: of sums of the shape of ``x``.
+          columns: that an array has.
+          error: of the shape of the result, drives the columns.
           w: kernel.
           x: tells the shape of the input only.
-          columns: that an array has.
-
-        Returns:
-          A list of the shape of ``x``.
         """
         groups = self.feature_group_count
         e_axis, w_axis = self.dimension_numbers.out_spec[1], self._outputs_axis
@@ -153,8 +223,8 @@ class Convolution:
         for tile in tiles(w.shape[w_axis] // groups, 1, columns):
             held = self._cut(w, w_axis, tile, groups)
             transpose = jax.linear_transpose(lambda x, w=held: self(x, w), x)
-            sums += transpose(self._cut(error, e_axis, tile, groups))
-        return sums
+            sums.append(transpose(self._cut(error, e_axis, tile, groups)))
+        return _added_up(read, sums)
 
     @property
     def input_examples(self) -> tuple[int, ...]:

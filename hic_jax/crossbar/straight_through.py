@@ -90,20 +90,23 @@ def _forward(product, spec, x, w, ranges, key, fresh):
     adc_bound = ranges.adc
     if adc_bound is not None:  # In codes; where there is no input, at no range.
         adc_bound = jnp.where(bound < converters.TINY, 0.0, adc_bound / unit)
-    sums = product.partial_sums(codes, w, spec.tile_rows)
-    if fresh is not None:
-        variance = fresh.variance.astype(w.dtype)
-        variances = product.partial_sums(codes**2, variance, spec.tile_rows)
-        sums = [
-            with_noise(x, v, jax.random.fold_in(fresh.key, tile))
-            for tile, (x, v) in enumerate(zip(sums, variances, strict=True))
-        ]
     examples = product.result_examples
-    y = _read_columns(
-        sums, examples, adc_bound, spec.adc_bits, spec.adc_noise, _stream(key, _FORWARD)
+    columns = _adcs(
+        examples, adc_bound, spec.adc_bits, spec.adc_noise, _stream(key, _FORWARD)
     )
-    read = [jnp.max(unit * absmax(s, kept=examples), initial=0.0) for s in sums]
-    seen = Ranges(jnp.max(largest, initial=0.0), jnp.max(jnp.stack(read)))
+
+    def read(tile, sums, variances=None):
+        if fresh is not None:
+            noise_key = jax.random.fold_in(fresh.key, tile)
+            sums = with_noise(sums, variances, noise_key)
+        most = jnp.max(unit * absmax(sums, kept=examples), initial=0.0)
+        return columns(tile, sums), most
+
+    pairs = [(codes, w)]
+    if fresh is not None:
+        pairs.append((codes**2, fresh.variance.astype(w.dtype)))
+    y, most = product.add_up(read, spec.tile_rows, *pairs)
+    seen = Ranges(jnp.max(largest, initial=0.0), most)
     return y * unit.astype(y.dtype), seen, (codes, unit)
 
 
@@ -119,10 +122,13 @@ def _backward(product, spec, residuals, cotangents):
     error_codes = converters.to_codes(error, bound, spec.error_dac_bits)
     error_unit = converters.unit(bound, spec.error_dac_bits)
     codes, error_codes = materialised(codes), materialised(error_codes)
-    sums = product.transposed_sums(error_codes, w, codes, spec.tile_columns)
-    x_bar = _read_columns(
-        sums, product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
+    rows = _adcs(
+        product.input_examples, None, spec.error_adc_bits, spec.adc_noise,
         _stream(key, _BACKWARD),
+    )  # fmt: skip
+    x_bar, _ = product.add_up_transposed(
+        lambda tile, sums: (rows(tile, sums), jnp.zeros(())),
+        spec.tile_columns, error_codes, w, codes,
     )  # fmt: skip
     # Examples of different units add up.
     codes_, weighted, w_ = map(_wide, (codes, error_codes, w))
@@ -152,17 +158,18 @@ def _outer(product, codes, errors, w):
     return added
 
 
-def _read_columns(sums, examples, bound, bits, noise, key):
-    """Converts the sums of every tile and adds them digitally."""
-    total = None
-    for i, x in enumerate(sums):
+def _adcs(examples, bound, bits, noise, key):
+    """What converters make of the sums of a tile: a function of its number and them."""
+
+    def read(tile, x):
         limit = _known_or(bound, absmax(x, kept=examples))
         if noise:
-            normal = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+            tile_key = jax.random.fold_in(key, tile)
+            normal = jax.random.normal(tile_key, x.shape, x.dtype)
             x = x + noise * limit.astype(x.dtype) * normal
-        x = converters.convert(x, limit, bits)
-        total = x if total is None else total + x
-    return total
+        return converters.convert(x, limit, bits)
+
+    return read
 
 
 def _stream(key: jax.Array | None, number: int) -> jax.Array | None:

@@ -197,6 +197,23 @@ def test_taps_that_are_cut_over_arrays():
     assert geometry.backward_conversions(spec) == (2 * 10 * 9, 2 * 10)
 
 
+def _conversions(product, x, w, error, rows, columns):
+    """Numbers that a simulated product reads of its arrays, forward and backward."""
+    sizes = []
+
+    def read(_, sums):
+        sizes[-1] += sums.size
+        return sums, jnp.zeros(())
+
+    for add_up in (
+        lambda x, w, _: product.add_up(read, rows, (x, w)),
+        lambda x, w, error: product.add_up_transposed(read, columns, error, w, x),
+    ):
+        sizes.append(0)
+        jax.eval_shape(add_up, x, w, error)
+    return sizes
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     st.integers(1, 3), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9),
@@ -210,13 +227,10 @@ def test_conversions_of_matrices_are_what_the_simulation_converts(
     product = MatrixProduct()
     spec = CrossbarSpec(tile_rows=tile_rows, tile_columns=0)
     geometry = Geometry.of_matrices(x.shape, w.shape, (((2,), (1,)), ((0,), (0,))))
-    read = jax.eval_shape(lambda x, w: product.partial_sums(x, w, tile_rows), x, w)
-    assert geometry.forward_conversions(spec)[1] == read.size
-    read = jax.eval_shape(
-        lambda e, w: product.transposed_sums(e, w, x, tile_columns), error, w
-    )
+    forward, backward = _conversions(product, x, w, error, tile_rows, tile_columns)
+    assert geometry.forward_conversions(spec)[1] == forward
     spec = dataclasses.replace(spec, tile_columns=tile_columns)
-    assert geometry.backward_conversions(spec)[1] == read.size
+    assert geometry.backward_conversions(spec)[1] == backward
 
 
 @settings(deadline=None, max_examples=15)
@@ -233,13 +247,10 @@ def test_conversions_of_convolutions_are_what_the_simulation_converts(
     y = jax.eval_shape(product, x, w)
     geometry = Geometry.of_convolution(x.shape, w.shape, y.shape, numbers, groups)
     spec = CrossbarSpec(tile_rows=tile_rows, tile_columns=0)
-    read = jax.eval_shape(lambda x, w: product.partial_sums(x, w, tile_rows), x, w)
-    assert geometry.forward_conversions(spec)[1] == sum(r.size for r in read)
+    forward, backward = _conversions(product, x, w, y, tile_rows, tile_columns)
+    assert geometry.forward_conversions(spec)[1] == forward
     spec = dataclasses.replace(spec, tile_columns=tile_columns)
-    read = jax.eval_shape(
-        lambda e, w, x: product.transposed_sums(e, w, x, tile_columns), y, w, x
-    )
-    assert geometry.backward_conversions(spec)[1] == sum(r.size for r in read)
+    assert geometry.backward_conversions(spec)[1] == backward
 
 
 def test_the_note_that_a_crossbar_leaves_compiles_to_nothing(monkeypatch):

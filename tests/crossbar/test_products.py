@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from hic_jax import crossbar
-from hic_jax.crossbar import CrossbarSpec
-from hic_jax.crossbar.products import tiles
+from hic_jax.crossbar import CrossbarSpec, products
+from hic_jax.crossbar.fresh import Fresh
+from hic_jax.crossbar.products import MatrixProduct, tiles
+from hic_jax.crossbar.straight_through import Ranges, multiply
 from tests.crossbar import reference
 from tests.crossbar.reference import absmax, whole
 
@@ -375,3 +377,60 @@ def test_examples_at_once_are_examples_one_by_one(kind):
         ):
             # The same codes; their unit may be rounded in another order.
             np.testing.assert_allclose(many[i], alone, rtol=1e-5, atol=1e-4)
+
+
+# ---- one tile after the other
+
+
+def _passes(spec, key, variance, x, w):
+    """A noisy product of stacked matrices, the ranges seen, and its gradients."""
+    fresh = Fresh(variance, jax.random.key(9))
+
+    def product(x, w):
+        ranges = Ranges()
+        return multiply(MatrixProduct(), spec, x, w, ranges, key, fresh)
+
+    y, transpose, seen = jax.vjp(product, x, w, has_aux=True)
+    return y, seen, *transpose(jnp.cos(y))
+
+
+def test_tiles_one_after_the_other_come_to_the_same(monkeypatch):
+    spec = CrossbarSpec(tile_rows=5, tile_columns=3, adc_noise=0.01)
+    x, w = (
+        jax.random.normal(jax.random.key(i), (2, *shape))
+        for i, shape in enumerate([(6, K), (K, N)])
+    )
+    passes = functools.partial(
+        _passes, spec, jax.random.key(2), 0.01 * jnp.ones_like(w), x, w
+    )
+    at_once = passes()
+    monkeypatch.setattr(products, "MOST_AT_ONCE", 0)
+    for a, b in zip(jax.tree.leaves(at_once), jax.tree.leaves(passes()), strict=True):
+        # But for a last bit of what is multiplied.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    # The noise of each tile is its own: that of three equal tiles differs.
+    x = jnp.tile(x[:, :, :5], 3)
+    w = jnp.tile(w[:, :5], (1, 3, 1))
+    one, all_three = (
+        _passes(
+            spec, jax.random.key(2), jnp.zeros_like(w[:, :k]), x[:, :, :k], w[:, :k]
+        )
+        for k in (5, 15)
+    )
+    assert jnp.max(jnp.abs(all_three[0] - 3 * one[0])) > 0.01
+
+
+def test_tiles_one_after_the_other_take_the_memory_of_one(monkeypatch):
+    spec = CrossbarSpec(tile_rows=8, tile_columns=8)
+    product, (m, k, n) = crossbar.dot_general(spec), (64, 128, 512)
+
+    def temporary():
+        gradient = jax.grad(lambda x, w: product(x, w, MATRIX).sum(), (0, 1))
+        shapes = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((m, k), (k, n)))
+        plan = jax.jit(gradient).lower(*shapes).compile().memory_analysis()
+        return plan.temp_size_in_bytes
+
+    whole = temporary()
+    monkeypatch.setattr(products, "MOST_AT_ONCE", 0)
+    # Sums of 16 tiles of rows, and of 64 of columns.
+    assert temporary() < whole - 4 * 15 * m * n
