@@ -2,27 +2,21 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from hic_jax.fitting import likelihood
 from hic_jax.fitting.likelihood import Data
 from hic_jax.fitting.models import Model
+from hic_jax.fitting.standard_errors import standard_errors
+from hic_jax.fitting.surface import IMPOSSIBLE, Surface, Unravel
 from hic_jax.fitting.trains import Trains
 from hic_jax.releases import enable_x64
 
 # Constants that the noise of reads and the spread of devices add are kept only if they
 # are seen so clearly: a chance of one in a thousand where there is none.
 _SEEN = float(stats.chi2.ppf(0.998, 1)) / 2  # Half of it lies at zero.
-_NEWTON_STEPS = 30
-# At such a share of its bounds a constant counts as lying at one.
-_AT_BOUND = 1e-9
-_IMPOSSIBLE = 1e12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,21 +27,28 @@ class Fit:
       model: what was fitted.
       constants: free constants, by fields of the device, and those of the noise with
         which values were read.
-      errors: standard errors of these; NaN where a constant lies at its bound, or the
-        trains do not tell it.
       fixed: other fields of the device that follow from the trains.
       log_likelihood: of all pulses.
       reads: whether values were found to be read with noise.
       spread: whether devices were found to have steps of their own size.
+      surface: the likelihood around it.
     """
 
     model: Model
     constants: dict[str, np.ndarray]
-    errors: dict[str, np.ndarray]
     fixed: dict[str, Any]
     log_likelihood: float
     reads: bool
     spread: bool
+    surface: Surface
+
+    @functools.cached_property
+    def errors(self) -> dict[str, np.ndarray]:
+        """Standard errors of the constants; NaN of what the trains do not tell."""
+        unravel = self.surface.unravel
+        with enable_x64(True):
+            vector = unravel.vector(self.constants)
+            return unravel(standard_errors(self.surface, vector))
 
     @property
     def lingers(self) -> bool:
@@ -67,12 +68,8 @@ class Fit:
     def log_likelihood_of(self, trains: Trains) -> float:
         """Of other trains, with these constants."""
         with enable_x64(True):
-            unravel = _Unravel(self.constants)
-            found = _by_device(
-                unravel.vector(self.constants), _arrays(self.fixed), Data.of(trains),
-                unravel, self.model, self.reads, self.spread,
-            )  # fmt: skip
-            return float(jnp.sum(found))
+            of_others = dataclasses.replace(self.surface, data=Data.of(trains))
+            return -of_others(of_others.unravel.vector(self.constants))
 
 
 def fit(
@@ -156,7 +153,7 @@ def fit_with(
     starts = model.starts(trains, fixed)
     if start:
         known = {name: start.constants[name] for name in starts[0]}
-        if _Unravel(known) == _Unravel(starts[0]):  # A table may have got more places.
+        if Unravel(known) == Unravel(starts[0]):  # A table may have got more places.
             starts = [known]
             # Lingering noise moves the others far: what was found is where they begin.
             common |= {k: start.constants[k] for k in common if k in start.constants}
@@ -168,32 +165,30 @@ def fit_with(
             for found in starts
             for x in _CORRELATIONS
         ]
+    unravel = Unravel(starts[0])
+    low, high = (
+        unravel.vector({k: np.full(s, bounds[k][i]) for k, s in unravel.shapes})
+        for i in (0, 1)
+    )
+    low = np.maximum(low, unravel.vector(_least(starts[0], noise)))
     with enable_x64(True):
-        unravel = _Unravel(starts[0])
-        low, high = (
-            unravel.vector({k: np.full(s, bounds[k][i]) for k, s in unravel.shapes})
-            for i in (0, 1)
+        data = Data.of(trains)
+        surface = Surface(model, fixed, data, unravel, low, high, reads, spread)
+        tried = [_lowest(surface, unravel.vector(found)) for found in starts]
+    vector, value = min(tried, key=lambda found: found[1])
+    if not value < IMPOSSIBLE:
+        raise ValueError(
+            f"model={model.name}: must be another one, because no constants make "
+            "these trains likely"
         )
-        low = np.maximum(low, unravel.vector(_least(starts[0], noise)))
-        arguments = _arrays(fixed), Data.of(trains), unravel, model, reads, spread
-        tried = [
-            _maximum(unravel.vector(found), low, high, arguments) for found in starts
-        ]
-        vector, value = max(tried, key=lambda found: found[1])
-        if not np.isfinite(value):
-            raise ValueError(
-                f"model={model.name}: must be another one, because no constants make "
-                "these trains likely"
-            )
-        errors = _standard_errors(vector, low, high, arguments)
     return Fit(
         model=model,
         constants=unravel(vector),
-        errors=unravel(errors),
         fixed=fixed,
-        log_likelihood=value,
+        log_likelihood=-value,
         reads=reads,
         spread=spread,
+        surface=surface,
     )
 
 
@@ -220,76 +215,25 @@ def _least(constants: dict[str, Any], noise: float) -> dict[str, np.ndarray]:
     }
 
 
-class _Unravel:
-    """Constants by name of a vector; equal, and of one hash, for equal shapes."""
-
-    def __init__(self, constants: dict[str, Any]):
-        self.shapes = tuple((k, np.shape(v)) for k, v in sorted(constants.items()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unravel) and self.shapes == other.shapes
-
-    def __hash__(self) -> int:
-        return hash(self.shapes)
-
-    def __call__(self, vector: Any) -> dict[str, Any]:
-        found, at = {}, 0
-        for name, shape in self.shapes:
-            size = math.prod(shape)
-            found[name] = vector[at : at + size].reshape(shape)
-            at += size
-        return found
-
-    def vector(self, constants: dict[str, Any]) -> np.ndarray:
-        """The vector of constants."""
-        return np.concatenate([np.ravel(constants[k]) for k, _ in self.shapes])
-
-
-def _arrays(fixed: dict[str, Any]) -> dict[str, jax.Array]:
-    return {k: jnp.asarray(v, jnp.float64) for k, v in fixed.items()}
-
-
-_STATIC = (3, 4, 5, 6)
-
-
-@functools.partial(jax.jit, static_argnums=_STATIC)
-def _by_device(vector, fixed, data, unravel, model, reads, spread):
-    constants = {**fixed, **unravel(vector)}
-    return likelihood.by_device(model, constants, data, reads=reads, spread=spread)
-
-
-def _loss(vector, *arguments):
-    found = -jnp.sum(_by_device(vector, *arguments))
-    # What is no number is no place for a maximum.
-    return jnp.where(jnp.isfinite(found), found, _IMPOSSIBLE)
-
-
-_slope = jax.jit(jax.value_and_grad(_loss), static_argnums=_STATIC)
-_hessian = jax.jit(jax.hessian(_loss), static_argnums=_STATIC)
-_scores = jax.jit(jax.jacobian(_by_device), static_argnums=_STATIC)
-
-
-def _maximum(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
-) -> tuple[np.ndarray, float]:
-    """The place of the greatest likelihood within bounds, and its logarithm there."""
-    vector = np.clip(vector, low, high)
+def _lowest(surface: Surface, vector: np.ndarray) -> tuple[np.ndarray, float]:
+    """The lowest place of the surface that is found from there, and its value."""
+    vector = np.clip(vector, surface.low, surface.high)
     # In units in which the likelihood falls about alike in all directions.
-    curvature = np.abs(np.diag(_hessian(vector, *arguments)))
+    curvature = np.abs(np.diag(surface.hessian(vector)))
     known = np.isfinite(curvature) & (curvature > 0)
     unit = np.where(known, 1 / np.sqrt(np.where(known, curvature, 1.0)), 1.0)
     unit = np.minimum(unit, np.maximum(abs(vector), 1e-3))
 
     def scaled(x):
-        value, slope = _slope(vector + x * unit, *arguments)
-        return float(value), np.asarray(slope) * unit
+        value, slope = surface.slope(vector + x * unit)
+        return value, slope * unit
 
-    bounds = np.stack([(low - vector) / unit, (high - vector) / unit], axis=1)
+    bounds = [(surface.low - vector) / unit, (surface.high - vector) / unit]
     found = optimize.minimize(
         scaled,
         np.zeros_like(vector),
         jac=True,
-        bounds=bounds,
+        bounds=np.stack(bounds, axis=1),
         method="L-BFGS-B",
         options={
             "maxiter": 2000,
@@ -299,53 +243,4 @@ def _maximum(
             "maxcor": 10,
         },
     )
-    vector = np.clip(vector + found.x * unit, low, high)
-    vector = _polished(vector, low, high, arguments)
-    value = float(_loss(vector, *arguments))
-    return vector, -value if value < _IMPOSSIBLE else -math.inf
-
-
-def _polished(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
-) -> np.ndarray:
-    """The same place to the last digits, by Newton's steps off the bounds."""
-    value, slope = _slope(vector, *arguments)
-    for _ in range(_NEWTON_STEPS):
-        free = _free(vector, low, high)
-        hessian = np.asarray(_hessian(vector, *arguments))[np.ix_(free, free)]
-        try:
-            step = np.linalg.solve(hessian, -np.asarray(slope)[free])
-        except np.linalg.LinAlgError:
-            break
-        trial = vector.copy()
-        trial[free] += step
-        trial = np.clip(trial, low, high)
-        new, new_slope = _slope(trial, *arguments)
-        if not new < value:
-            break
-        done = value - new < 1e-9
-        vector, value, slope = trial, new, new_slope
-        if done:
-            break
-    return vector
-
-
-def _free(vector: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which constants lie at neither of their bounds."""
-    near = _AT_BOUND * np.maximum(1.0, abs(vector))
-    return (vector > low + near) & (vector < high - near)
-
-
-def _standard_errors(
-    vector: np.ndarray, low: np.ndarray, high: np.ndarray, arguments: tuple
-) -> np.ndarray:
-    """By the curvature of the likelihood at its maximum."""
-    free = _free(vector, low, high)
-    hessian = np.asarray(_hessian(vector, *arguments))[np.ix_(free, free)]
-    errors = np.full(vector.shape, np.nan)
-    try:
-        variance = np.diag(np.linalg.inv(hessian))
-    except np.linalg.LinAlgError:
-        return errors
-    errors[free] = np.where(variance > 0, np.sqrt(np.abs(variance)), np.nan)
-    return errors
+    return surface.polished(vector + found.x * unit)
