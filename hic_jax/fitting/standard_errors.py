@@ -23,7 +23,7 @@ def standard_errors(surface: Surface, vector: np.ndarray) -> np.ndarray:
     fall at once and then hardly any more. The error of such a constant is a third of
     the distance at which the likelihood, whatever the others are, has fallen as much as
     a normal one three errors away; and by a third of what the others move on the way,
-    they are less certain.
+    they are less certain. No error is below that of the curvature.
 
     Args:
       surface: of the constants, with 64-bit numbers in JAX.
@@ -33,16 +33,19 @@ def standard_errors(surface: Surface, vector: np.ndarray) -> np.ndarray:
       The errors; NaN of what the trains do not tell.
     """
     hessian, free = surface.hessian(vector), surface.free(vector)
-    errors = _by_curvature(hessian, free)
+    curved = _by_curvature(hessian, free)
     room = np.fmin(vector - surface.low, surface.high - vector)
-    near = ~free | (room < _SIGMAS * errors)
-    errors_of_near = errors[near]
-    errors = _by_curvature(hessian, ~near)
-    moved = np.zeros_like(vector)
-    for index, first in zip(np.flatnonzero(near), errors_of_near, strict=True):
-        errors[index], far = _from_bound(surface, vector, int(index), _SIGMAS * first)
-        moved = np.hypot(moved, np.where(near, 0.0, (far - vector) / _SIGMAS))
-    return np.hypot(errors, moved)
+    found, moved = {}, np.zeros_like(vector)
+    for index in np.flatnonzero(~free | (room < _SIGMAS * curved)):
+        first = _SIGMAS * curved[index]
+        error, far = _from_bound(surface, vector, int(index), first)
+        if np.isfinite(error):
+            found[index] = error
+            moved = np.hypot(moved, (far - vector) / _SIGMAS)
+    near = np.isin(np.arange(len(vector)), list(found))
+    errors = np.hypot(_by_curvature(hessian, free & ~near), moved)
+    errors[near] = list(found.values())
+    return np.fmax(errors, curved)
 
 
 def _by_curvature(hessian: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -77,11 +80,11 @@ def _from_bound(
         at[distance], lowest = held.polished(start)
         return lowest - best - _FALL
 
-    distance = min(first, room) if first > 0 else _FIRST
+    distance = min(first if first > 0 else _FIRST, room)
     while above(distance) < 0:
-        distance *= _FARTHER
-        if distance > room:
+        if distance == room:
             return math.nan, vector
+        distance = min(distance * _FARTHER, room)
     found = optimize.brentq(above, 0.0, distance, xtol=1e-2 * distance, rtol=1e-2)
     above(found)
     return found / _SIGMAS, at[found]

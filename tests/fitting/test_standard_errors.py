@@ -84,12 +84,23 @@ def test_noise_that_is_not_seen_has_the_error_of_what_it_may_be(side):
 
 
 def test_noise_that_is_hardly_seen_has_that_error_too():
-    # Lowest at 0.1, where a fit would stand: it could as well be none.
+    # Lowest at 0.1, where it falls at once on both sides, and then hardly any more.
     def function(vector):
-        return _of_noise(vector[0] - 0.1)
+        return 2 * jnp.log1p(jnp.square(vector[0] - 0.1) / 0.02)
 
     (found,) = errors(function, [0.1], [0.0], [5.0])
-    assert found == pytest.approx(_three_errors() / 3, rel=0.02)
+    # 4.5 lower; by the curvature it would be 0.07.
+    assert found == pytest.approx(math.sqrt(0.02 * math.expm1(2.25)) / 3, rel=0.02)
+    assert found > 0.13
+
+
+def test_what_may_be_anywhere_leaves_others_as_uncertain_as_it_is():
+    # Whatever the second is between its bounds, the first follows it.
+    def function(vector):
+        return 50 * (vector[0] - vector[1]) ** 2 + 0.05 * (vector[1] - 0.5) ** 2
+
+    found = errors(function, [0.5, 0.5], [-9.0, 0.0], [9.0, 1.0])
+    np.testing.assert_allclose(found, [math.hypot(0.1, 10**0.5), 10**0.5], rtol=1e-6)
 
 
 def test_what_may_be_anywhere_has_none_and_moves_no_other():
