@@ -129,14 +129,10 @@ _STATIC = (3, 4, 5, 6)
 
 
 @functools.partial(jax.jit, static_argnums=_STATIC)
-def by_device(vector, fixed, data, unravel, model, reads, spread):
-    """Logarithm of the likelihood of each device; see `likelihood.by_device`."""
+def _loss(vector, fixed, data, unravel, model, reads, spread):
     constants = {**fixed, **unravel(vector)}
-    return likelihood.by_device(model, constants, data, reads=reads, spread=spread)
-
-
-def _loss(vector, *arguments):
-    found = -jnp.sum(by_device(vector, *arguments))
+    likely = likelihood.by_device(model, constants, data, reads=reads, spread=spread)
+    found = -jnp.sum(likely)
     return jnp.where(jnp.isfinite(found), found, IMPOSSIBLE)
 
 
