@@ -24,23 +24,35 @@ class Fit:
     """A model fitted to trains.
 
     Attributes:
-      model: what was fitted.
       constants: free constants, by fields of the device, and those of the noise with
         which values were read.
-      fixed: other fields of the device that follow from the trains.
       log_likelihood: of all pulses.
-      reads: whether values were found to be read with noise.
-      spread: whether devices were found to have steps of their own size.
       surface: the likelihood around it.
     """
 
-    model: Model
     constants: dict[str, np.ndarray]
-    fixed: dict[str, Any]
     log_likelihood: float
-    reads: bool
-    spread: bool
     surface: Surface
+
+    @property
+    def model(self) -> Model:
+        """What was fitted."""
+        return self.surface.model
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Other fields of the device, which follow from the trains."""
+        return self.surface.fixed
+
+    @property
+    def reads(self) -> bool:
+        """Whether values were found to be read with noise."""
+        return self.surface.reads
+
+    @property
+    def spread(self) -> bool:
+        """Whether devices were found to have steps of their own size."""
+        return self.surface.spread
 
     @functools.cached_property
     def errors(self) -> dict[str, np.ndarray]:
@@ -181,15 +193,7 @@ def fit_with(
             f"model={model.name}: must be another one, because no constants make "
             "these trains likely"
         )
-    return Fit(
-        model=model,
-        constants=unravel(vector),
-        fixed=fixed,
-        log_likelihood=-value,
-        reads=reads,
-        spread=spread,
-        surface=surface,
-    )
+    return Fit(unravel(vector), -value, surface)
 
 
 # Constants of noise that lingers: of no device, which reads it anew each time.
