@@ -1,28 +1,31 @@
 """Standard errors of constants, by the likelihood around its maximum."""
 
-import math
-
 import numpy as np
 from scipy import optimize
 
 from hic_jax.fitting.surface import Surface
 
-# Errors that the range of a constant has to leave room for, or they are not those of a
-# normal likelihood; how far such a one has fallen there, as a logarithm.
+# How many errors away a likelihood is looked at, how far a normal one has fallen there,
+# as a logarithm, and how many times as far or as little one may fall that is as good.
 _SIGMAS = 3.0
 _FALL = _SIGMAS**2 / 2
+_NORMAL = 2.0
 # Where the place of that fall is looked for first, of what has no other error, and how
 # much farther each time.
-_FIRST, _FARTHER = 1e-3, 3.0
+_FIRST, _FARTHER = 1e-3, 2.0
+# How well that place is found, and the likelihood on the way.
+_ROUGHLY, _WITHIN = 0.02, 1e-2
 
 
 def standard_errors(surface: Surface, vector: np.ndarray) -> np.ndarray:
     """Of each constant, by the curvature of the likelihood at its maximum.
 
-    Near a bound, as of noise that is hardly seen, the likelihood is not normal: it may
-    fall at once and then hardly any more. The error of such a constant is a third of
-    the distance at which the likelihood, whatever the others are, has fallen as much as
-    a normal one three errors away; and by a third of what the others move on the way,
+    Where the likelihood is far from normal, three errors away on either side, the
+    curvature tells little: of noise that is hardly seen it may fall at once and then
+    hardly any more, and of a rate that stands beside an exponent on one side only. The
+    error of such a constant is a third of the distance at which the likelihood,
+    whatever the others are, has fallen as much as a normal one three errors away, on
+    the side where that is farther; and by a third of what the others move on the way,
     they are less certain. No error is below that of the curvature.
 
     Args:
@@ -33,58 +36,92 @@ def standard_errors(surface: Surface, vector: np.ndarray) -> np.ndarray:
       The errors; NaN of what the trains do not tell.
     """
     hessian, free = surface.hessian(vector), surface.free(vector)
-    curved = _by_curvature(hessian, free)
-    room = np.fmin(vector - surface.low, surface.high - vector)
-    found, moved = {}, np.zeros_like(vector)
-    for index in np.flatnonzero(~free | (room < _SIGMAS * curved)):
-        first = _SIGMAS * curved[index]
-        error, far = _from_bound(surface, vector, int(index), first)
-        if np.isfinite(error):
-            found[index] = error
-            moved = np.hypot(moved, (far - vector) / _SIGMAS)
-    near = np.isin(np.arange(len(vector)), list(found))
-    errors = np.hypot(_by_curvature(hessian, free & ~near), moved)
-    errors[near] = list(found.values())
-    return np.fmax(errors, curved)
+    covariance = _covariance(hessian, free)
+    curved = _errors(covariance)
+    far, moved = np.full_like(vector, np.nan), np.zeros_like(vector)
+    for index in range(len(vector)):
+        if _is_normal(surface, vector, covariance, index):
+            continue
+        first = curved[index] if np.isfinite(curved[index]) else _FIRST
+        ends = [_where_fallen(surface, vector, index, side, first) for side in (-1, 1)]
+        if any(fallen for _, fallen in ends):
+            away = np.max([abs(end - vector) for end, _ in ends], axis=0) / _SIGMAS
+            far[index] = away[index]
+            moved = np.hypot(moved, away)
+    others = _errors(_covariance(hessian, free & np.isnan(far)))
+    return np.fmax(np.where(np.isnan(far), np.hypot(others, moved), far), curved)
 
 
-def _by_curvature(hessian: np.ndarray, free: np.ndarray) -> np.ndarray:
+def _covariance(hessian: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Of constants that are free, if the others are what they are; else NaN."""
-    errors = np.full(free.shape, np.nan)
+    covariance = np.full(hessian.shape, np.nan)
     try:
-        variance = np.diag(np.linalg.inv(hessian[np.ix_(free, free)]))
+        covariance[np.ix_(free, free)] = np.linalg.inv(hessian[np.ix_(free, free)])
     except np.linalg.LinAlgError:
-        return errors
-    errors[free] = np.sqrt(np.where(variance > 0, variance, np.nan))
-    return errors
+        pass
+    return covariance
 
 
-def _from_bound(
-    surface: Surface, vector: np.ndarray, index: int, first: float
-) -> tuple[float, np.ndarray]:
-    """A third of how far a constant may be from its bound, and the others there.
+def _errors(covariance: np.ndarray) -> np.ndarray:
+    """Its standard errors; NaN where a variance is none."""
+    variance = np.diag(covariance)
+    return np.sqrt(np.where(variance > 0, variance, np.nan))
 
-    NaN if it may be anywhere.
+
+def _is_normal(
+    surface: Surface, vector: np.ndarray, covariance: np.ndarray, index: int
+) -> bool:
+    """Whether it falls about as a normal one three errors of a constant away.
+
+    The others lie where they are likeliest then, by the covariance.
+    """
+    error = _errors(covariance)[index]
+    if not np.isfinite(error):
+        return False
+    away = _SIGMAS * np.nan_to_num(covariance[index]) / error
+    falls = []
+    for end in (vector - away, vector + away):
+        if not surface.low[index] <= end[index] <= surface.high[index]:
+            return False
+        end = np.clip(end, surface.low, surface.high)
+        falls.append(surface(end) - surface(vector))
+    return max(falls) < _FALL * _NORMAL and min(falls) > _FALL / _NORMAL
+
+
+def _where_fallen(
+    surface: Surface, vector: np.ndarray, index: int, side: int, first: float
+) -> tuple[np.ndarray, bool]:
+    """Where the likelihood has fallen on a side of a constant, and whether it has.
+
+    Else that is where the constant lies at its bound.
     """
     value, best = vector[index], surface(vector)
-    low, high = surface.low[index], surface.high[index]
-    side = 1.0 if value - low < high - value else -1.0
-    room = high - value if side > 0 else value - low
+    room = side * ((surface.high if side > 0 else surface.low)[index] - value)
     at = {0.0: vector}
 
     def above(distance: float) -> float:
-        """How much lower the likelihood is there than where it has fallen."""
-        start = at[max(known for known in at if known <= distance)].copy()
-        start[index] = value + side * distance
-        held = surface.with_constant(index, start[index])
-        at[distance], lowest = held.polished(start)
-        return lowest - best - _FALL
+        """By how many errors of a normal likelihood it has fallen too far there."""
+        if distance not in at:
+            start = _on_the_line(at, distance)
+            start[index] = value + side * distance
+            held = surface.with_constant(index, start[index])
+            at[distance], _ = held.polished(start, _WITHIN)
+        return np.sqrt(2 * max(surface(at[distance]) - best, 0.0)) - _SIGMAS
 
-    distance = min(first if first > 0 else _FIRST, room)
+    near, distance = 0.0, min(first, room)
     while above(distance) < 0:
         if distance == room:
-            return math.nan, vector
-        distance = min(distance * _FARTHER, room)
-    found = optimize.brentq(above, 0.0, distance, xtol=1e-2 * distance, rtol=1e-2)
+            return at[room], False
+        near, distance = distance, min(distance * _FARTHER, room)
+    found = optimize.brentq(above, near, distance, xtol=_ROUGHLY * distance)
     above(found)
-    return found / _SIGMAS, at[found]
+    return at[found], True
+
+
+def _on_the_line(at: dict[float, np.ndarray], distance: float) -> np.ndarray:
+    """A vector at a distance, by the two that are known before it, or the one."""
+    *before, near = sorted(known for known in at if known < distance)
+    if not before:
+        return at[near].copy()
+    share = (distance - near) / (near - before[-1])
+    return at[near] + share * (at[near] - at[before[-1]])

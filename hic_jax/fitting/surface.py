@@ -15,7 +15,7 @@ from hic_jax.fitting.models import Model
 
 # At such a share of its bounds a constant counts as lying at one.
 _AT_BOUND = 1e-9
-_NEWTON_STEPS = 30
+_NEWTON_STEPS, _HALVINGS = 30, 8
 # What is no number is no place for a maximum.
 IMPOSSIBLE = 1e12
 
@@ -101,26 +101,36 @@ class Surface:
         low[index] = high[index] = value
         return dataclasses.replace(self, low=low, high=high)
 
-    def polished(self, vector: np.ndarray) -> tuple[np.ndarray, float]:
-        """The minimum nearby to the last digits, by Newton's steps off the bounds."""
+    def polished(
+        self, vector: np.ndarray, within: float = 1e-9
+    ) -> tuple[np.ndarray, float]:
+        """The minimum nearby, and its value within so much, by Newton's steps.
+
+        Where the surface bends downwards they go down all the same, and they are halved
+        until it is lower. Constants at a bound stay there unless it falls inwards.
+        """
         vector = np.clip(vector, self.low, self.high)
         value, slope = self.slope(vector)
         for _ in range(_NEWTON_STEPS):
-            free = self.free(vector)
-            hessian = self.hessian(vector)[np.ix_(free, free)]
+            falls_inwards = np.where(slope < 0, vector < self.high, vector > self.low)
+            free = self.free(vector) | (falls_inwards & (self.low < self.high))
             try:
-                step = np.linalg.solve(hessian, -slope[free])
+                bends, ways = np.linalg.eigh(self.hessian(vector)[np.ix_(free, free)])
             except np.linalg.LinAlgError:
                 break
-            trial = vector.copy()
-            trial[free] += step
-            trial = np.clip(trial, self.low, self.high)
-            new, new_slope = self.slope(trial)
-            if not new < value:
+            step = np.zeros_like(vector)
+            bends = np.fmax(abs(bends), 1e-12 * abs(bends).max(initial=1.0))
+            step[free] = -ways @ (ways.T @ slope[free] / bends)
+            trials = (
+                np.clip(vector + step / 2**halvings, self.low, self.high)
+                for halvings in range(_HALVINGS)
+            )
+            lower = next((trial for trial in trials if self(trial) < value), None)
+            if lower is None:
                 break
-            done = value - new < 1e-9
-            vector, value, slope = trial, new, new_slope
-            if done:
+            before, vector = value, lower
+            value, slope = self.slope(vector)
+            if before - value < within:
                 break
         return vector, value
 

@@ -113,3 +113,16 @@ def test_what_may_be_anywhere_has_none_and_moves_no_other():
     # Of what bends upwards nowhere there is none either.
     saddle = errors(lambda x: x[0] * x[1], [0.0, 0.0], [-1.0, -1.0], [1.0, 1.0])
     assert np.isnan(saddle).all()
+
+
+def test_on_the_side_where_it_falls_later():
+    # Normal in the logarithm of the first, which the second follows as a power.
+    def function(vector):
+        log = jnp.log(vector[0])
+        return (log / 0.5) ** 2 / 2 + 50 * (vector[1] - log) ** 2
+
+    found = errors(function, [1.0, 0.0], [1e-3, -9.0], [99.0, 9.0])
+    # Four and a half times as much where the curvature says two and a half.
+    assert found[0] == pytest.approx(math.expm1(1.5) / 3, rel=0.02)
+    # It is normal itself, and not less certain than its own likelihood tells.
+    assert found[1] == pytest.approx(math.hypot(0.5, 0.1), rel=0.05)
