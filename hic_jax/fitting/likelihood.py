@@ -46,8 +46,6 @@ class Steps(Protocol):
 # Quadrature nodes, and steps to the place they stand around.
 _NODES, _STEPS = 9, 8
 _TINY = 1e-12
-# Ramps of which it is known how far apart they begin.
-_ALIKE = 5
 
 
 class Data(struct.PyTreeNode):
@@ -63,10 +61,6 @@ class Data(struct.PyTreeNode):
       at_max: whether it stands at the upper one.
       first_at_min: (ramps,) whether the first value is as low as a RESET goes.
       from_reset: (ramps,) whether the ramp begins as a RESET leaves the device.
-      start: (ramps,) mean of the first values of ramps that begin without a RESET and
-        with a pulse in the same direction, uS; NaN of few.
-      start_variance: (ramps,) their variance, uS^2.
-      start_error: (ramps,) variance of that mean, uS^2.
       device: (ramps,) number of the device.
       devices: how many there are, static.
     """
@@ -80,9 +74,6 @@ class Data(struct.PyTreeNode):
     at_max: jax.Array
     first_at_min: jax.Array
     from_reset: jax.Array
-    start: jax.Array
-    start_variance: jax.Array
-    start_error: jax.Array
     device: jax.Array
     devices: int = struct.field(pytree_node=False)
 
@@ -99,7 +90,6 @@ class Data(struct.PyTreeNode):
             )
         )
         devices, device = np.unique(trains.device, return_inverse=True)
-        start, start_variance, start_error = _starts(trains)
         return cls(
             first=jnp.asarray(trains.g[:, 0]),
             before=jnp.asarray(np.where(there, trains.g[:, :-1], np.nan)),
@@ -110,26 +100,9 @@ class Data(struct.PyTreeNode):
             at_max=jnp.asarray(at_max[:, 1:]),
             first_at_min=jnp.asarray(at_reset[:, 0]),
             from_reset=jnp.asarray(trains.from_reset),
-            start=jnp.asarray(start),
-            start_variance=jnp.asarray(start_variance),
-            start_error=jnp.asarray(start_error),
             device=jnp.asarray(device),
             devices=len(devices),
         )
-
-
-def _starts(trains: Trains) -> np.ndarray:
-    """Mean of first values that are alike, their variance, and that of the mean."""
-    found = np.full((3, len(trains.g)), np.nan)
-    first = trains.g[:, 0]
-    for up in (False, True):
-        alike = ~trains.from_reset & (trains.up[:, 0] == up)
-        values = first[alike & np.isfinite(first)]
-        if len(values) >= _ALIKE:
-            variance = np.var(values, ddof=1)
-            of_mean = variance / len(values)
-            found[:, alike] = np.array([[np.mean(values)], [variance], [of_mean]])
-    return found
 
 
 def by_device(
@@ -240,16 +213,17 @@ def filtered(
     factor = factor[:, 0]
     there = jnp.isfinite(data.first)
     first = jnp.where(there, data.first, constants["reset_mean"])
-    told, around, made = _before_first(constants, data, noise)
-    total = made + noise
-    # Seen with the noise of a read, and, where it is known, around what was made.
-    mean = jnp.where(told, around, first)
-    gain = jnp.where(told, there * made / total, 1.0)
-    known = jnp.where(told, (1 - gain) * made, noise)
-    lingers = jnp.where(told & there, slow / total, 0.0)
-    likely = jnp.where(
-        there & told & data.from_reset, norm.logpdf(first, mean, jnp.sqrt(total)), 0.0
-    )
+    # Seen with the noise of a read, after a RESET around what it leaves.
+    mean, gain, known = first, jnp.ones(first.shape), jnp.full(first.shape, noise)
+    lingers, likely = jnp.zeros(first.shape), jnp.zeros(first.shape)
+    if "reset_std" in constants:
+        made, total = constants["reset_std"] ** 2, constants["reset_std"] ** 2 + noise
+        of_reset, seen = data.from_reset, there & data.from_reset
+        mean = jnp.where(of_reset, constants["reset_mean"], first)
+        gain = jnp.where(of_reset, there * made / total, 1.0)
+        known = jnp.where(of_reset, (1 - gain) * made, noise)
+        lingers = jnp.where(seen, slow / total, 0.0)
+        likely = jnp.where(seen, norm.logpdf(first, mean, jnp.sqrt(total)), 0.0)
     off = first - mean
     # Means of both, and variance, covariance, variance.
     state = (
@@ -290,30 +264,6 @@ def filtered(
         pulse, state, (data.after.T, counts.T, data.up.T, data.number.T)
     )
     return likely + jnp.sum(of_pulses, axis=0), expected.T, std.T
-
-
-def _before_first(
-    constants: Constants, data: Data, noise: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether first conductances are foretold, around which mean, with which variance.
-
-    After a RESET they are what it leaves, and else, of ramps that begin alike, what
-    these have in common: were any place as likely, steps where they are steep would
-    seem larger than they are.
-    """
-    alike = jnp.isfinite(data.start)
-    variance, error = (
-        jnp.where(alike, known, 0.0)
-        for known in (data.start_variance, data.start_error)
-    )
-    alike_made = jnp.maximum(variance - noise, 0.0) + error
-    has_reset = "reset_std" in constants
-    made = constants["reset_std"] ** 2 if has_reset else 0.0
-    return (
-        jnp.where(data.from_reset, has_reset, alike),
-        jnp.where(data.from_reset, constants["reset_mean"], data.start),
-        jnp.where(data.from_reset, made, alike_made),
-    )
 
 
 def _clipped(

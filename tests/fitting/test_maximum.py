@@ -79,31 +79,6 @@ def test_noise_of_reads_is_told_from_noise_of_pulses():
     assert found.constants["up_std"].max() < 0.5
 
 
-def test_ramps_that_begin_alike_tell_where_that_is():
-    # All begin at 10 uS, where steps begin to grow, and are read with noise.
-    noise = np.random.default_rng(0).standard_normal((400, 2))
-    ramps = Trains(
-        10 + noise, np.ones((400, 1), bool), np.zeros(400, int), np.zeros(400, bool)
-    )
-    constants = {
-        "at": [0.0, 10.0, 20.0], "up_mean": [0.0, 0.0, 8.0], "up_std": [0.1] * 3,
-        "g_min": 0.0, "g_max": 30.0, "reset_mean": 0.0, "read_offset": 1.0,
-    }  # fmt: skip
-
-    def expected(data):
-        factor = jnp.ones((400, 1))
-        return likelihood.filtered(Table(), constants, data, factor)[1].mean()
-
-    with enable_x64(True):
-        constants = {k: jnp.asarray(v) for k, v in constants.items()}
-        data = Data.of(ramps)
-        found = expected(data)
-        blind = expected(data.replace(start=jnp.full(400, jnp.nan)))
-    assert found == pytest.approx(10, abs=0.15)
-    # Half of the reads lie where steps are large: 0.8 by the mean of half a normal one.
-    assert blind == pytest.approx(10 + 0.8 / np.sqrt(2 * np.pi), abs=0.1)
-
-
 def test_devices_with_steps_of_their_own_are_told_from_noise():
     gained = []
     for spread in (0.3, 0.0):
