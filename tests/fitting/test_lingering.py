@@ -80,9 +80,9 @@ def test_it_is_told_from_noise_of_pulses():
     ):
         assert abs(found.constants[name] - true) < 3 * found.errors[name] < 0.25
     # What lingers is taken for noise of pulses where it is not known.
+    weights = found.errors["up_mean"] ** -2
     of_pulses, known = (
-        np.average(one.constants["up_std"], weights=one.errors["up_mean"] ** -2)
-        for one in (alike, found)
+        np.average(one.constants["up_std"], weights=weights) for one in (alike, found)
     )
     assert of_pulses > 0.12
     assert known == pytest.approx(EVEN.up_std[0], abs=0.03)
